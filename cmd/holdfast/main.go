@@ -1,0 +1,82 @@
+// Command holdfast is the inventory reservation and order server, with its audit and its demonstration.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+)
+
+// Exit codes.
+const (
+	exitOK = iota
+	exitFailure
+	exitUsage
+)
+
+// commands are what the command line offers, one file each.
+type commands struct {
+	Serve   serveCommand   `cmd:"" help:"Serve the HTTP API from a store."`
+	Demo    demoCommand    `cmd:"" help:"Watch a sale: 1,000 buyers, 100 units, a crash in the middle, the audit."`
+	Verify  verifyCommand  `cmd:"" help:"Audit a store: exit 0, or 1 naming each breach."`
+	Version versionCommand `cmd:"" help:"Print the version."`
+}
+
+// environment is what a command may touch.
+type environment struct {
+	context.Context
+	stdout, stderr io.Writer
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	code := run(&environment{ctx, os.Stdout, os.Stderr}, os.Args[1:])
+	stop()
+	os.Exit(code)
+}
+
+// run is the program: it never exits by itself, so tests call it too.
+func run(env *environment, arguments []string) (code int) {
+	var all commands
+	exited := -1
+	parser, err := kong.New(&all,
+		kong.Name("holdfast"),
+		kong.Description("Holds stock for a limited time, turns a hold into an order exactly once, and never sells a unit twice."),
+		kong.UsageOnError(), kong.DefaultEnvars("HOLDFAST"), kong.Writers(env.stdout, env.stderr),
+		kong.Exit(func(code int) { exited = code }),
+	)
+	if err != nil {
+		panic(err) // the structs above are wrong
+	}
+	parsed, err := parser.Parse(arguments)
+	if exited >= 0 {
+		return exited // --help
+	}
+	if err != nil {
+		fmt.Fprintf(env.stderr, "holdfast: %v\nSee holdfast --help.\n", err)
+		return exitUsage
+	}
+	switch err := parsed.Run(env); {
+	case err == nil:
+		return exitOK
+	case errors.Is(err, errUsage):
+		fmt.Fprintf(env.stderr, "holdfast: %v\n", err)
+		return exitUsage
+	case errors.Is(err, errReported):
+		return exitFailure
+	default:
+		fmt.Fprintf(env.stderr, "holdfast: %v\n", err)
+		return exitFailure
+	}
+}
+
+var (
+	errUsage    = errors.New("usage")
+	errReported = errors.New("reported already")
+)

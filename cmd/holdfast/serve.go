@@ -1,0 +1,159 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/holdfast/holdfast/api"
+	"github.com/holdfast/holdfast/internal/commit"
+	"github.com/holdfast/holdfast/internal/expiry"
+	"github.com/holdfast/holdfast/internal/httpapi"
+	"github.com/holdfast/holdfast/internal/metrics"
+	"github.com/holdfast/holdfast/internal/store"
+)
+
+// serveCommand are the flags of holdfast serve.
+type serveCommand struct {
+	Listen      string        `default:"127.0.0.1:8420" help:"Address to listen on; port 0 picks a free one."`
+	Store       string        `default:"sqlite:holdfast.db" help:"Store URL: memory: or sqlite:PATH."`
+	HoldDefault time.Duration `default:"10m" help:"How long a hold lasts when the request does not say."`
+	HoldMax     time.Duration `default:"24h" help:"How long a hold may last, from its creation, extensions included."`
+	QueueLimit  int           `default:"8192" help:"Commands that may wait for a commit; more are answered 503."`
+	Sweep       bool          `default:"true" negatable:"" help:"End holds at their deadline. Without it they still stop counting, but are shown until somebody looks."`
+	AcceptClock bool          `help:"Commit although the clock is behind the store; time stands still until it has caught up."`
+	Drain       time.Duration `default:"20s" help:"How long a stop waits for requests under way."`
+	LogLevel    slog.Level    `default:"info" help:"debug, info, warn or error."`
+}
+
+// Validate is called by kong.
+func (c *serveCommand) Validate() error {
+	switch {
+	case c.HoldMax < time.Second || c.HoldMax%time.Second != 0 || c.HoldMax > maxHold:
+		return fmt.Errorf("--hold-max must be whole seconds, from 1s to %v", maxHold)
+	case c.HoldDefault < time.Second || c.HoldDefault%time.Second != 0:
+		return errors.New("--hold-default must be whole seconds, at least 1s")
+	case c.HoldDefault > c.HoldMax:
+		return errors.New("--hold-default must not be longer than --hold-max")
+	case c.QueueLimit < 1 || c.QueueLimit > 1_000_000:
+		return errors.New("--queue-limit must be from 1 to 1000000")
+	}
+	return nil
+}
+
+// maxHold is the longest hold that the contract's ttlSeconds can ask for.
+const maxHold = 24 * time.Hour
+
+// Run implements holdfast serve.
+func (c *serveCommand) Run(env *environment) error {
+	log := slog.New(slog.NewTextHandler(env.stderr, &slog.HandlerOptions{Level: c.LogLevel}))
+	s, err := startServer(c, log)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(env.stdout, "holdfast is ready on http://%s (store %s; API and docs at /docs)\n", s.address, redact(c.Store))
+	var failure error
+	select {
+	case <-env.Done():
+		log.Info("stopping: requests under way are answered first")
+	case <-s.door.Broken():
+		failure = fmt.Errorf("%w: see the log; run holdfast verify before serving this store again", store.ErrBroken)
+	case err := <-s.failed:
+		failure = fmt.Errorf("serving: %w", err)
+	}
+	return errors.Join(failure, s.stop(c.Drain))
+}
+
+// server is the whole program: a test starts it on port 0.
+type server struct {
+	address string
+	store   store.Store
+	door    *commit.Door
+	api     *httpapi.Server
+	http    *http.Server
+	failed  chan error
+
+	sweeping sync.WaitGroup
+	stopping context.CancelFunc
+}
+
+func startServer(c *serveCommand, log *slog.Logger) (*server, error) {
+	stored, kind, err := openStore(c.Store, storeOptions{acceptClock: c.AcceptClock})
+	if err != nil {
+		return nil, err
+	}
+	s := &server{store: stored, failed: make(chan error, 1)}
+	version := buildVersion()
+	version.Store = kind
+	m := metrics.New(version)
+	s.door = commit.Open(stored, commit.Options{QueueLimit: c.QueueLimit, Log: log, OnBatch: func(r commit.Report) {
+		m.Batch(r)
+		s.api.Committed()
+	}})
+	m.QueueDepth(s.door.Depth)
+	s.api, err = httpapi.New(httpapi.Options{
+		Door: s.door, Store: stored, Spec: api.OpenAPI, HoldDefault: c.HoldDefault, HoldMax: c.HoldMax,
+		Version: version, Metrics: m.Handler(), Observe: m.Request, Log: log,
+	})
+	if err != nil {
+		return nil, errors.Join(err, s.stop(0))
+	}
+	listener, err := net.Listen("tcp", c.Listen)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("listening on %s: %w: choose another address with --listen", c.Listen, err), s.stop(0))
+	}
+	s.address = listener.Addr().String()
+	s.http = newHTTPServer(s.api, log)
+	go func() {
+		if err := s.http.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			s.failed <- err
+		}
+	}()
+	var ctx context.Context
+	ctx, s.stopping = context.WithCancel(context.Background())
+	if c.Sweep {
+		sweeper := expiry.New(expiry.Options{Door: s.door, Store: stored, Log: log, Observe: m.Sweep})
+		s.sweeping.Go(func() { sweeper.Run(ctx) })
+	}
+	return s, nil
+}
+
+func newHTTPServer(handler http.Handler, log *slog.Logger) *http.Server {
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	protocols.SetUnencryptedHTTP2(true)
+	return &http.Server{
+		Handler:           handler,
+		Protocols:         protocols,
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       20 * time.Second,
+		WriteTimeout:      60 * time.Second, // longer than the longest poll
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+}
+
+// stop answers the requests under way, drains the queue and closes the store, in this order.
+func (s *server) stop(drain time.Duration) (err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), drain)
+	defer cancel()
+	if s.api != nil {
+		s.api.Stop()
+	}
+	if s.http != nil {
+		if err = s.http.Shutdown(ctx); err != nil {
+			err = errors.Join(fmt.Errorf("some requests were not answered in time: %w", err), s.http.Close())
+		}
+	}
+	if s.stopping != nil {
+		s.stopping()
+		s.sweeping.Wait()
+	}
+	return errors.Join(err, s.door.Close(ctx), s.store.Close())
+}

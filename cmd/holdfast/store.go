@@ -1,0 +1,50 @@
+package main
+
+import (
+	"fmt"
+	"net/url"
+	"strings"
+
+	"github.com/holdfast/holdfast/internal/store"
+	"github.com/holdfast/holdfast/internal/store/memory"
+	"github.com/holdfast/holdfast/internal/store/sqlite"
+)
+
+// storeOptions are what every kind of store is opened with.
+type storeOptions struct {
+	acceptClock bool
+	readOnly    bool
+}
+
+// openStore is the one place that knows every kind of store.
+func openStore(address string, o storeOptions) (s store.Store, kind string, err error) {
+	kind, rest, _ := strings.Cut(address, ":")
+	switch kind {
+	case "memory":
+		if rest != "" {
+			return nil, kind, fmt.Errorf("%w: the store memory: takes nothing after the colon", errUsage)
+		}
+		return memory.Open(memory.Options{AcceptClock: o.acceptClock}), kind, nil
+	case "sqlite":
+		if rest == "" {
+			return nil, kind, fmt.Errorf("%w: the store sqlite: needs a file, for example sqlite:holdfast.db", errUsage)
+		}
+		s, err := sqlite.Open(rest, sqlite.Options{AcceptClock: o.acceptClock, ReadOnly: o.readOnly})
+		if err != nil {
+			return nil, kind, err
+		}
+		return s, kind, nil
+	default:
+		return nil, "", fmt.Errorf("%w: no store is called %q: use memory: or sqlite:PATH", errUsage, redact(address))
+	}
+}
+
+// redact keeps passwords out of messages.
+func redact(address string) string {
+	u, err := url.Parse(address)
+	if err != nil {
+		scheme, _, _ := strings.Cut(address, ":")
+		return scheme + ":…"
+	}
+	return u.Redacted()
+}

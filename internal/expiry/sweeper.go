@@ -1,0 +1,170 @@
+// Package expiry ends holds whose deadline has come, by sending Expire commands through the door.
+//
+// It is a convenience, not a guarantee: a hold stops counting at its deadline whether or not anybody sweeps. The sweeper keeps
+// the shown stock fresh and spares buyers the work.
+package expiry
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/holdfast/holdfast/internal/commit"
+	"github.com/holdfast/holdfast/internal/inventory"
+	"github.com/holdfast/holdfast/internal/store"
+)
+
+const (
+	// passLimit is how many holds one command ends: few enough that requests queued beside it hardly wait.
+	passLimit = 256
+	// longestSleep bounds how late the sweeper is for a hold that was made while it slept.
+	longestSleep = time.Second
+	// A hold that cannot be ended is tried again after a delay that doubles.
+	firstDelay, longestDelay = time.Second, 5 * time.Minute
+	// asideLimit bounds what is remembered of holds that cannot be ended; past it the oldest deadlines are tried each time.
+	asideLimit = 4096
+)
+
+// Options are what a sweeper needs. Door and Store must be given.
+type Options struct {
+	Door    Door
+	Store   store.Store
+	Now     func() time.Time // default: time.Now
+	Log     *slog.Logger
+	Observe func(Report)
+}
+
+// Door is where commands go: a [commit.Door].
+type Door interface {
+	Do(context.Context, *inventory.Request) (inventory.Outcome, error)
+}
+
+// Report says how a pass went.
+type Report struct {
+	Expired int
+	Lag     time.Duration // age of the oldest deadline that was found due
+	Aside   int           // holds that could not be ended and wait for another try
+}
+
+// Sweeper ends due holds.
+type Sweeper struct {
+	o     Options
+	aside map[inventory.ID]retry
+}
+
+type retry struct {
+	at    time.Time
+	delay time.Duration
+}
+
+// New makes a sweeper; [Sweeper.Run] runs it.
+func New(o Options) *Sweeper {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Observe == nil {
+		o.Observe = func(Report) {}
+	}
+	return &Sweeper{o: o, aside: map[inventory.ID]retry{}}
+}
+
+// Run sweeps until ctx ends: as soon as the next deadline comes, and at least once a second.
+func (s *Sweeper) Run(ctx context.Context) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+		}
+		timer.Reset(s.Pass(ctx))
+	}
+}
+
+// Pass ends one page of due holds and returns how long to sleep before the next.
+func (s *Sweeper) Pass(ctx context.Context) time.Duration {
+	var list []store.Deadline
+	err := s.o.Store.View(ctx, func(v store.View) (err error) {
+		list, err = v.Due(passLimit + len(s.aside))
+		return err
+	})
+	if err != nil {
+		s.report(ctx, "looking for due holds failed", err)
+		return longestSleep
+	}
+	now := s.o.Now()
+	due, report, sleep := s.sort(list, now)
+	if len(due) > 0 {
+		if report.Expired, err = s.expire(ctx, due, now); err != nil {
+			s.report(ctx, "ending due holds failed", err)
+			sleep = longestSleep
+		}
+	}
+	report.Aside = len(s.aside)
+	s.o.Observe(report)
+	return sleep
+}
+
+// sort picks the holds to end now, and says when the next one falls due.
+func (s *Sweeper) sort(list []store.Deadline, now time.Time) (due []inventory.ID, report Report, sleep time.Duration) {
+	for _, d := range list {
+		left := time.UnixMilli(int64(d.At)).Sub(now)
+		if left > 0 {
+			return due, report, min(left, longestSleep)
+		}
+		if r, waits := s.aside[d.ID]; waits && now.Before(r.at) {
+			continue
+		}
+		report.Lag = max(report.Lag, -left)
+		if due = append(due, d.ID); len(due) == passLimit {
+			return due, report, 0 // more may be due
+		}
+	}
+	return due, report, longestSleep
+}
+
+func (s *Sweeper) expire(ctx context.Context, due []inventory.ID, now time.Time) (int, error) {
+	outcome, err := s.o.Door.Do(ctx, &inventory.Request{Command: &inventory.Expire{IDs: due}})
+	if err == nil {
+		for _, id := range due {
+			delete(s.aside, id)
+		}
+		return outcome.Expired, nil
+	}
+	if !errors.Is(err, commit.ErrInternal) {
+		return 0, err
+	}
+	if len(due) == 1 {
+		s.setAside(due[0], now)
+		return 0, nil
+	}
+	half := len(due) / 2 // one of them is bad: it must not keep the others
+	first, err := s.expire(ctx, due[:half], now)
+	if err != nil {
+		return first, err
+	}
+	second, err := s.expire(ctx, due[half:], now)
+	return first + second, err
+}
+
+func (s *Sweeper) setAside(id inventory.ID, now time.Time) {
+	delay := firstDelay
+	if r, again := s.aside[id]; again {
+		delay = min(2*r.delay, longestDelay)
+	} else if len(s.aside) >= asideLimit {
+		return
+	}
+	s.aside[id] = retry{now.Add(delay), delay}
+	s.o.Log.Error("a due hold cannot be ended and was set aside: run holdfast verify", "reservation", id.Text(inventory.ReservationPrefix), "retryIn", delay)
+}
+
+func (s *Sweeper) report(ctx context.Context, message string, err error) {
+	if ctx.Err() == nil {
+		s.o.Log.Warn(message, "error", err)
+	}
+}

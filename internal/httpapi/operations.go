@@ -1,0 +1,416 @@
+package httpapi
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/holdfast/holdfast/internal/inventory"
+	"github.com/holdfast/holdfast/internal/store"
+)
+
+// noLines is for commands without lines.
+func noLines(int) string { return "" }
+
+func (s *Server) createProduct(c *call) *problem {
+	var body productBody
+	if p := c.read(&body); p != nil {
+		return p
+	}
+	command, p := body.command()
+	if p != nil {
+		return p
+	}
+	return c.mutate(command, noLines)
+}
+
+func (s *Server) updateProduct(c *call) *problem {
+	var body patchBody
+	if p := c.read(&body, "application/merge-patch+json"); p != nil {
+		return p
+	}
+	ifMatch, p := c.ifMatch()
+	if p != nil {
+		return p
+	}
+	command, p := body.command(c.PathValue("id"), ifMatch)
+	if p != nil {
+		return p
+	}
+	return c.mutate(command, noLines)
+}
+
+func (s *Server) adjustStock(c *call) *problem {
+	var body adjustmentBody
+	if p := c.read(&body); p != nil {
+		return p
+	}
+	command, p := body.command(c.PathValue("id"))
+	if p != nil {
+		return p
+	}
+	return c.mutate(command, noLines)
+}
+
+func (s *Server) createReservation(c *call) *problem {
+	var body reservationBody
+	if p := c.read(&body); p != nil {
+		return p
+	}
+	command, p := body.command(s.o.HoldDefault, s.o.HoldMax)
+	if p != nil {
+		return p
+	}
+	return c.mutate(command, func(i int) string {
+		if body.Lines.set {
+			return fmt.Sprintf("/lines/%d/productId", i)
+		}
+		return "/productId"
+	})
+}
+
+func (s *Server) cancelReservation(c *call) *problem {
+	reason, p := c.readReason()
+	if p != nil {
+		return p
+	}
+	return c.mutate(&inventory.Cancel{ID: c.pathID(inventory.ReservationPrefix), Reason: reason}, noLines)
+}
+
+func (c *call) readReason() (string, *problem) {
+	var body reasonBody
+	if p := c.read(&body); p != nil {
+		return "", p
+	}
+	var check checker
+	reason := check.text("/reason", &body.Reason, false, 100)
+	return reason, check.problem()
+}
+
+func (s *Server) extendReservation(c *call) *problem {
+	var body extendBody
+	if p := c.read(&body); p != nil {
+		return p
+	}
+	var check checker
+	ttl := check.ttl(&body.TTLSeconds, true, s.o.HoldMax)
+	if p := check.problem(); p != nil {
+		return p
+	}
+	return c.mutate(&inventory.Extend{ID: c.pathID(inventory.ReservationPrefix), TTL: ttl, MaxHold: s.o.HoldMax.Milliseconds()}, noLines)
+}
+
+func (s *Server) createOrder(c *call) *problem {
+	var body orderBody
+	if p := c.read(&body); p != nil {
+		return p
+	}
+	command, p := body.command()
+	if p != nil {
+		return p
+	}
+	return c.mutate(command, noLines)
+}
+
+func (s *Server) fulfillOrder(c *call) *problem {
+	if p := c.read(&emptyBody{}); p != nil {
+		return p
+	}
+	return c.mutate(&inventory.Fulfill{ID: c.pathID(inventory.OrderPrefix)}, noLines)
+}
+
+func (s *Server) cancelOrder(c *call) *problem {
+	reason, p := c.readReason()
+	if p != nil {
+		return p
+	}
+	return c.mutate(&inventory.CancelOrder{ID: c.pathID(inventory.OrderPrefix), Reason: reason}, noLines)
+}
+
+func (s *Server) getProduct(c *call) *problem {
+	if p := c.noQuery(); p != nil {
+		return p
+	}
+	var page []*inventory.Product
+	p := c.view(func(v store.View) (err error) {
+		page, err = v.Products(store.ProductQuery{IDs: []string{c.PathValue("id")}})
+		return err
+	})
+	switch {
+	case p != nil:
+		return p
+	case len(page) == 0:
+		return fail("product-not-found")
+	}
+	return c.one(page[0].LastSeq(), func(b []byte) []byte { return appendProduct(b, page[0]) })
+}
+
+func (s *Server) getReservation(c *call) *problem {
+	if p := c.noQuery(); p != nil {
+		return p
+	}
+	var page []*inventory.Reservation
+	read := func(v store.View) (err error) {
+		page, _, err = v.Reservations(store.ReservationQuery{IDs: []inventory.ID{c.pathID(inventory.ReservationPrefix)}})
+		return err
+	}
+	if p := c.settled(read, func() []*inventory.Reservation { return page }); p != nil {
+		return p
+	}
+	if len(page) == 0 {
+		return fail("reservation-not-found")
+	}
+	return c.one(page[0].Version, func(b []byte) []byte { return appendReservation(b, page[0]) })
+}
+
+// settled reads reservations so that no reader ever sees two endings (I3): where one of the page is past its deadline, its
+// expiry is sent through the door, once for the page, and the committed result is read.
+func (c *call) settled(read func(store.View) error, page func() []*inventory.Reservation) *problem {
+	if p := c.view(read); p != nil {
+		return p
+	}
+	now := inventory.Time(c.server.o.Now().UnixMilli())
+	var due []inventory.ID
+	for _, r := range page() {
+		if r.Due(now) {
+			due = append(due, r.ID)
+		}
+	}
+	if due == nil {
+		return nil
+	}
+	if _, p := c.do(&inventory.Expire{IDs: due}); p != nil {
+		return p
+	}
+	return c.view(read)
+}
+
+func (s *Server) getOrder(c *call) *problem {
+	if p := c.noQuery(); p != nil {
+		return p
+	}
+	var page []*inventory.Order
+	p := c.view(func(v store.View) (err error) {
+		page, _, err = v.Orders(store.OrderQuery{IDs: []inventory.ID{c.pathID(inventory.OrderPrefix)}})
+		return err
+	})
+	switch {
+	case p != nil:
+		return p
+	case len(page) == 0:
+		return fail("order-not-found")
+	}
+	return c.one(page[0].Version, func(b []byte) []byte { return appendOrder(b, page[0]) })
+}
+
+func (s *Server) listProducts(c *call) *problem {
+	q, p := c.query("id", "limit", "cursor")
+	if p != nil {
+		return p
+	}
+	ids, limit, after := q.ids("id", 100), q.limit(), q.productCursor()
+	if ids != nil && (q.has("limit") || q.has("cursor")) {
+		q.add("id", "cannot stand beside limit or cursor")
+	}
+	if p := q.problem(); p != nil {
+		return p
+	}
+	var page []*inventory.Product
+	p = c.view(func(v store.View) (err error) {
+		page, err = v.Products(store.ProductQuery{IDs: ids, After: after, Limit: limit + 1})
+		return err
+	})
+	if p != nil {
+		return p
+	}
+	next := ""
+	if ids == nil && len(page) > limit {
+		page = page[:limit]
+		next = productCursor(page[limit-1].ID)
+	}
+	c.send(http.StatusOK, func(b []byte) []byte { return appendPage(b, page, next, appendProduct) })
+	return nil
+}
+
+func (s *Server) listReservations(c *call) *problem {
+	q, p := c.query("status", "customerId", "productId", "limit", "cursor")
+	if p != nil {
+		return p
+	}
+	query := store.ReservationQuery{
+		Limit: q.limit(), Before: q.cursor(), CustomerID: q.text("customerId", 200), ProductID: q.text("productId", 64),
+		DueBy: inventory.Time(s.o.Now().UnixMilli()),
+	}
+	if name, given := q.get("status"); given {
+		var ok bool
+		if query.Status, ok = inventory.ParseStatus(name); !ok {
+			q.add("status", "must be ACTIVE, CONFIRMED, EXPIRED or CANCELLED")
+		}
+	}
+	if query.ProductID != "" && (query.Status != inventory.Active || query.CustomerID != "") {
+		q.add("productId", "needs status=ACTIVE beside it, and no customerId")
+	}
+	if p := q.problem(); p != nil {
+		return p
+	}
+	var page []*inventory.Reservation
+	var next inventory.ID
+	read := func(v store.View) (err error) {
+		page, next, err = v.Reservations(query)
+		return err
+	}
+	if p := c.settled(read, func() []*inventory.Reservation { return page }); p != nil {
+		return p
+	}
+	c.send(http.StatusOK, func(b []byte) []byte { return appendPage(b, page, cursor(next), appendReservation) })
+	return nil
+}
+
+func (s *Server) listOrders(c *call) *problem {
+	q, p := c.query("status", "customerId", "reference", "reservationId", "limit", "cursor")
+	if p != nil {
+		return p
+	}
+	query := store.OrderQuery{Limit: q.limit(), Before: q.cursor(), CustomerID: q.text("customerId", 200), Reference: q.text("reference", 200)}
+	if name, given := q.get("status"); given {
+		var ok bool
+		if query.Status, ok = inventory.ParseOrderStatus(name); !ok {
+			q.add("status", "must be CONFIRMED, FULFILLED or CANCELLED")
+		}
+	}
+	nowhere := false
+	if text, given := q.get("reservationId"); given {
+		id, ok := inventory.ParseID(inventory.ReservationPrefix, text)
+		query.ReservationID, nowhere = id, !ok
+	}
+	if p := q.problem(); p != nil {
+		return p
+	}
+	var page []*inventory.Order
+	var next inventory.ID
+	if !nowhere { // an id that no server made has no orders
+		p = c.view(func(v store.View) (err error) {
+			page, next, err = v.Orders(query)
+			return err
+		})
+	}
+	if p != nil {
+		return p
+	}
+	c.send(http.StatusOK, func(b []byte) []byte { return appendPage(b, page, cursor(next), appendOrder) })
+	return nil
+}
+
+// maxPageBytes bounds the stored events that one page of the feed reads.
+const maxPageBytes = 1 << 20
+
+// feedPage is a part of the event feed.
+type feedPage struct {
+	events []inventory.Event
+	head   store.Head
+}
+
+func (s *Server) listEvents(c *call) *problem {
+	q, p := c.query("after", "limit", "wait")
+	if p != nil {
+		return p
+	}
+	after := q.sequence("after")
+	limit := q.limit()
+	wait := q.integer("wait", 0, 0, maxWaitSeconds)
+	if p := q.problem(); p != nil {
+		return p
+	}
+	page, p := s.waitForEvents(c, after, limit, time.Duration(wait)*time.Second)
+	if p != nil {
+		return p
+	}
+	next := after
+	if n := len(page.events); n > 0 {
+		next = page.events[n-1].Seq
+	}
+	digest := storeDigest(page.head.Store)
+	c.send(http.StatusOK, func(b []byte) []byte {
+		b = append(b, `{"data":[`...)
+		for i := range page.events {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			b = appendEvent(b, &page.events[i], digest)
+		}
+		b = append(b, `],"nextAfter":"`...)
+		b = appendInt(b, next)
+		b = append(b, `","head":"`...)
+		b = appendInt(b, page.head.Seq)
+		b = append(b, `","store":`...)
+		b = appendString(b, page.head.Store)
+		return append(b, '}')
+	})
+	return nil
+}
+
+func (s *Server) waitForEvents(c *call, after int64, limit int, wait time.Duration) (feedPage, *problem) {
+	ctx, cancel := context.WithTimeout(c.Context(), wait)
+	defer cancel()
+	poll := time.NewTicker(feedPoll)
+	defer poll.Stop()
+	for {
+		changed := s.feed.wait() // before looking, so that nothing is missed between the two
+		page, p := s.readEvents(c, after, limit)
+		if p != nil || len(page.events) > 0 || wait == 0 {
+			return page, p
+		}
+		select {
+		case <-changed:
+		case <-poll.C:
+		case <-s.stopping:
+			return page, nil
+		case <-ctx.Done():
+			return page, nil
+		}
+	}
+}
+
+func (s *Server) readEvents(c *call, after int64, limit int) (page feedPage, p *problem) {
+	var entries []store.Entry
+	p = c.view(func(v store.View) (err error) {
+		if page.head, err = v.Head(); err != nil || after >= page.head.Seq {
+			return err
+		}
+		entries, err = v.Journal(store.JournalPosition{Seq: after + 1}, limit, maxPageBytes)
+		return err
+	})
+	if p != nil {
+		return page, p
+	}
+	if after > page.head.Seq {
+		return page, fail("cursor-ahead")
+	}
+	for i := range entries {
+		events, err := inventory.DecodeEvents(entries[i].First, entries[i].At, entries[i].Events)
+		if err != nil {
+			return page, c.failed(err)
+		}
+		for j := range events {
+			if events[j].Seq > after && len(page.events) < limit {
+				page.events = append(page.events, events[j])
+			}
+		}
+	}
+	return page, nil
+}
+
+func (q *query) sequence(name string) int64 {
+	text, given := q.get(name)
+	if !given {
+		return 0
+	}
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || n < 0 || text != strconv.FormatInt(n, 10) {
+		q.add(name, "must be a nextAfter, head or Holdfast-Sequence that this server gave, or 0")
+		return 0
+	}
+	return n
+}

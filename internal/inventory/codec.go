@@ -1,0 +1,401 @@
+package inventory
+
+import (
+	"encoding/binary"
+	"errors"
+)
+
+// The compact form in which rows, receipts and events are stored: fields in a fixed order, integers as varints, strings with
+// their length before them. Its layout is part of the store's format number: whoever changes it raises that number and keeps a
+// reader for the old one.
+
+var errCorrupt = errors.New("stored bytes cannot be read")
+
+func appendUint(b []byte, v int64) []byte { return binary.AppendUvarint(b, uint64(v)) }
+func appendInt(b []byte, v int64) []byte  { return binary.AppendVarint(b, v) }
+func appendString(b []byte, s string) []byte {
+	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
+}
+
+// reader takes fields off the front of its data. After the first failure it returns zero values.
+type reader struct {
+	data   []byte
+	failed bool
+}
+
+func (r *reader) fail() {
+	r.failed = true
+	r.data = nil
+}
+
+func (r *reader) uint() int64 {
+	v, n := binary.Uvarint(r.data)
+	if n <= 0 || v > 1<<63-1 {
+		r.fail()
+		return 0
+	}
+	r.data = r.data[n:]
+	return int64(v)
+}
+
+func (r *reader) int() int64 {
+	v, n := binary.Varint(r.data)
+	if n <= 0 {
+		r.fail()
+		return 0
+	}
+	r.data = r.data[n:]
+	return v
+}
+
+func (r *reader) bytes(n int64) []byte {
+	if n > int64(len(r.data)) {
+		r.fail()
+		return nil
+	}
+	b := r.data[:n]
+	r.data = r.data[n:]
+	return b
+}
+
+func (r *reader) byte() byte {
+	if b := r.bytes(1); b != nil {
+		return b[0]
+	}
+	return 0
+}
+
+func (r *reader) string() string { return string(r.bytes(r.uint())) }
+
+func (r *reader) id() (id ID) {
+	copy(id[:], r.bytes(int64(len(id))))
+	return id
+}
+
+// count reads the length of a list whose entries take at least so many bytes each: damaged bytes must not ask for much memory.
+func (r *reader) count(entryBytes int64) int {
+	n := r.uint()
+	if n > int64(len(r.data))/entryBytes {
+		r.fail()
+		return 0
+	}
+	return int(n)
+}
+
+func (r *reader) done() error {
+	if r.failed || len(r.data) > 0 {
+		return errCorrupt
+	}
+	return nil
+}
+
+func appendMoney(b []byte, m Money) []byte {
+	return appendString(appendUint(b, m.Amount), m.Currency)
+}
+
+func (r *reader) money() Money { return Money{r.uint(), r.string()} }
+
+func appendMetadata(b []byte, m Metadata) []byte {
+	b = appendUint(b, int64(len(m)))
+	for i := range m {
+		b = appendString(appendString(b, m[i].Name), m[i].Value)
+	}
+	return b
+}
+
+func (r *reader) metadata() Metadata {
+	n := r.count(2)
+	if n == 0 {
+		return nil
+	}
+	m := make(Metadata, n)
+	for i := range m {
+		m[i] = Member{r.string(), r.string()}
+	}
+	return m
+}
+
+func appendLocation(b []byte, location string) []byte {
+	if location == MainLocation {
+		return append(b, 0) // no location is empty, so this is free
+	}
+	return appendString(b, location)
+}
+
+func (r *reader) location() string {
+	if s := r.string(); s != "" {
+		return s
+	}
+	return MainLocation
+}
+
+// appendLines writes the one currency of the lines once.
+func appendLines(b []byte, lines []Line, total Money) []byte {
+	b = appendMoney(b, total)
+	b = appendUint(b, int64(len(lines)))
+	for i := range lines {
+		l := &lines[i]
+		b = appendLocation(appendString(b, l.ProductID), l.Location)
+		b = appendUint(appendUint(b, l.Quantity), l.UnitPrice.Amount)
+	}
+	return b
+}
+
+func (r *reader) lines() ([]Line, Money) {
+	total := r.money()
+	lines := make([]Line, r.count(4))
+	for i := range lines {
+		lines[i] = Line{r.string(), r.location(), r.uint(), Money{r.uint(), total.Currency}}
+	}
+	return lines, total
+}
+
+// appendSince writes a time relative to an earlier one; zero ("not yet") stays zero.
+func appendSince(b []byte, t, start Time) []byte {
+	if t == 0 {
+		return append(b, 0)
+	}
+	return appendUint(b, int64(t-start)+1)
+}
+
+func (r *reader) since(start Time) Time {
+	if v := r.uint(); v != 0 {
+		return start + Time(v-1)
+	}
+	return 0
+}
+
+// AppendProduct writes the catalogue part of a product.
+func AppendProduct(b []byte, p *Product) []byte {
+	b = appendString(appendString(b, p.ID), p.Name)
+	b = appendMetadata(appendMoney(b, p.Price), p.Metadata)
+	b = appendUint(appendUint(b, p.Version), int64(p.CreatedAt))
+	return appendUint(appendSince(b, p.UpdatedAt, p.CreatedAt), p.Seq)
+}
+
+func (r *reader) product() *Product {
+	p := &Product{ID: r.string(), Name: r.string(), Price: r.money(), Metadata: r.metadata(), Version: r.uint(), CreatedAt: Time(r.uint())}
+	p.UpdatedAt = r.since(p.CreatedAt)
+	p.Seq = r.uint()
+	return p
+}
+
+// DecodeProduct reads what [AppendProduct] wrote.
+func DecodeProduct(data []byte) (*Product, error) {
+	r := reader{data: data}
+	p := r.product()
+	return p, r.done()
+}
+
+func appendStockedProduct(b []byte, p *Product) []byte {
+	b = AppendProduct(b, p)
+	b = appendUint(b, int64(len(p.Stock)))
+	for i := range p.Stock {
+		s := &p.Stock[i]
+		b = appendBuckets(appendLocation(b, s.Location), s.Buckets)
+		b = appendUint(b, s.Seq)
+	}
+	return b
+}
+
+func (r *reader) stockedProduct() *Product {
+	p := r.product()
+	p.Stock = make([]Stock, r.count(5))
+	for i := range p.Stock {
+		p.Stock[i] = Stock{r.location(), r.buckets(), r.uint()}
+	}
+	return p
+}
+
+func appendBuckets(b []byte, v Buckets) []byte {
+	return appendInt(appendInt(appendInt(b, v.Available), v.Reserved), v.Committed)
+}
+
+func (r *reader) buckets() Buckets { return Buckets{r.int(), r.int(), r.int()} }
+
+// AppendReservation writes a reservation.
+func AppendReservation(b []byte, v *Reservation) []byte {
+	b = append(b, v.ID[:]...)
+	b = append(b, byte(v.Status))
+	b = appendUint(appendUint(b, v.Version), v.Seq)
+	b = appendSince(appendSince(appendSince(b, v.UpdatedAt, v.CreatedAt), v.ExpiresAt, v.CreatedAt), v.EndedAt, v.CreatedAt)
+	if v.OrderID.IsZero() {
+		b = append(b, 0)
+	} else {
+		b = append(append(b, 1), v.OrderID[:]...)
+	}
+	b = appendString(appendString(b, v.CustomerID), v.CancelReason)
+	return appendMetadata(appendLines(b, v.Lines, v.Total), v.Metadata)
+}
+
+func (r *reader) reservation() *Reservation {
+	v := &Reservation{ID: r.id(), Status: Status(r.byte()), Version: r.uint(), Seq: r.uint()}
+	v.CreatedAt = v.ID.Time()
+	v.UpdatedAt, v.ExpiresAt, v.EndedAt = r.since(v.CreatedAt), r.since(v.CreatedAt), r.since(v.CreatedAt)
+	if r.byte() == 1 {
+		v.OrderID = r.id()
+	}
+	v.CustomerID, v.CancelReason = r.string(), r.string()
+	v.Lines, v.Total = r.lines()
+	v.Metadata = r.metadata()
+	if !v.Status.Valid() {
+		r.fail()
+	}
+	return v
+}
+
+// DecodeReservation reads what [AppendReservation] wrote.
+func DecodeReservation(data []byte) (*Reservation, error) {
+	r := reader{data: data}
+	v := r.reservation()
+	return v, r.done()
+}
+
+// AppendOrder writes an order.
+func AppendOrder(b []byte, v *Order) []byte {
+	b = append(append(b, v.ID[:]...), v.ReservationID[:]...)
+	b = append(b, byte(v.Status))
+	b = appendUint(appendUint(b, v.Version), v.Seq)
+	b = appendSince(appendSince(appendSince(b, v.UpdatedAt, v.CreatedAt), v.FulfilledAt, v.CreatedAt), v.CancelledAt, v.CreatedAt)
+	b = appendString(appendString(appendString(b, v.Reference), v.CustomerID), v.CancelReason)
+	return appendMetadata(appendLines(b, v.Lines, v.Total), v.Metadata)
+}
+
+func (r *reader) order() *Order {
+	v := &Order{ID: r.id(), ReservationID: r.id(), Status: OrderStatus(r.byte()), Version: r.uint(), Seq: r.uint()}
+	v.CreatedAt = v.ID.Time()
+	v.UpdatedAt, v.FulfilledAt, v.CancelledAt = r.since(v.CreatedAt), r.since(v.CreatedAt), r.since(v.CreatedAt)
+	v.Reference, v.CustomerID, v.CancelReason = r.string(), r.string(), r.string()
+	v.Lines, v.Total = r.lines()
+	v.Metadata = r.metadata()
+	if !v.Status.Valid() {
+		r.fail()
+	}
+	return v
+}
+
+// DecodeOrder reads what [AppendOrder] wrote.
+func DecodeOrder(data []byte) (*Order, error) {
+	r := reader{data: data}
+	v := r.order()
+	return v, r.done()
+}
+
+func appendAdjustment(b []byte, v *Adjustment) []byte {
+	b = append(b, v.ID[:]...)
+	b = appendLocation(appendString(b, v.ProductID), v.Location)
+	return appendString(appendString(appendInt(b, v.Delta), v.Reason), v.Reference)
+}
+
+func (r *reader) adjustment() *Adjustment {
+	v := &Adjustment{ID: r.id(), ProductID: r.string(), Location: r.location(), Delta: r.int(), Reason: r.string(), Reference: r.string()}
+	v.CreatedAt = v.ID.Time()
+	return v
+}
+
+// Which resources follow.
+const (
+	hasProduct byte = 1 << iota
+	hasAdjustment
+	hasReservation
+	hasOrder
+	isCreated
+)
+
+func appendResources(b []byte, flags byte, p *Product, a *Adjustment, v *Reservation, o *Order) []byte {
+	at := len(b)
+	b = append(b, flags)
+	if p != nil {
+		b[at] |= hasProduct
+		b = appendStockedProduct(b, p)
+	}
+	if a != nil {
+		b[at] |= hasAdjustment
+		b = appendAdjustment(b, a)
+	}
+	if v != nil {
+		b[at] |= hasReservation
+		b = AppendReservation(b, v)
+	}
+	if o != nil {
+		b[at] |= hasOrder
+		b = AppendOrder(b, o)
+	}
+	return b
+}
+
+func (r *reader) resources() (flags byte, p *Product, a *Adjustment, v *Reservation, o *Order) {
+	flags = r.byte()
+	if flags&hasProduct != 0 {
+		p = r.stockedProduct()
+	}
+	if flags&hasAdjustment != 0 {
+		a = r.adjustment()
+	}
+	if flags&hasReservation != 0 {
+		v = r.reservation()
+	}
+	if flags&hasOrder != 0 {
+		o = r.order()
+	}
+	return flags, p, a, v, o
+}
+
+// AppendOutcome writes the outcome of a successful command for its receipt.
+func AppendOutcome(b []byte, o *Outcome) []byte {
+	flags := byte(0)
+	if o.Created {
+		flags = isCreated
+	}
+	b = appendResources(b, flags, o.Product, o.Adjustment, o.Reservation, o.Order)
+	return appendUint(b, o.Seq)
+}
+
+// DecodeOutcome reads what [AppendOutcome] wrote.
+func DecodeOutcome(data []byte) (o Outcome, err error) {
+	r := reader{data: data}
+	flags, p, a, v, order := r.resources()
+	o = Outcome{Created: flags&isCreated != 0, Product: p, Adjustment: a, Reservation: v, Order: order, Seq: r.uint()}
+	return o, r.done()
+}
+
+func appendEvent(b []byte, e *Event) []byte {
+	b = append(b, byte(e.Type))
+	b = appendUint(b, int64(len(e.Movements)))
+	for i := range e.Movements {
+		m := &e.Movements[i]
+		b = appendLocation(appendString(b, m.ProductID), m.Location)
+		b = appendBuckets(appendBuckets(b, m.Delta), m.After)
+	}
+	return appendResources(b, 0, e.Product, e.Adjustment, e.Reservation, e.Order)
+}
+
+// carries says which resources belong to an event type.
+func (t EventType) carries() byte {
+	switch {
+	case t == StockAdjusted:
+		return hasProduct | hasAdjustment
+	case t <= ProductUpdated:
+		return hasProduct
+	case t <= ReservationExpiredEvent:
+		return hasReservation
+	default:
+		return hasOrder
+	}
+}
+
+func decodeEvent(r *reader, seq int64, at Time) Event {
+	e := Event{Seq: seq, Time: at, Type: EventType(r.byte())}
+	if n := r.count(8); n > 0 {
+		e.Movements = make([]Movement, n)
+	}
+	for i := range e.Movements {
+		e.Movements[i] = Movement{StockKey{r.string(), r.location()}, r.buckets(), r.buckets()}
+	}
+	var flags byte
+	flags, e.Product, e.Adjustment, e.Reservation, e.Order = r.resources()
+	if !e.Type.valid() || flags != e.Type.carries() {
+		r.fail()
+	}
+	return e
+}

@@ -1,0 +1,180 @@
+package inventory
+
+// Request is one command on its way through the door.
+type Request struct {
+	Command Command
+	// Receipt makes the command repeatable; nil without an idempotency key.
+	Receipt *ReceiptID
+	// Salt are the random bits of the ids this command makes. They come in from outside because Decide has no randomness.
+	Salt uint32
+}
+
+// ReceiptID is an idempotency key as the store knows it, with what it was used for.
+type ReceiptID struct {
+	Key         [16]byte // digest of the key
+	Fingerprint [16]byte // digest of method, path and body
+}
+
+// Receipt is the stored answer to a request that succeeded (I6).
+type Receipt struct {
+	ReceiptID
+	Answer []byte // an [Outcome], by [AppendOutcome]
+}
+
+// Command is one of the structs below.
+type Command interface {
+	// addKeys names the rows that the command works on.
+	addKeys(*Keys)
+	// decide runs the command on the rows of the batch.
+	decide(*batch, *Request) Outcome
+	// size is about how many bytes of the caller's text the command carries.
+	size() int
+}
+
+// CreateProduct adds a product, with stock at one location.
+type CreateProduct struct {
+	ID         string // empty: the server makes one
+	Name       string
+	Price      Money
+	TotalStock int64 // 0 to MaxStock
+	Location   string
+	Metadata   Metadata
+}
+
+// UpdateProduct is a merge-patch (RFC 7396) of the catalogue part. Nil leaves a field as it is.
+type UpdateProduct struct {
+	ID       string
+	Name     *string
+	Amount   *int64
+	Currency *string
+	Metadata *MetadataPatch
+	// IfMatch, if not nil, must contain the product's current LastSeq (its ETag), else the command is refused.
+	IfMatch []int64
+	// Version, if not 0, must be the catalogue part's current version.
+	Version int64
+}
+
+// MetadataPatch is a merge-patch of metadata: Clear removes everything first, a nil value removes a member.
+type MetadataPatch struct {
+	Clear bool
+	Set   map[string]*string
+}
+
+// Adjust receives units (Delta > 0) or takes available ones (Delta < 0).
+type Adjust struct {
+	ProductID string
+	Location  string
+	Delta     int64 // not 0, ±MaxStock
+	Reason    string
+	Reference string
+}
+
+// ReserveLine is one line of [Reserve]; without a UnitPrice the catalogue's price is charged.
+type ReserveLine struct {
+	ProductID string
+	Location  string
+	Quantity  int64 // 1 to MaxQuantity, also after adding up lines of one product and location
+	UnitPrice *Money
+}
+
+// Reserve holds units for TTL milliseconds: every line or none.
+type Reserve struct {
+	Lines      []ReserveLine // 1 to MaxLines
+	TTL        int64         // milliseconds, at least 1,000
+	CustomerID string
+	Metadata   Metadata
+}
+
+// Cancel gives the units of an ACTIVE reservation back.
+type Cancel struct {
+	ID     ID
+	Reason string
+}
+
+// Extend moves the deadline of an ACTIVE reservation to TTL from now, but never past MaxHold after its creation, and never back.
+type Extend struct {
+	ID      ID
+	TTL     int64 // milliseconds
+	MaxHold int64 // milliseconds
+}
+
+// Confirm turns an ACTIVE reservation into an order, once.
+type Confirm struct {
+	ReservationID ID
+	Reference     string
+	Metadata      Metadata
+}
+
+// Fulfill ships an order: its units leave.
+type Fulfill struct{ ID ID }
+
+// CancelOrder gives the units of an order that was not shipped back.
+type CancelOrder struct {
+	ID     ID
+	Reason string
+}
+
+// Expire ends those of the named reservations whose deadline has come, and leaves the others as they are.
+type Expire struct{ IDs []ID }
+
+// Code names a refusal, as in the contract.
+type Code string
+
+// The refusals that a decision can make.
+const (
+	ProductExists        Code = "product-exists"
+	ProductNotFound      Code = "product-not-found"
+	ReservationNotFound  Code = "reservation-not-found"
+	OrderNotFound        Code = "order-not-found"
+	InsufficientStock    Code = "insufficient-stock"
+	StockLimit           Code = "stock-limit"
+	MixedCurrencies      Code = "mixed-currencies"
+	TotalTooLarge        Code = "total-too-large"
+	ReservationExpired   Code = "reservation-expired"
+	ReservationCancelled Code = "reservation-cancelled"
+	ReservationConfirmed Code = "reservation-confirmed"
+	HoldLimitReached     Code = "hold-limit-reached"
+	OrderIsFulfilled     Code = "order-fulfilled"
+	OrderIsCancelled     Code = "order-cancelled"
+	VersionMismatch      Code = "version-mismatch"
+	PreconditionFailed   Code = "precondition-failed" // VersionMismatch for If-Match: another status, the same code on the wire
+	MetadataTooLarge     Code = "metadata-too-large"  // after a patch was merged
+	IdempotencyKeyReused Code = "idempotency-key-reused"
+)
+
+// Refusal says why a command had no effect, with what the answer needs.
+type Refusal struct {
+	Code      Code
+	Shortages []Shortage // every short stock row, for InsufficientStock
+	Lines     []int      // indexes of the lines that ProductNotFound is about
+	Current   *Current   // state of the resource that refuses
+}
+
+// Shortage is one stock row that has too little.
+type Shortage struct {
+	StockKey
+	Requested, Available, Reserved int64
+}
+
+// Current is the state of a reservation or order that refuses a command.
+type Current struct {
+	Status    string
+	ExpiresAt Time
+	EndedAt   Time
+	OrderID   ID
+	Version   int64 // of a product, for VersionMismatch
+}
+
+// Outcome is what a command came to: a refusal, or the resource it was about as it is afterwards.
+type Outcome struct {
+	Refusal     *Refusal
+	Created     bool // the resource is new
+	Replayed    bool // the stored answer of an earlier request with the same idempotency key
+	Deferred    bool // decide again in the next batch: more overdue holds are left than one batch expires
+	Expired     int  // reservations that Expire ended
+	Product     *Product
+	Reservation *Reservation
+	Order       *Order
+	Adjustment  *Adjustment
+	Seq         int64 // place in the event feed after the effect
+}

@@ -1,0 +1,293 @@
+// Package memory is the reference store: what a store means, in the fewest lines. It keeps nothing beyond the process.
+package memory
+
+import (
+	"context"
+	"crypto/rand"
+	"slices"
+	"sort"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/holdfast/holdfast/internal/inventory"
+	"github.com/holdfast/holdfast/internal/store"
+)
+
+// Options are what a store needs from outside.
+type Options struct {
+	Now         func() time.Time // default: time.Now
+	AcceptClock bool
+}
+
+// Open makes an empty store.
+func Open(o Options) *Store {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	return &Store{
+		options:  o,
+		head:     store.Head{Store: strings.ToLower(rand.Text()), Format: store.Format},
+		products: map[string]*inventory.Product{}, receipts: map[[16]byte]*inventory.Receipt{},
+		reservations: map[inventory.ID]*inventory.Reservation{}, orders: map[inventory.ID]*inventory.Order{},
+	}
+}
+
+// Store is an in-memory [store.Store].
+type Store struct {
+	options Options
+
+	mu           sync.RWMutex
+	closed       bool
+	head         store.Head
+	journal      []store.Entry // entry of batch n at n-1
+	products     map[string]*inventory.Product
+	receipts     map[[16]byte]*inventory.Receipt
+	reservations map[inventory.ID]*inventory.Reservation
+	orders       map[inventory.ID]*inventory.Order
+	byAge        []inventory.ID // reservations, oldest first
+	ordersByAge  []inventory.ID
+}
+
+var _ store.Store = (*Store)(nil)
+
+// Close implements [store.Store].
+func (s *Store) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	return nil
+}
+
+// Commit implements [store.Store].
+func (s *Store) Commit(ctx context.Context, keys *inventory.Keys, decide store.Decide) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return store.ErrClosed
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	now, err := s.head.Now(s.options.Now(), s.options.AcceptClock)
+	if err != nil {
+		return err
+	}
+	changes, err := decide(s.load(keys, now))
+	if err != nil || changes.Empty() {
+		return err
+	}
+	s.write(changes, now)
+	return nil
+}
+
+func (s *Store) load(keys *inventory.Keys, now inventory.Time) *inventory.State {
+	state := inventory.NewState(now, s.head.Seq)
+	for _, key := range keys.Receipts {
+		if r := s.receipts[key]; r != nil {
+			state.Receipts[key] = r
+		}
+	}
+	for _, id := range keys.Products {
+		s.loadProduct(state, id)
+	}
+	for _, id := range keys.Reservations {
+		s.loadReservation(state, id)
+	}
+	for _, id := range keys.Orders {
+		if o := s.orders[id]; o != nil {
+			state.Orders[id] = o
+			s.loadLines(state, o.Lines)
+		}
+	}
+	for i := range keys.Stock {
+		s.loadProduct(state, keys.Stock[i].ProductID)
+	}
+	s.loadOverdue(state, keys)
+	return state
+}
+
+func (s *Store) loadProduct(state *inventory.State, id string) {
+	if p := s.products[id]; p != nil && state.Products[id] == nil {
+		state.Products[id] = p.Clone()
+	}
+}
+
+func (s *Store) loadLines(state *inventory.State, lines []inventory.Line) {
+	for i := range lines {
+		s.loadProduct(state, lines[i].ProductID)
+	}
+}
+
+func (s *Store) loadReservation(state *inventory.State, id inventory.ID) {
+	r := s.reservations[id]
+	if r == nil {
+		return
+	}
+	state.Reservations[id] = r
+	if o := s.orders[r.OrderID]; o != nil {
+		state.Orders[o.ID] = o
+	}
+	s.loadLines(state, r.Lines)
+}
+
+func (s *Store) loadOverdue(state *inventory.State, keys *inventory.Keys) {
+	budget := inventory.MaxOverdueLoaded
+	for i := range keys.Stock {
+		d := &keys.Stock[i]
+		if stock := state.Stock(d.StockKey); stock == nil || stock.Available >= d.Units {
+			continue
+		}
+		for _, due := range s.due(d.StockKey, state.Now) {
+			if budget == 0 {
+				state.MoreOverdue[d.StockKey] = true
+				break
+			}
+			budget--
+			state.Overdue[d.StockKey] = append(state.Overdue[d.StockKey], due.ID)
+			s.loadReservation(state, due.ID)
+		}
+	}
+}
+
+// due lists the overdue holds of a stock row by deadline.
+func (s *Store) due(key inventory.StockKey, now inventory.Time) []store.Deadline {
+	return s.deadlines(func(r *inventory.Reservation) bool {
+		return r.Due(now) && slices.ContainsFunc(r.Lines, func(l inventory.Line) bool { return l.Key() == key })
+	})
+}
+
+func (s *Store) deadlines(match func(*inventory.Reservation) bool) []store.Deadline {
+	var list []store.Deadline
+	for _, id := range s.byAge {
+		if r := s.reservations[id]; r.Status == inventory.Active && match(r) {
+			list = append(list, store.Deadline{ID: id, At: r.ExpiresAt})
+		}
+	}
+	sort.SliceStable(list, func(i, j int) bool { return list[i].At < list[j].At })
+	return list
+}
+
+func (s *Store) write(c *inventory.Changes, now inventory.Time) {
+	for i := range c.Products {
+		after := *c.Products[i].After
+		if before := s.products[after.ID]; before != nil {
+			after.Stock = before.Stock
+		} else {
+			after.Stock = nil
+		}
+		s.products[after.ID] = &after
+	}
+	for i := range c.Stock {
+		p := s.products[c.Stock[i].ProductID].Clone()
+		p.Put(*c.Stock[i].After)
+		s.products[p.ID] = p
+	}
+	for _, change := range c.Reservations {
+		s.reservations[change.After.ID] = change.After
+		if change.Before == nil {
+			s.byAge = append(s.byAge, change.After.ID)
+		}
+	}
+	for _, change := range c.Orders {
+		s.orders[change.After.ID] = change.After
+		if change.Before == nil {
+			s.ordersByAge = append(s.ordersByAge, change.After.ID)
+		}
+	}
+	for _, r := range c.Receipts {
+		s.receipts[r.Key] = r
+	}
+	var batchID [16]byte
+	rand.Read(batchID[:])
+	entry := s.head.Next(batchID, now, c)
+	s.journal = append(s.journal, entry)
+	s.head = s.head.After(&entry)
+}
+
+// View implements [store.Store].
+func (s *Store) View(ctx context.Context, read func(store.View) error) error {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.closed {
+		return store.ErrClosed
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return read(view{s})
+}
+
+type view struct{ s *Store }
+
+func (v view) Head() (store.Head, error) { return v.s.head, nil }
+
+func (v view) Products(q store.ProductQuery) ([]*inventory.Product, error) {
+	var page []*inventory.Product
+	for id, p := range v.s.products {
+		if (q.IDs != nil && slices.Contains(q.IDs, id)) || (q.IDs == nil && id > q.After) {
+			page = append(page, p)
+		}
+	}
+	sort.Slice(page, func(i, j int) bool { return page[i].ID < page[j].ID })
+	if q.IDs == nil {
+		page = page[:min(q.Limit, len(page))]
+	}
+	return page, nil
+}
+
+func (v view) Reservations(q store.ReservationQuery) ([]*inventory.Reservation, inventory.ID, error) {
+	page, next := search(v.s.reservations, v.s.byAge, q.IDs, q.Before, q.Limit, q.Matches)
+	return page, next, nil
+}
+
+func (v view) Orders(q store.OrderQuery) ([]*inventory.Order, inventory.ID, error) {
+	page, next := search(v.s.orders, v.s.ordersByAge, q.IDs, q.Before, q.Limit, q.Matches)
+	return page, next, nil
+}
+
+func search[T any](rows map[inventory.ID]*T, byAge, ids []inventory.ID, before inventory.ID, limit int, matches func(*T) bool) (page []*T, next inventory.ID) {
+	if ids != nil {
+		for _, id := range ids {
+			if row := rows[id]; row != nil {
+				page = append(page, row)
+			}
+		}
+		return page, next
+	}
+	for _, id := range slices.Backward(byAge) {
+		if !before.IsZero() && id.Sequence() >= before.Sequence() {
+			continue
+		}
+		if row := rows[id]; matches(row) {
+			page = append(page, row)
+			if len(page) == limit {
+				return page, id
+			}
+		}
+	}
+	return page, next
+}
+
+func (v view) Journal(from store.JournalPosition, limit, maxBytes int) ([]store.Entry, error) {
+	start := from.BatchNo - 1
+	if from.BatchNo == 0 {
+		start = int64(sort.Search(len(v.s.journal), func(i int) bool {
+			e := &v.s.journal[i]
+			return e.First+int64(e.Count)-1 >= from.Seq
+		}))
+	}
+	var page []store.Entry
+	for bytes := 0; start < int64(len(v.s.journal)) && len(page) < limit && bytes < maxBytes; start++ {
+		page = append(page, v.s.journal[start])
+		bytes += len(v.s.journal[start].Events)
+	}
+	return page, nil
+}
+
+func (v view) Due(limit int) ([]store.Deadline, error) {
+	list := v.s.deadlines(func(*inventory.Reservation) bool { return true })
+	return list[:min(limit, len(list))], nil
+}
+
+func (v view) Strays(int) ([]string, error) { return nil, nil }

@@ -1,0 +1,372 @@
+// Package sqlite is the embedded store: one SQLite file in WAL mode, with synchronous=FULL, that belongs to one process.
+//
+// One connection writes, and it alone checkpoints; readers have connections of their own and never wait for it.
+package sqlite
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/gofrs/flock"
+	"zombiezen.com/go/sqlite"
+
+	"github.com/holdfast/holdfast/internal/inventory"
+	"github.com/holdfast/holdfast/internal/store"
+)
+
+const readers = 4
+
+// Options are what a store needs from outside.
+type Options struct {
+	Now         func() time.Time // default: time.Now
+	AcceptClock bool
+	// ReadOnly opens the file beside a server that may be running: View works, Commit does not.
+	ReadOnly bool
+}
+
+// Store is a [store.Store] in one file.
+type Store struct {
+	path    string
+	options Options
+	lock    *flock.Flock
+
+	writing  sync.Mutex // held through a Commit
+	writer   *sqlite.Conn
+	head     store.Head // as the last commit left it: nobody else writes
+	receipts slots
+	broken   error
+
+	reading   chan *sqlite.Conn // idle readers
+	connected int               // readers, idle or not
+	closing   sync.Once
+	closed    chan struct{}
+}
+
+var _ store.Store = (*Store)(nil)
+
+// Open opens or creates the file and brings its schema up to date. It refuses a file that another process serves, one that is
+// not a Holdfast store, and one that a newer Holdfast wrote.
+func Open(path string, o Options) (*Store, error) {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	path, err := resolve(path)
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{path: path, options: o, reading: make(chan *sqlite.Conn, readers), closed: make(chan struct{})}
+	open := s.openWriter
+	if o.ReadOnly {
+		open = s.openReadOnly
+	}
+	if err := open(); err != nil {
+		_ = s.Close()
+		return nil, fmt.Errorf("opening the store: %w", err)
+	}
+	for range readers {
+		conn, err := s.connect(sqlite.OpenReadOnly)
+		if err != nil {
+			_ = s.Close()
+			return nil, fmt.Errorf("opening the store for reading: %w", err)
+		}
+		s.reading <- conn
+		s.connected++
+	}
+	return s, nil
+}
+
+// resolve makes one name of a file that can be reached by several, so that all of them lock the same one.
+func resolve(path string) (string, error) {
+	absolute, err := filepath.Abs(path)
+	if err != nil {
+		return "", err
+	}
+	if real, err := filepath.EvalSymlinks(absolute); err == nil {
+		return real, nil
+	}
+	folder, err := filepath.EvalSymlinks(filepath.Dir(absolute))
+	if err != nil {
+		return "", fmt.Errorf("the folder of the store file does not exist: %w: make it first", err)
+	}
+	return filepath.Join(folder, filepath.Base(absolute)), nil
+}
+
+func (s *Store) openWriter() error {
+	s.lock = flock.New(s.path + ".lock")
+	locked, err := s.lock.TryLock()
+	if err != nil {
+		return fmt.Errorf("locking %s: %w", s.path, err)
+	}
+	if !locked {
+		s.lock = nil
+		return fmt.Errorf("%s is already being served by another process: stop that one first, or choose another file with --store", s.path)
+	}
+	if s.writer, err = s.connect(sqlite.OpenReadWrite, sqlite.OpenCreate, sqlite.OpenWAL); err != nil {
+		return err
+	}
+	if err := migrate(s.writer, s.path); err != nil {
+		return err
+	}
+	if s.head, err = readHead(s.writer); err != nil {
+		return err
+	}
+	return s.receipts.load(s.writer)
+}
+
+func (s *Store) openReadOnly() error {
+	if _, err := os.Stat(s.path); err != nil {
+		return fmt.Errorf("%w: name an existing store file", err)
+	}
+	conn, err := s.connect(sqlite.OpenReadOnly)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	version, err := userVersion(conn)
+	if err != nil {
+		return err
+	}
+	if version == 0 {
+		return fmt.Errorf("%s is not a Holdfast store", s.path)
+	}
+	if err := checkVersion(s.path, version); err != nil {
+		return err
+	}
+	_, err = readHead(conn)
+	return err
+}
+
+// connect opens one connection. Automatic checkpoints happen on the writer alone, since readers do not commit.
+func (s *Store) connect(flags ...sqlite.OpenFlags) (*sqlite.Conn, error) {
+	conn, err := sqlite.OpenConn(s.path, flags...)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", s.path, translate(err))
+	}
+	conn.SetBusyTimeout(2 * time.Second)
+	pragmas := []string{"PRAGMA cache_size = -4096"}
+	if flags[0] == sqlite.OpenReadWrite {
+		pragmas = []string{
+			"PRAGMA synchronous = FULL", "PRAGMA fullfsync = ON", "PRAGMA checkpoint_fullfsync = ON",
+			"PRAGMA cache_size = -32768", "PRAGMA wal_autocheckpoint = 4096", "PRAGMA temp_store = MEMORY",
+		}
+	}
+	for _, pragma := range pragmas {
+		if err := exec(conn, pragma, nil); err != nil {
+			_ = conn.Close()
+			return nil, fmt.Errorf("%s: %s: %w", s.path, pragma, translate(err))
+		}
+	}
+	return conn, nil
+}
+
+// Close implements [store.Store].
+func (s *Store) Close() (err error) {
+	s.closing.Do(func() {
+		close(s.closed)
+		s.writing.Lock()
+		defer s.writing.Unlock()
+		for range s.connected {
+			err = errors.Join(err, (<-s.reading).Close()) // waits for the views under way
+		}
+		if s.writer != nil {
+			err = errors.Join(err, s.writer.Close())
+		}
+		if s.lock != nil {
+			err = errors.Join(err, s.lock.Unlock())
+		}
+	})
+	return err
+}
+
+// Commit implements [store.Store].
+func (s *Store) Commit(ctx context.Context, keys *inventory.Keys, decide store.Decide) error {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	switch {
+	case s.isClosed():
+		return store.ErrClosed
+	case s.broken != nil:
+		return s.broken
+	case s.writer == nil || s.options.ReadOnly:
+		return fmt.Errorf("%w: it was opened for reading only", store.ErrUnavailable)
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	now, err := s.head.Now(s.options.Now(), s.options.AcceptClock)
+	if err != nil {
+		return err
+	}
+	err = s.transact(keys, decide, now)
+	if errors.Is(err, store.ErrBroken) {
+		s.broken = err
+	}
+	return err
+}
+
+// transact is one attempt: there is never a second, because nobody else writes.
+func (s *Store) transact(keys *inventory.Keys, decide store.Decide, now inventory.Time) (err error) {
+	if err := exec(s.writer, "BEGIN IMMEDIATE", nil); err != nil {
+		return translate(err)
+	}
+	defer func() {
+		if s.writer.AutocommitEnabled() {
+			return // committed, or SQLite has rolled back by itself
+		}
+		if undo := exec(s.writer, "ROLLBACK", nil); undo != nil {
+			err = fmt.Errorf("%w: %w", store.ErrBroken, errors.Join(err, undo))
+		}
+	}()
+	l := loader{conn: s.writer, state: inventory.NewState(now, s.head.Seq), receipts: &s.receipts}
+	if err := l.load(keys); err != nil {
+		return fmt.Errorf("loading a batch: %w", translate(err))
+	}
+	changes, err := decide(l.state)
+	if err != nil || changes.Empty() {
+		return err
+	}
+	var batchID [16]byte
+	rand.Read(batchID[:])
+	entry := s.head.Next(batchID, now, changes)
+	head := s.head.After(&entry)
+	w := writer{loader: &l, now: now}
+	if err := w.write(changes, &entry, &head); err != nil {
+		return fmt.Errorf("writing a batch: %w", translate(err))
+	}
+	if err := exec(s.writer, "COMMIT", nil); err != nil {
+		return fmt.Errorf("%w: committing a batch: %w", store.ErrBroken, err)
+	}
+	s.head = head
+	return nil
+}
+
+// View implements [store.Store].
+func (s *Store) View(ctx context.Context, read func(store.View) error) (err error) {
+	if s.isClosed() {
+		return store.ErrClosed
+	}
+	var conn *sqlite.Conn
+	select {
+	case conn = <-s.reading:
+	case <-s.closed:
+		return store.ErrClosed
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { s.reading <- conn }()
+	if s.isClosed() {
+		return store.ErrClosed
+	}
+	if err := exec(conn, "BEGIN", nil); err != nil {
+		return translate(err)
+	}
+	defer func() {
+		if undo := exec(conn, "ROLLBACK", nil); err == nil {
+			err = undo
+		}
+	}()
+	return translate(read(&view{conn}))
+}
+
+func (s *Store) isClosed() bool {
+	select {
+	case <-s.closed:
+		return true
+	default:
+		return false
+	}
+}
+
+// exec runs a statement that the connection keeps prepared, calling row for each result.
+func exec(conn *sqlite.Conn, sql string, row func(*sqlite.Stmt) error, arguments ...value) (err error) {
+	stmt, err := conn.Prepare(sql)
+	if err != nil {
+		return err
+	}
+	for i := range arguments {
+		arguments[i].bind(stmt, i+1)
+	}
+	defer func() {
+		if undo := stmt.Reset(); err == nil {
+			err = undo
+		}
+	}()
+	for {
+		more, err := stmt.Step()
+		if err != nil || !more {
+			return err
+		}
+		if row == nil {
+			continue
+		}
+		if err := row(stmt); err != nil {
+			return err
+		}
+	}
+}
+
+// value is a parameter of a statement.
+type value struct {
+	kind  sqlite.ColumnType
+	int   int64
+	text  string
+	bytes []byte
+}
+
+func integer(v int64) value { return value{kind: sqlite.TypeInteger, int: v} }
+func text(v string) value   { return value{kind: sqlite.TypeText, text: v} }
+func blob(v []byte) value   { return value{kind: sqlite.TypeBlob, bytes: v} }
+
+// optional is text, or null where there is none.
+func optional(v string) value {
+	if v == "" {
+		return value{kind: sqlite.TypeNull}
+	}
+	return text(v)
+}
+
+func (v *value) bind(stmt *sqlite.Stmt, at int) {
+	switch v.kind {
+	case sqlite.TypeInteger:
+		stmt.BindInt64(at, v.int)
+	case sqlite.TypeText:
+		stmt.BindText(at, v.text)
+	case sqlite.TypeBlob:
+		stmt.BindBytes(at, v.bytes)
+	default:
+		stmt.BindNull(at)
+	}
+}
+
+// column copies a blob out of a row.
+func column(row *sqlite.Stmt, at int) []byte {
+	b := make([]byte, row.ColumnLen(at))
+	row.ColumnBytes(at, b)
+	return b
+}
+
+func readHead(conn *sqlite.Conn) (h store.Head, err error) {
+	found := false
+	err = exec(conn, "SELECT store, format, batch_no, batch_id, seq, at, chain FROM head", func(row *sqlite.Stmt) error {
+		found = true
+		h = store.Head{Store: row.ColumnText(0), Format: row.ColumnInt(1), BatchNo: row.ColumnInt64(2), Seq: row.ColumnInt64(4), At: inventory.Time(row.ColumnInt64(5))}
+		row.ColumnBytes(3, h.BatchID[:])
+		row.ColumnBytes(6, h.Chain[:])
+		return nil
+	})
+	switch {
+	case err != nil:
+		return h, fmt.Errorf("reading the head: %w", err)
+	case !found:
+		return h, errors.New("the head row is missing")
+	case h.Format > store.Format:
+		return h, fmt.Errorf("%w: its format is %d, this program knows up to %d", store.ErrNewerFormat, h.Format, store.Format)
+	}
+	return h, nil
+}

@@ -1,0 +1,208 @@
+package sqlite
+
+import (
+	"fmt"
+	"math"
+
+	"zombiezen.com/go/sqlite"
+
+	"github.com/holdfast/holdfast/internal/inventory"
+	"github.com/holdfast/holdfast/internal/store"
+)
+
+// scanLimit bounds how many rows one page looks at where no index serves all its conditions.
+const scanLimit = 10_000
+
+// view is a read transaction.
+type view struct{ conn *sqlite.Conn }
+
+func (v *view) Head() (store.Head, error) { return readHead(v.conn) }
+
+func (v *view) Products(q store.ProductQuery) (page []*inventory.Product, err error) {
+	read := func(row *sqlite.Stmt) error {
+		p, err := v.product(row)
+		page = append(page, p)
+		return err
+	}
+	if q.IDs == nil {
+		err = exec(v.conn, "SELECT key, id, data FROM products WHERE id > ? ORDER BY id LIMIT ?", read, text(q.After), integer(int64(q.Limit)))
+		return page, err
+	}
+	for _, id := range q.IDs {
+		if err := exec(v.conn, "SELECT key, id, data FROM products WHERE id = ?", read, text(id)); err != nil {
+			return nil, err
+		}
+	}
+	return page, nil
+}
+
+func (v *view) product(row *sqlite.Stmt) (*inventory.Product, error) {
+	p, err := inventory.DecodeProduct(column(row, 2))
+	if err == nil && p.ID != row.ColumnText(1) {
+		err = fmt.Errorf("column id is not the id in its data, %s", p.ID)
+	}
+	if err != nil {
+		return nil, &store.CorruptRow{Row: fmt.Sprintf("product row %d", row.ColumnInt64(0)), Key: row.ColumnText(1), Detail: err.Error()}
+	}
+	err = exec(v.conn, "SELECT key, location, available, reserved, committed, seq FROM stock WHERE product = ? ORDER BY location", func(row *sqlite.Stmt) error {
+		p.Stock = append(p.Stock, readStock(row))
+		return nil
+	}, integer(row.ColumnInt64(0)))
+	return p, err
+}
+
+func (v *view) Reservations(q store.ReservationQuery) ([]*inventory.Reservation, inventory.ID, error) {
+	if q.IDs != nil {
+		page, err := byID(v.conn, q.IDs, readReservation)
+		return page, inventory.ID{}, err
+	}
+	from, arguments := "WHERE key < ? ORDER BY key DESC", []value{before(q.Before)}
+	switch {
+	case q.ProductID != "":
+		from = `WHERE key IN (SELECT DISTINCT reservation FROM holds WHERE reservation < ?1 AND stock IN
+			(SELECT s.key FROM stock s JOIN products p ON p.key = s.product WHERE p.id = ?2) ORDER BY reservation DESC LIMIT ?3) ORDER BY key DESC`
+		arguments = append(arguments, text(q.ProductID), integer(int64(q.Limit)))
+	case q.CustomerID != "":
+		from = "WHERE key < ? AND customer = ? ORDER BY key DESC"
+		arguments = append(arguments, text(q.CustomerID))
+	}
+	return search(v.conn, selectReservation+from, arguments, q.Limit, scanReservation, func(r *inventory.Reservation) (inventory.ID, bool) {
+		return r.ID, q.Matches(r)
+	})
+}
+
+func (v *view) Orders(q store.OrderQuery) ([]*inventory.Order, inventory.ID, error) {
+	if q.IDs != nil {
+		page, err := byID(v.conn, q.IDs, readOrder)
+		return page, inventory.ID{}, err
+	}
+	from, arguments := "WHERE key < ? ORDER BY key DESC", []value{before(q.Before)}
+	switch {
+	case !q.ReservationID.IsZero():
+		from = "WHERE key < ? AND reservation = ?"
+		arguments = append(arguments, integer(q.ReservationID.Sequence()))
+	case q.Reference != "":
+		from = "WHERE key < ? AND reference = ? ORDER BY key DESC"
+		arguments = append(arguments, text(q.Reference))
+	case q.CustomerID != "":
+		from = "WHERE key < ? AND customer = ? ORDER BY key DESC"
+		arguments = append(arguments, text(q.CustomerID))
+	case q.Status == inventory.OrderConfirmed:
+		from = "WHERE key < ? AND status = 1 ORDER BY key DESC"
+	}
+	return search(v.conn, selectOrder+from, arguments, q.Limit, scanOrder, func(o *inventory.Order) (inventory.ID, bool) {
+		return o.ID, q.Matches(o)
+	})
+}
+
+// before is the row key below which a page begins.
+func before(cursor inventory.ID) value {
+	if cursor.IsZero() {
+		return integer(math.MaxInt64)
+	}
+	return integer(cursor.Sequence())
+}
+
+func byID[T any](conn *sqlite.Conn, ids []inventory.ID, read func(*sqlite.Conn, inventory.ID) (*T, error)) (page []*T, err error) {
+	for _, id := range ids {
+		row, err := read(conn, id)
+		if err != nil {
+			return nil, err
+		}
+		if row != nil {
+			page = append(page, row)
+		}
+	}
+	return page, nil
+}
+
+// search collects the rows that match, until the page is full or enough rows were looked at.
+func search[T any](conn *sqlite.Conn, sql string, arguments []value, limit int, scan func(*sqlite.Stmt) (*T, error), match func(*T) (inventory.ID, bool)) (page []*T, next inventory.ID, err error) {
+	scanned := 0
+	stmt, err := conn.Prepare(sql)
+	if err != nil {
+		return nil, next, err
+	}
+	defer stmt.Reset()
+	for i := range arguments {
+		arguments[i].bind(stmt, i+1)
+	}
+	for {
+		more, err := stmt.Step()
+		if err != nil || !more {
+			return page, inventory.ID{}, err
+		}
+		row, err := scan(stmt)
+		if err != nil {
+			return nil, inventory.ID{}, err
+		}
+		id, matches := match(row)
+		if matches {
+			page = append(page, row)
+		}
+		if scanned++; len(page) == limit || scanned == scanLimit {
+			return page, id, nil
+		}
+	}
+}
+
+func (v *view) Journal(from store.JournalPosition, limit, maxBytes int) (page []store.Entry, err error) {
+	start := from.BatchNo
+	if start == 0 {
+		err = exec(v.conn, "SELECT batch_no FROM journal WHERE last_seq >= ? ORDER BY last_seq, batch_no LIMIT 1", func(row *sqlite.Stmt) error {
+			start = row.ColumnInt64(0)
+			return nil
+		}, integer(from.Seq))
+		if err != nil || start == 0 {
+			return nil, err
+		}
+	}
+	bytes := 0
+	stmt, err := v.conn.Prepare("SELECT batch_no, batch_id, last_seq, count, at, events, checksum FROM journal WHERE batch_no >= ? ORDER BY batch_no LIMIT ?")
+	if err != nil {
+		return nil, err
+	}
+	defer stmt.Reset()
+	stmt.BindInt64(1, start)
+	stmt.BindInt64(2, int64(limit))
+	for bytes < maxBytes {
+		more, err := stmt.Step()
+		if err != nil || !more {
+			return page, err
+		}
+		e := store.Entry{BatchNo: stmt.ColumnInt64(0), Count: stmt.ColumnInt(3), At: inventory.Time(stmt.ColumnInt64(4)), Events: column(stmt, 5)}
+		e.First = stmt.ColumnInt64(2) - int64(e.Count) + 1
+		stmt.ColumnBytes(1, e.BatchID[:])
+		stmt.ColumnBytes(6, e.Checksum[:])
+		page = append(page, e)
+		bytes += len(e.Events)
+	}
+	return page, nil
+}
+
+func (v *view) Due(limit int) (list []store.Deadline, err error) {
+	err = exec(v.conn, "SELECT expires_at, substr(data, 1, 16) FROM reservations WHERE status = 1 ORDER BY expires_at LIMIT ?", func(row *sqlite.Stmt) error {
+		d := store.Deadline{At: inventory.Time(row.ColumnInt64(0))}
+		row.ColumnBytes(1, d.ID[:])
+		list = append(list, d)
+		return nil
+	}, integer(int64(limit)))
+	return list, err
+}
+
+func (v *view) Strays(limit int) (list []string, err error) {
+	err = exec(v.conn, `
+		SELECT printf('holds row (stock %d, expires_at %d, reservation %d): no ACTIVE reservation with that deadline', h.stock, h.expires_at, h.reservation)
+			FROM holds h LEFT JOIN reservations r ON r.key = h.reservation AND r.status = 1 AND r.expires_at = h.expires_at WHERE r.key IS NULL
+		UNION ALL
+		SELECT printf('reservation row %d: it is ACTIVE and has no row in holds', r.key)
+			FROM reservations r WHERE r.status = 1 AND r.key NOT IN (SELECT reservation FROM holds)
+		UNION ALL
+		SELECT printf('stock row %d: its product row %d is missing', s.key, s.product)
+			FROM stock s LEFT JOIN products p ON p.key = s.product WHERE p.key IS NULL
+		LIMIT ?`, func(row *sqlite.Stmt) error {
+		list = append(list, row.ColumnText(0))
+		return nil
+	}, integer(int64(limit)))
+	return list, err
+}
