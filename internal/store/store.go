@@ -126,6 +126,8 @@ type Store interface {
 }
 
 // View is a snapshot. It is valid only while the function that was handed it runs, in one goroutine.
+//
+// A row that contradicts itself ends a page with a [CorruptRow]; what was read before it is returned beside the error.
 type View interface {
 	Head() (Head, error)
 	// Products returns products with all their stock rows, by id in byte order.

@@ -21,7 +21,9 @@ func (v *view) Head() (store.Head, error) { return readHead(v.conn) }
 func (v *view) Products(q store.ProductQuery) (page []*inventory.Product, err error) {
 	read := func(row *sqlite.Stmt) error {
 		p, err := v.product(row)
-		page = append(page, p)
+		if err == nil {
+			page = append(page, p)
+		}
 		return err
 	}
 	if q.IDs == nil {
@@ -30,7 +32,7 @@ func (v *view) Products(q store.ProductQuery) (page []*inventory.Product, err er
 	}
 	for _, id := range q.IDs {
 		if err := exec(v.conn, "SELECT key, id, data FROM products WHERE id = ?", read, text(id)); err != nil {
-			return nil, err
+			return page, err
 		}
 	}
 	return page, nil
@@ -107,7 +109,7 @@ func byID[T any](conn *sqlite.Conn, ids []inventory.ID, read func(*sqlite.Conn, 
 	for _, id := range ids {
 		row, err := read(conn, id)
 		if err != nil {
-			return nil, err
+			return page, err
 		}
 		if row != nil {
 			page = append(page, row)
@@ -134,7 +136,7 @@ func search[T any](conn *sqlite.Conn, sql string, arguments []value, limit int, 
 		}
 		row, err := scan(stmt)
 		if err != nil {
-			return nil, inventory.ID{}, err
+			return page, inventory.ID{}, err
 		}
 		id, matches := match(row)
 		if matches {

@@ -1,0 +1,335 @@
+// Package client is the Go client of Holdfast.
+//
+// Every call that changes something carries an idempotency key and is repeated, with the same key, when its answer was lost or
+// the server says that it may be: a retried hold is never doubled.
+package client
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	mathrand "math/rand/v2"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+)
+
+const (
+	defaultAttempts = 6
+	firstBackoff    = 50 * time.Millisecond
+	longestBackoff  = 5 * time.Second
+	longestPoll     = 30 * time.Second
+	maxAnswerBytes  = 64 << 20
+)
+
+// Client calls one Holdfast. It is safe for concurrent use.
+type Client struct {
+	base     string
+	http     *http.Client
+	attempts int
+}
+
+// Option changes a new client.
+type Option func(*Client)
+
+// WithHTTPClient has requests sent by this HTTP client. Its Timeout should be longer than 30 seconds if events are followed.
+func WithHTTPClient(h *http.Client) Option { return func(c *Client) { c.http = h } }
+
+// WithAttempts says how often a request is sent at most; 1 is no retries, the default 6.
+func WithAttempts(n int) Option { return func(c *Client) { c.attempts = max(n, 1) } }
+
+// New makes a client of the Holdfast at a URL such as http://127.0.0.1:8420.
+func New(baseURL string, options ...Option) *Client {
+	c := &Client{base: strings.TrimRight(baseURL, "/"), http: http.DefaultClient, attempts: defaultAttempts}
+	for _, option := range options {
+		option(c)
+	}
+	return c
+}
+
+type keyOfContext struct{}
+
+// WithKey has the next call use this idempotency key instead of a random one: a caller that may crash and start again keeps the
+// key with its own data, and repeats the call with it. Use one key per attempt to do something, and for one call only.
+func WithKey(ctx context.Context, key string) context.Context {
+	return context.WithValue(ctx, keyOfContext{}, key)
+}
+
+// CreateProduct adds a product.
+func (c *Client) CreateProduct(ctx context.Context, p NewProduct) (*Product, error) {
+	return send[Product](ctx, c, http.MethodPost, "/v1/products", p)
+}
+
+// UpdateProduct changes the catalogue part of a product.
+func (c *Client) UpdateProduct(ctx context.Context, id string, p ProductPatch) (*Product, error) {
+	return send[Product](ctx, c, http.MethodPatch, "/v1/products/"+url.PathEscape(id), p)
+}
+
+// Product reads a product.
+func (c *Client) Product(ctx context.Context, id string) (*Product, error) {
+	return send[Product](ctx, c, http.MethodGet, "/v1/products/"+url.PathEscape(id), nil)
+}
+
+// ProductsByID reads up to 100 products; unknown ones are left out.
+func (c *Client) ProductsByID(ctx context.Context, ids ...string) ([]Product, error) {
+	page, err := send[page[Product]](ctx, c, http.MethodGet, "/v1/products?"+url.Values{"id": ids}.Encode(), nil)
+	if err != nil {
+		return nil, err
+	}
+	return page.Data, nil
+}
+
+// Products lists all products by id.
+func (c *Client) Products(ctx context.Context) iter.Seq2[*Product, error] {
+	return list[Product](ctx, c, "/v1/products", url.Values{})
+}
+
+// AdjustStock receives units or takes available ones away.
+func (c *Client) AdjustStock(ctx context.Context, productID string, a NewAdjustment) (*Adjustment, *Product, error) {
+	answer, err := send[struct {
+		Adjustment *Adjustment `json:"adjustment"`
+		Product    *Product    `json:"product"`
+	}](ctx, c, http.MethodPost, "/v1/products/"+url.PathEscape(productID)+"/adjustments", a)
+	if err != nil {
+		return nil, nil, err
+	}
+	return answer.Adjustment, answer.Product, nil
+}
+
+// Reserve holds units for a limited time. [InsufficientStock] says that there are not enough.
+func (c *Client) Reserve(ctx context.Context, r NewReservation) (*Reservation, error) {
+	return send[Reservation](ctx, c, http.MethodPost, "/v1/reservations", r)
+}
+
+// Reservation reads a reservation.
+func (c *Client) Reservation(ctx context.Context, id string) (*Reservation, error) {
+	return send[Reservation](ctx, c, http.MethodGet, "/v1/reservations/"+url.PathEscape(id), nil)
+}
+
+// Reservations lists reservations, newest first.
+func (c *Client) Reservations(ctx context.Context, f ReservationFilter) iter.Seq2[*Reservation, error] {
+	return list[Reservation](ctx, c, "/v1/reservations", values("status", string(f.Status), "customerId", f.CustomerID, "productId", f.ProductID))
+}
+
+// Cancel gives the units of a reservation back. The reason may be empty.
+func (c *Client) Cancel(ctx context.Context, reservationID, reason string) (*Reservation, error) {
+	return send[Reservation](ctx, c, http.MethodPost, "/v1/reservations/"+url.PathEscape(reservationID)+"/cancel", reasonBody{reason})
+}
+
+// Extend moves the deadline of a reservation to ttl from now (whole seconds), never back.
+func (c *Client) Extend(ctx context.Context, reservationID string, ttl time.Duration) (*Reservation, error) {
+	body := struct {
+		TTLSeconds int64 `json:"ttlSeconds"`
+	}{int64(ttl / time.Second)}
+	return send[Reservation](ctx, c, http.MethodPost, "/v1/reservations/"+url.PathEscape(reservationID)+"/extend", body)
+}
+
+// Confirm turns a reservation into an order, once: confirming again gives the same order.
+func (c *Client) Confirm(ctx context.Context, o NewOrder) (*Order, error) {
+	return send[Order](ctx, c, http.MethodPost, "/v1/orders", o)
+}
+
+// Order reads an order.
+func (c *Client) Order(ctx context.Context, id string) (*Order, error) {
+	return send[Order](ctx, c, http.MethodGet, "/v1/orders/"+url.PathEscape(id), nil)
+}
+
+// Orders lists orders, newest first.
+func (c *Client) Orders(ctx context.Context, f OrderFilter) iter.Seq2[*Order, error] {
+	return list[Order](ctx, c, "/v1/orders", values("status", string(f.Status), "customerId", f.CustomerID, "reference", f.Reference, "reservationId", f.ReservationID))
+}
+
+// Fulfill ships an order: its units leave the stock.
+func (c *Client) Fulfill(ctx context.Context, orderID string) (*Order, error) {
+	return send[Order](ctx, c, http.MethodPost, "/v1/orders/"+url.PathEscape(orderID)+"/fulfill", nil)
+}
+
+// CancelOrder cancels an order that was not shipped. The reason may be empty.
+func (c *Client) CancelOrder(ctx context.Context, orderID, reason string) (*Order, error) {
+	return send[Order](ctx, c, http.MethodPost, "/v1/orders/"+url.PathEscape(orderID)+"/cancel", reasonBody{reason})
+}
+
+// EventPage reads up to limit events (1 to 1000) after a place in the feed ("0" is the beginning), and waits up to wait (whole
+// seconds, at most 30) where there is none yet.
+func (c *Client) EventPage(ctx context.Context, after string, limit int, wait time.Duration) (*EventPage, error) {
+	query := values("after", after, "limit", strconv.Itoa(limit), "wait", strconv.Itoa(int(min(wait, longestPoll)/time.Second)))
+	return send[EventPage](ctx, c, http.MethodGet, "/v1/events?"+query.Encode(), nil)
+}
+
+// Events follows the feed from a place on ("0" is the beginning), waiting for new events until ctx ends or an error comes.
+func (c *Client) Events(ctx context.Context, after string) iter.Seq2[*Event, error] {
+	return func(yield func(*Event, error) bool) {
+		for {
+			page, err := c.EventPage(ctx, after, 1000, longestPoll)
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			for i := range page.Data {
+				if !yield(&page.Data[i], nil) {
+					return
+				}
+			}
+			after = page.NextAfter
+		}
+	}
+}
+
+// Ready reports whether the server can commit now: nil, or why not.
+func (c *Client) Ready(ctx context.Context) error {
+	_, err := send[struct{}](ctx, c, http.MethodGet, "/readyz", nil)
+	return err
+}
+
+type reasonBody struct {
+	Reason string `json:"reason,omitempty"`
+}
+
+func values(pairs ...string) url.Values {
+	v := url.Values{}
+	for i := 0; i < len(pairs); i += 2 {
+		if pairs[i+1] != "" {
+			v.Set(pairs[i], pairs[i+1])
+		}
+	}
+	return v
+}
+
+type page[T any] struct {
+	Data       []T     `json:"data"`
+	NextCursor *string `json:"nextCursor"`
+}
+
+func list[T any](ctx context.Context, c *Client, path string, query url.Values) iter.Seq2[*T, error] {
+	return func(yield func(*T, error) bool) {
+		query.Set("limit", "1000")
+		for {
+			p, err := send[page[T]](ctx, c, http.MethodGet, path+"?"+query.Encode(), nil)
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			for i := range p.Data {
+				if !yield(&p.Data[i], nil) {
+					return
+				}
+			}
+			if p.NextCursor == nil {
+				return
+			}
+			query.Set("cursor", *p.NextCursor)
+		}
+	}
+}
+
+// send makes a call, and repeats it while that can help.
+func send[T any](ctx context.Context, c *Client, method, path string, body any) (*T, error) {
+	var encoded []byte
+	if body != nil {
+		var err error
+		if encoded, err = json.Marshal(body); err != nil {
+			return nil, fmt.Errorf("holdfast: encoding a request: %w", err)
+		}
+	}
+	key := ""
+	if method != http.MethodGet {
+		key, _ = ctx.Value(keyOfContext{}).(string)
+		if key == "" {
+			key = rand.Text()
+		}
+	}
+	for attempt := 1; ; attempt++ {
+		answer := new(T)
+		err := c.once(ctx, method, path, key, encoded, answer)
+		if err == nil {
+			return answer, nil
+		}
+		if attempt == c.attempts || !canRetry(err) {
+			return nil, err
+		}
+		if pause(ctx, backoff(attempt, err)) != nil {
+			return nil, err
+		}
+	}
+}
+
+// canRetry reports whether an error is worth another attempt. An error of the transport says nothing of what happened: that is
+// what the key is for.
+func canRetry(err error) bool {
+	var problem *Error
+	if errors.As(err, &problem) {
+		return problem.temporary()
+	}
+	return !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded)
+}
+
+// backoff doubles from attempt to attempt, with full jitter (Brooker, "Exponential Backoff And Jitter", 2015), and is never
+// shorter than the server asks for.
+func backoff(attempt int, err error) time.Duration {
+	ceiling := min(firstBackoff<<(attempt-1), longestBackoff)
+	wait := mathrand.N(ceiling) + time.Millisecond
+	var problem *Error
+	if errors.As(err, &problem) {
+		wait += problem.retryAfter
+	}
+	return wait
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (c *Client) once(ctx context.Context, method, path, key string, body []byte, answer any) error {
+	request, err := http.NewRequestWithContext(ctx, method, c.base+path, bytes.NewReader(body))
+	if err != nil {
+		return fmt.Errorf("holdfast: %w", err)
+	}
+	if body != nil {
+		request.Header.Set("Content-Type", "application/json")
+	}
+	if key != "" {
+		request.Header.Set("Idempotency-Key", strconv.Quote(key))
+	}
+	response, err := c.http.Do(request)
+	if err != nil {
+		return fmt.Errorf("holdfast: %w", err)
+	}
+	defer response.Body.Close()
+	content, err := io.ReadAll(io.LimitReader(response.Body, maxAnswerBytes))
+	if err != nil {
+		return fmt.Errorf("holdfast: reading the answer: %w", err)
+	}
+	if response.StatusCode >= 400 {
+		return problemOf(response, content)
+	}
+	if err := json.Unmarshal(content, answer); err != nil {
+		return fmt.Errorf("holdfast: the answer is not what it should be: %w", err)
+	}
+	return nil
+}
+
+func problemOf(response *http.Response, content []byte) error {
+	problem := &Error{}
+	if err := json.Unmarshal(content, problem); err != nil || problem.Code == "" { // something between us and the server
+		problem = &Error{Detail: "the answer is not a problem of Holdfast: " + http.StatusText(response.StatusCode)}
+	}
+	problem.Status = response.StatusCode
+	if seconds, err := strconv.Atoi(response.Header.Get("Retry-After")); err == nil && seconds > 0 {
+		problem.retryAfter = min(time.Duration(seconds)*time.Second, longestBackoff)
+	}
+	return problem
+}

@@ -1,0 +1,537 @@
+// Package audit recomputes what must never break from the stored rows and the journal, and names every breach.
+//
+// It reads a store in many short snapshots, so it runs beside a serving process and holds nobody up, and its memory does not
+// grow with the store. Three passes make the whole statement:
+//
+//   - The journal pass follows the chain of entries from the first to the head (no gap, no changed entry, commit order), holds the
+//     movements of every event against what an event of its kind moves, and looks each subject up: its row is there, is not older
+//     than the event, and did not leave an ending.
+//   - The row pass reads every row and compares it with the event that changed it last, in the same snapshot; and reservations
+//     with their orders. Together with the journal pass: each row is what replaying the journal gives, and there are no others.
+//   - The balance pass adds up: all movements of a stock row are its buckets, its ACTIVE reservations are its reserved units, its
+//     CONFIRMED orders the committed ones. The pages it reads are of different moments. As a recovery from a fuzzy checkpoint does
+//     (Mohan et al., ARIES, 1992), it then brings each page to one moment with the journal's movements since that page was read.
+package audit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"sort"
+
+	"github.com/holdfast/holdfast/internal/inventory"
+	"github.com/holdfast/holdfast/internal/store"
+)
+
+const (
+	entriesPerPage = 64
+	bytesPerPage   = 1 << 20
+	rowsPerPage    = 500
+	strayLimit     = 100
+	// breachLimit bounds what is remembered; a store that is all wrong is not described row by row.
+	breachLimit = 1000
+)
+
+// Breach is one thing that is not as it must be.
+type Breach struct {
+	Invariant string // I1 to I4 or I9 of the design; "row" for a row that contradicts itself
+	Row       string
+	Detail    string
+}
+
+func (b Breach) String() string { return b.Invariant + ": " + b.Row + ": " + b.Detail }
+
+// Report is what an audit found.
+type Report struct {
+	Batches, Events, Products, StockRows, Reservations, Orders int64
+
+	Breaches []Breach
+	More     int64 // breaches beyond those that are listed
+}
+
+// Clean reports whether nothing was found.
+func (r *Report) Clean() bool { return len(r.Breaches) == 0 }
+
+// Options tune an audit. Zero values choose the defaults.
+type Options struct {
+	// StockRowsInMemory is how many stock rows the balance pass keeps at a time; with more it reads the store again for each
+	// share. Default 250,000, about 50 MiB.
+	StockRowsInMemory int
+	// Progress is called now and then with what is being done.
+	Progress func(string)
+}
+
+// Run audits a store. The error is about reading it; breaches are in the report.
+func Run(ctx context.Context, s store.Store, o Options) (*Report, error) {
+	if o.StockRowsInMemory <= 0 {
+		o.StockRowsInMemory = 250_000
+	}
+	if o.Progress == nil {
+		o.Progress = func(string) {}
+	}
+	a := &auditor{ctx: ctx, store: s, options: o, report: &Report{}}
+	for _, pass := range []func() error{a.journal, a.rows, a.balance} {
+		if err := pass(); err != nil {
+			return nil, fmt.Errorf("auditing: %w", err)
+		}
+	}
+	return a.report, nil
+}
+
+type auditor struct {
+	ctx     context.Context
+	store   store.Store
+	options Options
+	report  *Report
+}
+
+func (a *auditor) breach(invariant, row, format string, args ...any) {
+	if len(a.report.Breaches) == breachLimit {
+		a.report.More++
+		return
+	}
+	a.report.Breaches = append(a.report.Breaches, Breach{invariant, row, fmt.Sprintf(format, args...)})
+}
+
+// corrupt notes a row that contradicts itself, and passes every other error on.
+func (a *auditor) corrupt(err error) (*store.CorruptRow, error) {
+	var row *store.CorruptRow
+	if errors.As(err, &row) {
+		return row, nil
+	}
+	return nil, err
+}
+
+func (a *auditor) view(read func(store.View) error) error { return a.store.View(a.ctx, read) }
+
+// follower walks the journal entry by entry, up to the head of the moment it began.
+type follower struct {
+	*auditor
+	last  store.Entry // the entry before
+	seq   int64
+	until int64 // batch
+}
+
+// journal is the first pass.
+func (a *auditor) journal() error {
+	f := follower{auditor: a}
+	if err := a.view(func(v store.View) error {
+		head, err := v.Head()
+		f.until = head.BatchNo
+		return err
+	}); err != nil {
+		return err
+	}
+	for done := false; !done; {
+		err := a.view(func(v store.View) (err error) {
+			done, err = f.page(v)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		a.options.Progress(fmt.Sprintf("journal: %d of %d batches", f.last.BatchNo, f.until))
+	}
+	return nil
+}
+
+func (f *follower) page(v store.View) (done bool, err error) {
+	head, err := v.Head()
+	if err != nil {
+		return false, err
+	}
+	entries, err := v.Journal(store.JournalPosition{BatchNo: f.last.BatchNo + 1}, entriesPerPage, bytesPerPage)
+	if err != nil {
+		return false, err
+	}
+	subjects := newSubjects(f.auditor)
+	for i := range entries {
+		if err := f.entry(&entries[i], subjects); err != nil {
+			return false, err
+		}
+	}
+	if err := subjects.check(v); err != nil {
+		return false, err
+	}
+	if len(entries) > 0 && f.last.BatchNo < head.BatchNo {
+		return f.last.BatchNo >= f.until, nil
+	}
+	if f.last.BatchNo != head.BatchNo {
+		f.breach("I9", fmt.Sprintf("journal entries %d to %d", f.last.BatchNo+1, head.BatchNo), "are missing at the end")
+	} else if f.seq != head.Seq || f.last.Checksum != head.Chain {
+		f.breach("I9", "head", "its sequence %d or its checksum is not that of the last journal entry %d", head.Seq, head.BatchNo)
+	}
+	return true, nil
+}
+
+func (f *follower) entry(e *store.Entry, subjects *subjects) error {
+	name := fmt.Sprintf("journal entry %d", e.BatchNo)
+	switch {
+	case e.BatchNo != f.last.BatchNo+1:
+		f.breach("I9", fmt.Sprintf("journal entries %d to %d", f.last.BatchNo+1, e.BatchNo-1), "are missing")
+	case e.Chain(f.last.Checksum) != e.Checksum:
+		f.breach("I9", name, "was changed: its checksum does not follow from the entry before and its content")
+	}
+	if e.First != f.seq+1 {
+		f.breach("I9", name, "its first sequence is %d, after %d", e.First, f.seq)
+	}
+	if e.At < f.last.At {
+		f.breach("I9", name, "its time is before that of the entry before")
+	}
+	events, err := inventory.DecodeEvents(e.First, e.At, e.Events)
+	if err != nil {
+		f.breach("I9", name, "%v", err)
+	} else if len(events) != e.Count {
+		f.breach("I9", name, "it says %d events and holds %d", e.Count, len(events))
+	}
+	for i := range events {
+		f.event(&events[i])
+		if events[i].Type == inventory.ReservationConfirmedEvent {
+			f.pair(&events[i], events[i+1:])
+		}
+		subjects.add(&events[i])
+	}
+	f.seq = e.First + int64(e.Count) - 1
+	f.last = *e
+	f.report.Batches++
+	f.report.Events += int64(len(events))
+	return nil
+}
+
+// event holds the movements against the kind of the event.
+func (f *follower) event(e *inventory.Event) {
+	name := fmt.Sprintf("event %d (%v %s)", e.Seq, e.Type, e.Subject())
+	expected := e.ExpectedMovements()
+	wrong := len(expected) != len(e.Movements)
+	for i := range e.Movements {
+		m := &e.Movements[i]
+		if !wrong && (m.StockKey != expected[i].StockKey || m.Delta != expected[i].Delta) {
+			wrong = true
+		}
+		if !m.After.Valid() {
+			f.breach("I1", name, "leaves %s at %s with a negative bucket: %+v", m.ProductID, m.Location, m.After)
+		}
+	}
+	if wrong {
+		f.breach("I9", name, "its movements are not those of such an event")
+	}
+}
+
+// pair checks that a confirmation comes right before the creation of its order (I4).
+func (f *follower) pair(confirmed *inventory.Event, after []inventory.Event) {
+	if len(after) == 0 || after[0].Type != inventory.OrderCreated || after[0].Order.ReservationID != confirmed.Reservation.ID {
+		f.breach("I4", confirmed.Subject(), "its confirmation in event %d is not followed by the creation of its order", confirmed.Seq)
+	}
+}
+
+// subjects are the resources that a page of events is about, each with its last event there.
+type subjects struct {
+	*auditor
+	reservations map[inventory.ID]*inventory.Event
+	ended        map[inventory.ID]int64 // sequence of a reservation's ending
+	orders       map[inventory.ID]*inventory.Event
+	products     map[string]*inventory.Event
+	stock        map[inventory.StockKey]int64
+}
+
+func newSubjects(a *auditor) *subjects {
+	return &subjects{
+		auditor: a, reservations: map[inventory.ID]*inventory.Event{}, ended: map[inventory.ID]int64{},
+		orders: map[inventory.ID]*inventory.Event{}, products: map[string]*inventory.Event{}, stock: map[inventory.StockKey]int64{},
+	}
+}
+
+func (s *subjects) add(e *inventory.Event) {
+	switch {
+	case e.Reservation != nil:
+		id := e.Reservation.ID
+		if at, ended := s.ended[id]; ended {
+			s.breach("I3", e.Subject(), "it ended in event %d and changed again in event %d", at, e.Seq)
+		}
+		if e.Reservation.Status != inventory.Active {
+			s.ended[id] = e.Seq
+		}
+		s.reservations[id] = e
+	case e.Order != nil:
+		s.orders[e.Order.ID] = e
+	case e.Type != inventory.StockAdjusted:
+		s.products[e.Product.ID] = e
+	}
+	for i := range e.Movements {
+		s.stock[e.Movements[i].StockKey] = e.Seq
+	}
+}
+
+// check looks the subjects up in the snapshot that their events were read in.
+func (s *subjects) check(v store.View) error {
+	if err := s.checkReservations(v); err != nil {
+		return err
+	}
+	if err := s.checkOrders(v); err != nil {
+		return err
+	}
+	return s.checkProducts(v)
+}
+
+func (s *subjects) checkReservations(v store.View) error {
+	for id, e := range s.reservations {
+		page, _, err := v.Reservations(store.ReservationQuery{IDs: []inventory.ID{id}})
+		if err != nil {
+			if _, err := s.corrupt(err); err != nil {
+				return err
+			}
+			continue // the row pass names it
+		}
+		switch {
+		case len(page) == 0:
+			s.breach("I9", e.Subject(), "its row is missing; event %d is about it", e.Seq)
+		case page[0].Seq < e.Seq:
+			s.breach("I9", e.Subject(), "its row is of event %d, but event %d is about it", page[0].Seq, e.Seq)
+		case s.ended[id] != 0 && page[0].Seq > s.ended[id]:
+			s.breach("I3", e.Subject(), "it ended in event %d and changed again in event %d", s.ended[id], page[0].Seq)
+		}
+	}
+	return nil
+}
+
+func (s *subjects) checkOrders(v store.View) error {
+	for id, e := range s.orders {
+		page, _, err := v.Orders(store.OrderQuery{IDs: []inventory.ID{id}})
+		if err != nil {
+			if _, err := s.corrupt(err); err != nil {
+				return err
+			}
+			continue
+		}
+		switch {
+		case len(page) == 0:
+			s.breach("I9", e.Subject(), "its row is missing; event %d is about it", e.Seq)
+		case page[0].Seq < e.Seq:
+			s.breach("I9", e.Subject(), "its row is of event %d, but event %d is about it", page[0].Seq, e.Seq)
+		}
+	}
+	return nil
+}
+
+func (s *subjects) checkProducts(v store.View) error {
+	found := map[string]*inventory.Product{}
+	look := func(id string) (*inventory.Product, error) {
+		if p, known := found[id]; known {
+			return p, nil
+		}
+		page, err := v.Products(store.ProductQuery{IDs: []string{id}})
+		if _, err := s.corrupt(err); err != nil {
+			return nil, err
+		}
+		found[id] = nil
+		if len(page) == 1 {
+			found[id] = page[0]
+		}
+		return found[id], nil
+	}
+	for id, e := range s.products {
+		p, err := look(id)
+		switch {
+		case err != nil:
+			return err
+		case p == nil:
+			s.breach("I9", "product "+id, "its row is missing or cannot be read; event %d is about it", e.Seq)
+		case p.Seq < e.Seq:
+			s.breach("I9", "product "+id, "its row is of event %d, but event %d is about it", p.Seq, e.Seq)
+		}
+	}
+	for key, seq := range s.stock {
+		p, err := look(key.ProductID)
+		if err != nil {
+			return err
+		}
+		if p == nil {
+			continue
+		}
+		switch stock := p.At(key.Location); {
+		case stock == nil:
+			s.breach("I9", stockName(key), "its row is missing; event %d moved units there", seq)
+		case stock.Seq < seq:
+			s.breach("I9", stockName(key), "its row is of event %d, but event %d moved units there", stock.Seq, seq)
+		}
+	}
+	return nil
+}
+
+func stockName(key inventory.StockKey) string {
+	return fmt.Sprintf("stock of %s at %s", key.ProductID, key.Location)
+}
+
+// balance is the third pass.
+func (a *auditor) balance() error {
+	shares := uint64(a.report.StockRows)/uint64(a.options.StockRowsInMemory) + 1
+	seed := maphash.MakeSeed()
+	for share := range shares {
+		a.options.Progress(fmt.Sprintf("balances: share %d of %d", share+1, shares))
+		b := balances{auditor: a, rows: map[inventory.StockKey]*balance{}, mine: func(key inventory.StockKey) bool {
+			return shares == 1 || maphash.Comparable(seed, key)%shares == share
+		}}
+		if err := b.run(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// balance is one stock row with what adds up to it, at the moment that the pass ends.
+type balance struct {
+	found     bool
+	readAt    int64             // sequence at which the row was read
+	stored    inventory.Buckets // brought forward by the movements since
+	moved     inventory.Buckets // all movements from the beginning
+	reserved  int64             // units in ACTIVE reservations
+	committed int64             // units in CONFIRMED orders
+}
+
+// balances add up one share of the stock rows.
+type balances struct {
+	*auditor
+	mine func(inventory.StockKey) bool
+	rows map[inventory.StockKey]*balance
+
+	products     []productPage
+	reservations []rowPage
+	orders       []rowPage
+}
+
+// productPage says when the products up to an id were read; rowPage when the rows down to a key were, newest first.
+type (
+	productPage struct {
+		upTo string
+		seq  int64
+	}
+	rowPage struct{ downTo, seq int64 }
+)
+
+// readAt is the sequence at which the page that covers a key was read.
+func readAt(pages []rowPage, key int64) int64 {
+	i := sort.Search(len(pages), func(i int) bool { return pages[i].downTo <= key })
+	return pages[i].seq
+}
+
+func (b *balances) productReadAt(id string) int64 {
+	i := sort.Search(len(b.products), func(i int) bool { return id <= b.products[i].upTo })
+	return b.products[min(i, len(b.products)-1)].seq
+}
+
+func (b *balances) row(key inventory.StockKey) *balance {
+	row := b.rows[key]
+	if row == nil {
+		row = &balance{readAt: b.productReadAt(key.ProductID)}
+		b.rows[key] = row
+	}
+	return row
+}
+
+func (b *balances) run() error {
+	err := b.eachProduct(func(p *inventory.Product, seq int64) {
+		for i := range p.Stock {
+			key := inventory.StockKey{ProductID: p.ID, Location: p.Stock[i].Location}
+			if b.mine(key) {
+				b.rows[key] = &balance{found: true, readAt: seq, stored: p.Stock[i].Buckets}
+			}
+		}
+	}, func(upTo string, seq int64) { b.products = append(b.products, productPage{upTo, seq}) })
+	if err != nil {
+		return err
+	}
+	err = b.eachReservation(inventory.Active, func(_ store.View, r *inventory.Reservation) error {
+		b.addLines(r.Lines, func(row *balance, units int64) { row.reserved += units })
+		return nil
+	}, func(downTo, seq int64) { b.reservations = append(b.reservations, rowPage{downTo, seq}) })
+	if err != nil {
+		return err
+	}
+	err = b.eachOrder(inventory.OrderConfirmed, func(_ store.View, o *inventory.Order) error {
+		b.addLines(o.Lines, func(row *balance, units int64) { row.committed += units })
+		return nil
+	}, func(downTo, seq int64) { b.orders = append(b.orders, rowPage{downTo, seq}) })
+	if err != nil {
+		return err
+	}
+	if err := b.replay(); err != nil {
+		return err
+	}
+	b.compare()
+	return nil
+}
+
+func (b *balances) addLines(lines []inventory.Line, add func(*balance, int64)) {
+	for i := range lines {
+		if key := lines[i].Key(); b.mine(key) {
+			add(b.row(key), lines[i].Quantity)
+		}
+	}
+}
+
+// replay adds up the journal, and brings every page that was read to where the journal ends now.
+func (b *balances) replay() error {
+	for next, done := int64(1), false; !done; {
+		var entries []store.Entry
+		err := b.view(func(v store.View) (err error) {
+			entries, err = v.Journal(store.JournalPosition{BatchNo: next}, entriesPerPage, bytesPerPage)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		done = len(entries) == 0
+		for i := range entries {
+			next = entries[i].BatchNo + 1
+			events, err := inventory.DecodeEvents(entries[i].First, entries[i].At, entries[i].Events)
+			if err != nil {
+				continue // the journal pass has named it
+			}
+			for j := range events {
+				b.event(&events[j])
+			}
+		}
+	}
+	return nil
+}
+
+func (b *balances) event(e *inventory.Event) {
+	for i := range e.Movements {
+		m := &e.Movements[i]
+		if !b.mine(m.StockKey) {
+			continue
+		}
+		row := b.row(m.StockKey)
+		row.moved = row.moved.Add(m.Delta)
+		if e.Seq > row.readAt {
+			row.stored = row.stored.Add(m.Delta)
+		}
+		if r := e.Reservation; r != nil {
+			if e.Seq > readAt(b.reservations, r.ID.Sequence()) {
+				row.reserved += m.Delta.Reserved
+			}
+			if !r.OrderID.IsZero() && e.Seq > readAt(b.orders, r.OrderID.Sequence()) {
+				row.committed += m.Delta.Committed
+			}
+		}
+		if o := e.Order; o != nil && e.Seq > readAt(b.orders, o.ID.Sequence()) {
+			row.committed += m.Delta.Committed
+		}
+	}
+}
+
+func (b *balances) compare() {
+	for key, row := range b.rows {
+		name := stockName(key)
+		if row.stored != row.moved {
+			b.breach("I9", name, "its buckets are %+v, its movements add up to %+v", row.stored, row.moved)
+		}
+		if row.stored.Reserved != row.reserved {
+			b.breach("I2", name, "reserved is %d, its ACTIVE reservations hold %d", row.stored.Reserved, row.reserved)
+		}
+		if row.stored.Committed != row.committed {
+			b.breach("I2", name, "committed is %d, its CONFIRMED orders hold %d", row.stored.Committed, row.committed)
+		}
+	}
+}

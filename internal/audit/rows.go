@@ -1,0 +1,298 @@
+package audit
+
+import (
+	"bytes"
+	"math"
+	"slices"
+
+	"github.com/holdfast/holdfast/internal/inventory"
+	"github.com/holdfast/holdfast/internal/store"
+)
+
+// rows is the second pass.
+func (a *auditor) rows() error {
+	a.options.Progress("rows: products")
+	lookup := &lookup{auditor: a}
+	err := a.eachProductView(func(v store.View, p *inventory.Product) error {
+		a.report.Products++
+		a.report.StockRows += int64(len(p.Stock))
+		return lookup.product(v, p)
+	}, func(string, int64) {})
+	if err != nil {
+		return err
+	}
+	a.options.Progress("rows: reservations")
+	err = a.eachReservation(0, func(v store.View, r *inventory.Reservation) error {
+		a.report.Reservations++
+		return lookup.reservation(v, r)
+	}, func(int64, int64) {})
+	if err != nil {
+		return err
+	}
+	a.options.Progress("rows: orders")
+	err = a.eachOrder(0, func(v store.View, o *inventory.Order) error {
+		a.report.Orders++
+		return lookup.order(v, o)
+	}, func(int64, int64) {})
+	if err != nil {
+		return err
+	}
+	return a.view(func(v store.View) error {
+		strays, err := v.Strays(strayLimit)
+		for _, stray := range strays {
+			a.breach("row", "bookkeeping", "%s", stray)
+		}
+		return err
+	})
+}
+
+func (a *auditor) eachProduct(visit func(p *inventory.Product, seq int64), page func(upTo string, seq int64)) error {
+	var seq int64
+	return a.eachProductView(func(v store.View, p *inventory.Product) error {
+		head, err := v.Head()
+		seq = head.Seq
+		visit(p, seq)
+		return err
+	}, page)
+}
+
+// eachProductView reads all products, a page in a snapshot. Of each page it tells the last id and the snapshot's sequence.
+func (a *auditor) eachProductView(visit func(store.View, *inventory.Product) error, page func(upTo string, seq int64)) error {
+	for after, done := "", false; !done; {
+		err := a.view(func(v store.View) error {
+			head, err := v.Head()
+			if err != nil {
+				return err
+			}
+			products, err := v.Products(store.ProductQuery{After: after, Limit: rowsPerPage})
+			bad, err := a.corrupt(err)
+			if err != nil {
+				return err
+			}
+			for _, p := range products {
+				after = p.ID
+				if err := visit(v, p); err != nil {
+					return err
+				}
+			}
+			if bad != nil {
+				after = bad.Key
+				a.breach("row", bad.Row, "%s", bad.Detail)
+			}
+			done = bad == nil && len(products) < rowsPerPage
+			if done {
+				page(lastID, head.Seq)
+			} else {
+				page(after, head.Seq)
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// lastID is after every product id in byte order.
+const lastID = "\xff"
+
+func (a *auditor) eachReservation(status inventory.Status, visit func(store.View, *inventory.Reservation) error, page func(downTo, seq int64)) error {
+	return eachRow(a, func(v store.View, before inventory.ID) ([]*inventory.Reservation, inventory.ID, error) {
+		return v.Reservations(store.ReservationQuery{Before: before, Status: status, Limit: rowsPerPage})
+	}, visit, page)
+}
+
+func (a *auditor) eachOrder(status inventory.OrderStatus, visit func(store.View, *inventory.Order) error, page func(downTo, seq int64)) error {
+	return eachRow(a, func(v store.View, before inventory.ID) ([]*inventory.Order, inventory.ID, error) {
+		return v.Orders(store.OrderQuery{Before: before, Status: status, Limit: rowsPerPage})
+	}, visit, page)
+}
+
+// eachRow reads rows newest first, a page in a snapshot. Of each page it tells the lowest key and the snapshot's sequence.
+func eachRow[T any](
+	a *auditor, read func(v store.View, before inventory.ID) ([]*T, inventory.ID, error),
+	visit func(store.View, *T) error, page func(downTo, seq int64),
+) error {
+	var before inventory.ID
+	for done := false; !done; {
+		err := a.view(func(v store.View) error {
+			head, err := v.Head()
+			if err != nil {
+				return err
+			}
+			rows, next, err := read(v, before)
+			bad, err := a.corrupt(err)
+			if err != nil {
+				return err
+			}
+			for _, row := range rows {
+				if err := visit(v, row); err != nil {
+					return err
+				}
+			}
+			if bad != nil {
+				next = bad.ID
+				a.breach("row", bad.Row, "%s", bad.Detail)
+			}
+			done = next.IsZero()
+			before = next
+			if done {
+				page(math.MinInt64, head.Seq)
+			} else {
+				page(next.Sequence(), head.Seq)
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// lookup finds events by sequence. It keeps the last few decoded entries: neighbouring rows were changed by neighbouring events.
+type lookup struct {
+	*auditor
+	recent []decoded
+}
+
+type decoded struct {
+	first  int64
+	events []inventory.Event
+}
+
+const recentEntries = 256
+
+func (l *lookup) event(v store.View, seq int64) (*inventory.Event, error) {
+	for _, d := range l.recent {
+		if seq >= d.first && seq < d.first+int64(len(d.events)) {
+			return &d.events[seq-d.first], nil
+		}
+	}
+	entries, err := v.Journal(store.JournalPosition{Seq: seq}, 1, bytesPerPage)
+	if err != nil || len(entries) == 0 {
+		return nil, err
+	}
+	e := &entries[0]
+	events, err := inventory.DecodeEvents(e.First, e.At, e.Events)
+	if err != nil {
+		return nil, nil // the journal pass has named it
+	}
+	if len(l.recent) == recentEntries {
+		l.recent = slices.Delete(l.recent, 0, recentEntries/2)
+	}
+	l.recent = append(l.recent, decoded{e.First, events})
+	if i := seq - e.First; i >= 0 && i < int64(len(events)) {
+		return &events[i], nil
+	}
+	return nil, nil
+}
+
+func (l *lookup) product(v store.View, p *inventory.Product) error {
+	e, err := l.event(v, p.Seq)
+	if err != nil {
+		return err
+	}
+	name := "product " + p.ID
+	if e == nil || e.Product == nil || e.Adjustment != nil || e.Product.ID != p.ID {
+		l.breach("I9", name, "no event made it what it is: event %d is not about it", p.Seq)
+	} else if !bytes.Equal(inventory.AppendProduct(nil, e.Product), inventory.AppendProduct(nil, p)) {
+		l.breach("I9", name, "its row is not what event %d made it", p.Seq)
+	}
+	if p.At(inventory.MainLocation) == nil {
+		l.breach("row", name, "it has no stock row at %s", inventory.MainLocation)
+	}
+	for i := range p.Stock {
+		if err := l.stock(v, p, &p.Stock[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (l *lookup) stock(v store.View, p *inventory.Product, s *inventory.Stock) error {
+	key := inventory.StockKey{ProductID: p.ID, Location: s.Location}
+	if !s.Valid() {
+		l.breach("I1", stockName(key), "has a negative bucket: %+v", s.Buckets)
+	}
+	e, err := l.event(v, s.Seq)
+	if err != nil {
+		return err
+	}
+	if e == nil {
+		l.breach("I9", stockName(key), "no event made it what it is: there is no event %d", s.Seq)
+		return nil
+	}
+	for i := range e.Movements {
+		if e.Movements[i].StockKey == key {
+			if e.Movements[i].After != s.Buckets {
+				l.breach("I9", stockName(key), "its buckets are %+v, event %d left %+v", s.Buckets, s.Seq, e.Movements[i].After)
+			}
+			return nil
+		}
+	}
+	opened := e.Type == inventory.ProductCreated && e.Product.ID == p.ID && e.Product.At(s.Location) != nil
+	if !opened || s.Buckets != (inventory.Buckets{}) {
+		l.breach("I9", stockName(key), "no event made it what it is: event %d moved nothing there", s.Seq)
+	}
+	return nil
+}
+
+func (l *lookup) reservation(v store.View, r *inventory.Reservation) error {
+	e, err := l.event(v, r.Seq)
+	if err != nil {
+		return err
+	}
+	name := r.ID.Text(inventory.ReservationPrefix)
+	if e == nil || e.Reservation == nil || e.Reservation.ID != r.ID {
+		l.breach("I9", name, "no event made it what it is: event %d is not about it", r.Seq)
+	} else if !bytes.Equal(inventory.AppendReservation(nil, e.Reservation), inventory.AppendReservation(nil, r)) {
+		l.breach("I9", name, "its row is not what event %d made it", r.Seq)
+	}
+	if total, ok := inventory.Total(r.Lines); !ok || total != r.Total {
+		l.breach("row", name, "its total is not the sum of its lines")
+	}
+	if (r.Status == inventory.Active) != (r.EndedAt == 0) || (r.Status == inventory.Expired && r.EndedAt != r.ExpiresAt) {
+		l.breach("I3", name, "it is %v, but its end is %d and its deadline %d", r.Status, r.EndedAt, r.ExpiresAt)
+	}
+	if (r.Status == inventory.Confirmed) != !r.OrderID.IsZero() {
+		l.breach("I4", name, "it is %v, but its order is %s", r.Status, r.OrderID.Text(inventory.OrderPrefix))
+	}
+	if r.OrderID.IsZero() {
+		return nil
+	}
+	orders, _, err := v.Orders(store.OrderQuery{IDs: []inventory.ID{r.OrderID}})
+	if _, err := l.corrupt(err); err != nil {
+		return err
+	}
+	if len(orders) == 0 || orders[0].ReservationID != r.ID {
+		l.breach("I4", name, "its order %s is missing or of another reservation", r.OrderID.Text(inventory.OrderPrefix))
+	}
+	return nil
+}
+
+func (l *lookup) order(v store.View, o *inventory.Order) error {
+	e, err := l.event(v, o.Seq)
+	if err != nil {
+		return err
+	}
+	name := o.ID.Text(inventory.OrderPrefix)
+	if e == nil || e.Order == nil || e.Order.ID != o.ID {
+		l.breach("I9", name, "no event made it what it is: event %d is not about it", o.Seq)
+	} else if !bytes.Equal(inventory.AppendOrder(nil, e.Order), inventory.AppendOrder(nil, o)) {
+		l.breach("I9", name, "its row is not what event %d made it", o.Seq)
+	}
+	reservations, _, err := v.Reservations(store.ReservationQuery{IDs: []inventory.ID{o.ReservationID}})
+	if _, err := l.corrupt(err); err != nil {
+		return err
+	}
+	if len(reservations) == 0 || reservations[0].OrderID != o.ID {
+		l.breach("I4", name, "its reservation %s is missing or has another order", o.ReservationID.Text(inventory.ReservationPrefix))
+		return nil
+	}
+	if r := reservations[0]; !slices.Equal(r.Lines, o.Lines) || r.Total != o.Total {
+		l.breach("I4", name, "its lines are not those of its reservation %s", r.ID.Text(inventory.ReservationPrefix))
+	}
+	return nil
+}
