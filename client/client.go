@@ -188,6 +188,9 @@ func (c *Client) Ready(ctx context.Context) error {
 	return err
 }
 
+// quoted escapes what a structured-field string (RFC 9651) needs escaped.
+var quoted = strings.NewReplacer(`\`, `\\`, `"`, `\"`)
+
 type reasonBody struct {
 	Reason string `json:"reason,omitempty"`
 }
@@ -302,7 +305,7 @@ func (c *Client) once(ctx context.Context, method, path, key string, body []byte
 		request.Header.Set("Content-Type", "application/json")
 	}
 	if key != "" {
-		request.Header.Set("Idempotency-Key", strconv.Quote(key))
+		request.Header.Set("Idempotency-Key", `"`+quoted.Replace(key)+`"`)
 	}
 	response, err := c.http.Do(request)
 	if err != nil {

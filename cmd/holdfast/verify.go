@@ -3,6 +3,8 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"io"
+	"os"
 
 	"github.com/holdfast/holdfast/internal/audit"
 )
@@ -10,7 +12,18 @@ import (
 type verifyCommand struct {
 	Store string `default:"sqlite:holdfast.db" help:"Store URL. The store may be served at the same time."`
 	JSON  bool   `help:"Print JSON."`
-	Quiet bool   `help:"Print no progress."`
+}
+
+// clearLine lets a terminal's progress line be written over.
+const clearLine = "\r\033[K"
+
+func isTerminal(w io.Writer) bool {
+	file, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := file.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }
 
 // Run implements holdfast verify.
@@ -21,11 +34,13 @@ func (c *verifyCommand) Run(env *environment) error {
 	}
 	defer s.Close()
 	options := audit.Options{}
-	if !c.Quiet && !c.JSON {
-		options.Progress = func(line string) { fmt.Fprintf(env.stderr, "\r\033[K%s", line) }
-		defer fmt.Fprint(env.stderr, "\r\033[K")
+	if isTerminal(env.stderr) {
+		options.Progress = func(line string) { fmt.Fprint(env.stderr, clearLine, line) }
 	}
 	report, err := audit.Run(env, s, options)
+	if isTerminal(env.stderr) {
+		fmt.Fprint(env.stderr, clearLine)
+	}
 	if err != nil {
 		return err
 	}
@@ -44,9 +59,6 @@ func (c *verifyCommand) print(env *environment, r *audit.Report) error {
 			"clean": r.Clean(), "batches": r.Batches, "events": r.Events, "products": r.Products, "stockRows": r.StockRows,
 			"reservations": r.Reservations, "orders": r.Orders, "breaches": append([]audit.Breach{}, r.Breaches...), "moreBreaches": r.More,
 		})
-	}
-	if !c.Quiet {
-		fmt.Fprint(env.stderr, "\r\033[K")
 	}
 	for _, b := range r.Breaches {
 		fmt.Fprintf(env.stdout, "BREACH %v\n", b)

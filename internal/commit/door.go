@@ -95,6 +95,8 @@ type Door struct {
 	bytes  int
 	closed error // why nothing is accepted any more
 
+	entries sync.Pool
+
 	wake   chan struct{} // something was queued, or the door was closed
 	done   chan struct{} // the committer has ended
 	cancel context.CancelFunc
@@ -129,27 +131,26 @@ func Open(s store.Store, o Options) *Door {
 	ctx, cancel := context.WithCancel(context.Background())
 	d := &Door{
 		store: s, options: o, cancel: cancel,
-		wake: make(chan struct{}, 1), done: make(chan struct{}), broken: make(chan struct{}),
+		entries: sync.Pool{New: func() any { return &entry{answer: make(chan answer, 1)} }},
+		wake:    make(chan struct{}, 1), done: make(chan struct{}), broken: make(chan struct{}),
 	}
 	go d.run(ctx)
 	return d
 }
 
-var entries = sync.Pool{New: func() any { return &entry{answer: make(chan answer, 1)} }}
-
 // Do sends a command through the door and waits for its outcome. When ctx ends while the command still waits, the command has no
 // effect and the error is ctx's; when it ends later, the effect stands and the error is [ErrOutcomeUnknown].
 func (d *Door) Do(ctx context.Context, request *inventory.Request) (inventory.Outcome, error) {
-	e := entries.Get().(*entry)
+	e := d.entries.Get().(*entry)
 	e.request, e.size = request, request.Size()
 	e.place.Store(queued)
 	if err := d.enter(e); err != nil {
-		entries.Put(e)
+		d.entries.Put(e)
 		return inventory.Outcome{}, err
 	}
 	select {
 	case a := <-e.answer:
-		entries.Put(e)
+		d.entries.Put(e)
 		return a.outcome, a.err
 	case <-ctx.Done():
 		if e.place.CompareAndSwap(queued, left) {

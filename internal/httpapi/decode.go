@@ -31,13 +31,6 @@ func (o *optional[T]) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 	return json.UnmarshalDecode(d, &o.value)
 }
 
-func (o *optional[T]) or(other T) T {
-	if o.set {
-		return o.value
-	}
-	return other
-}
-
 // nullable is a member of a merge-patch: null removes.
 type nullable[T any] struct {
 	set, null bool

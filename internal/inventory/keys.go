@@ -86,6 +86,7 @@ func (c *Adjust) addKeys(k *Keys) {
 		k.demand(StockKey{c.ProductID, c.Location}, -c.Delta)
 	}
 }
+
 func (c *Reserve) addKeys(k *Keys) {
 	for i := range c.Lines {
 		k.demand(StockKey{c.Lines[i].ProductID, c.Lines[i].Location}, c.Lines[i].Quantity)

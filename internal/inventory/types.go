@@ -69,8 +69,6 @@ func (b Buckets) Add(d Buckets) Buckets {
 	return Buckets{b.Available + d.Available, b.Reserved + d.Reserved, b.Committed + d.Committed}
 }
 
-func (b Buckets) negated() Buckets { return Buckets{-b.Available, -b.Reserved, -b.Committed} }
-
 // Valid reports whether the buckets keep invariant I1: none is negative.
 func (b Buckets) Valid() bool { return b.Available >= 0 && b.Reserved >= 0 && b.Committed >= 0 }
 

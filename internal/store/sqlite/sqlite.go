@@ -42,6 +42,8 @@ type Store struct {
 	receipts slots
 	broken   error
 
+	beforeCommit func() // set by tests
+
 	reading   chan *sqlite.Conn // idle readers
 	connected int               // readers, idle or not
 	closing   sync.Once
@@ -238,6 +240,9 @@ func (s *Store) transact(keys *inventory.Keys, decide store.Decide, now inventor
 	w := writer{loader: &l, now: now}
 	if err := w.write(changes, &entry, &head); err != nil {
 		return fmt.Errorf("writing a batch: %w", translate(err))
+	}
+	if s.beforeCommit != nil {
+		s.beforeCommit()
 	}
 	if err := exec(s.writer, "COMMIT", nil); err != nil {
 		return fmt.Errorf("%w: committing a batch: %w", store.ErrBroken, err)

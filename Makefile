@@ -1,0 +1,41 @@
+# Everything that is done with this repository. `make help` lists it.
+
+GO        ?= go
+TOOL       = $(GO) tool -modfile=tools/go.mod
+FUZZTIME  ?= 10s
+
+.PHONY: help run demo test race lint bench fuzz crash build
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: ## serve on 127.0.0.1:8420 from ./holdfast.db
+	$(GO) run ./cmd/holdfast serve
+
+demo: ## watch a sale with a crash in the middle, and the audit
+	$(GO) run ./cmd/holdfast demo
+
+test: lint race ## everything that must pass: linters, then all tests with the race detector
+
+race: ## all tests with the race detector
+	$(GO) test -race -timeout 15m ./...
+
+lint: ## go vet, staticcheck, gofumpt
+	$(GO) vet ./...
+	$(TOOL) staticcheck ./...
+	@unformatted=$$($(TOOL) gofumpt -l .); test -z "$$unformatted" || { echo "not formatted (run: $(TOOL) gofumpt -w .):"; echo "$$unformatted"; exit 1; }
+
+bench: ## the benchmarks; docs/PERFORMANCE.md says how to read them
+	$(GO) test -run '^$$' -bench . -benchmem ./internal/...
+
+fuzz: ## every fuzz target for FUZZTIME (default 10s)
+	@set -e; for package in $$($(GO) list ./...); do \
+		for target in $$($(GO) test -list '^Fuzz' $$package | grep '^Fuzz' || true); do \
+			echo "fuzz $$package $$target"; $(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$package; \
+		done; done
+
+crash: ## 200 rounds of SIGKILL under load (the test suite does 20)
+	$(GO) test ./cmd/holdfast -run TestCrash -crash-rounds 200 -v
+
+build: ## build ./holdfast
+	$(GO) build -o holdfast ./cmd/holdfast

@@ -1,0 +1,363 @@
+package inventory
+
+import (
+	"bufio"
+	"crypto/sha256"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+var rewrite = flag.Bool("rewrite", false, "write the outcomes into testdata instead of comparing them")
+
+// TestDecide runs the tables in testdata: a command a line, its outcome behind "=>". To extend one, add a line and run
+//
+//	go test ./internal/inventory -run TestDecide -rewrite
+//
+// then read what came out. A blank line ends a batch (names like r1 are known from the next batch on); "at N" sets the clock to N seconds; a line with # is a comment.
+func TestDecide(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.txt")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no tables: %v", err)
+	}
+	for _, file := range files {
+		t.Run(filepath.Base(file), func(t *testing.T) {
+			data, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := runTable(t, string(data))
+			if *rewrite {
+				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			wantLines, gotLines := strings.Split(string(data), "\n"), strings.Split(got, "\n")
+			for i := range min(len(wantLines), len(gotLines)) {
+				if wantLines[i] != gotLines[i] {
+					t.Errorf("%s:%d\n got  %s\n want %s", file, i+1, gotLines[i], wantLines[i])
+				}
+			}
+		})
+	}
+}
+
+// world is a store in the smallest form: it keeps every row, and every batch sees them all.
+type world struct {
+	*State
+	names map[string]ID // r1, o1 ... in the order of their creation
+	ids   map[ID]string
+}
+
+func newWorld() *world {
+	return &world{State: NewState(0, 0), names: map[string]ID{}, ids: map[ID]string{}}
+}
+
+// prepare loads what a store would load beside the rows: the overdue holds.
+func (w *world) prepare(requests []*Request) {
+	w.Overdue, w.MoreOverdue = map[StockKey][]ID{}, map[StockKey]bool{}
+	budget := MaxOverdueLoaded
+	for _, d := range KeysOf(requests).Stock {
+		stock := w.Stock(d.StockKey)
+		if stock == nil || stock.Available >= d.Units {
+			continue
+		}
+		for _, id := range w.dueAt(d.StockKey) {
+			if budget == 0 {
+				w.MoreOverdue[d.StockKey] = true
+				break
+			}
+			budget--
+			w.Overdue[d.StockKey] = append(w.Overdue[d.StockKey], id)
+		}
+	}
+}
+
+func (w *world) dueAt(key StockKey) (list []ID) {
+	for id, r := range w.Reservations {
+		if !r.Due(w.Now) {
+			continue
+		}
+		for i := range r.Lines {
+			if r.Lines[i].Key() == key {
+				list = append(list, id)
+				break
+			}
+		}
+	}
+	sortBy(list, func(a, b ID) bool {
+		x, y := w.Reservations[a], w.Reservations[b]
+		return x.ExpiresAt < y.ExpiresAt || (x.ExpiresAt == y.ExpiresAt && a.Sequence() < b.Sequence())
+	})
+	return list
+}
+
+func sortBy[T any](list []T, less func(a, b T) bool) {
+	for i := 1; i < len(list); i++ {
+		for j := i; j > 0 && less(list[j], list[j-1]); j-- {
+			list[j], list[j-1] = list[j-1], list[j]
+		}
+	}
+}
+
+func (w *world) decide(t testing.TB, requests ...*Request) ([]Outcome, *Changes) {
+	w.prepare(requests)
+	outcomes, changes, err := Decide(w.State, requests)
+	if err != nil {
+		t.Fatalf("Decide: %v", err)
+	}
+	w.Seq += int64(changes.EventCount)
+	for _, o := range outcomes {
+		switch {
+		case o.Created && o.Reservation != nil:
+			w.name("r", o.Reservation.ID)
+		case o.Created && o.Order != nil:
+			w.name("o", o.Order.ID)
+		}
+	}
+	return outcomes, changes
+}
+
+func (w *world) name(prefix string, id ID) {
+	if w.ids[id] != "" {
+		return
+	}
+	n := 1
+	for w.names[prefix+strconv.Itoa(n)] != (ID{}) {
+		n++
+	}
+	w.names[prefix+strconv.Itoa(n)], w.ids[id] = id, prefix+strconv.Itoa(n)
+}
+
+func runTable(t *testing.T, table string) string {
+	w := newWorld()
+	var out, batch []string
+	flush := func() {
+		if len(batch) == 0 {
+			return
+		}
+		requests := make([]*Request, len(batch))
+		for i, line := range batch {
+			requests[i] = w.parse(t, line)
+		}
+		outcomes, changes := w.decide(t, requests...)
+		for i, line := range batch {
+			out = append(out, line+" => "+w.describe(&outcomes[i]))
+		}
+		for _, line := range w.trace(t, changes) {
+			out = append(out, "#   "+line)
+		}
+		batch = nil
+	}
+	scanner := bufio.NewScanner(strings.NewReader(table))
+	for scanner.Scan() {
+		line, _, _ := strings.Cut(scanner.Text(), " => ")
+		switch {
+		case strings.HasPrefix(line, "#   "): // a trace line, made anew
+		case line == "" || strings.HasPrefix(line, "#"):
+			flush()
+			out = append(out, line)
+		case strings.HasPrefix(line, "at "):
+			flush()
+			seconds, err := strconv.Atoi(line[3:])
+			if err != nil {
+				t.Fatal(err)
+			}
+			w.Now = Time(seconds * 1000)
+			out = append(out, line)
+		default:
+			batch = append(batch, line)
+		}
+	}
+	flush()
+	return strings.Join(out, "\n") + "\n"
+}
+
+// parse reads a command: its name, then name=value for every field, a cart as lines=PRODUCT@LOCATION*QUANTITY@...
+func (w *world) parse(t *testing.T, line string) *Request {
+	fields := strings.Fields(line)
+	v := map[string]string{}
+	for _, f := range fields[1:] {
+		name, value, _ := strings.Cut(f, "=")
+		v[name] = value
+	}
+	number := func(name string) int64 {
+		if v[name] == "" {
+			return 0
+		}
+		n, err := strconv.ParseInt(v[name], 10, 64)
+		if err != nil {
+			t.Fatalf("%s: %v", line, err)
+		}
+		return n
+	}
+	or := func(name, other string) string {
+		if s, given := v[name]; given {
+			return s
+		}
+		return other
+	}
+	request := &Request{}
+	if key := v["key"]; key != "" {
+		request.Receipt = &ReceiptID{}
+		copy(request.Receipt.Key[:], key)
+		sum := sha256.Sum256([]byte(strings.Join(fields, " ")))
+		copy(request.Receipt.Fingerprint[:], sum[:])
+	}
+	switch fields[0] {
+	case "product":
+		request.Command = &CreateProduct{ID: v["id"], Name: or("name", v["id"]), Price: Money{number("price"), or("currency", "EUR")}, TotalStock: number("stock"), Location: or("at", MainLocation)}
+	case "patch":
+		c := &UpdateProduct{ID: v["id"], Version: number("version")}
+		if name, given := v["name"]; given {
+			c.Name = &name
+		}
+		if _, given := v["price"]; given {
+			price := number("price")
+			c.Amount = &price
+		}
+		if _, given := v["ifmatch"]; given {
+			c.IfMatch = []int64{number("ifmatch")}
+		}
+		if meta, given := v["meta"]; given {
+			c.Metadata = parsePatch(meta)
+		}
+		request.Command = c
+	case "adjust":
+		request.Command = &Adjust{ProductID: v["id"], Location: or("at", MainLocation), Delta: number("delta"), Reason: "test"}
+	case "reserve":
+		request.Command = &Reserve{Lines: parseLines(t, v["lines"]), TTL: number("ttl") * 1000, CustomerID: v["customer"]}
+	case "cancel":
+		request.Command = &Cancel{ID: w.names[v["id"]], Reason: v["reason"]}
+	case "extend":
+		request.Command = &Extend{ID: w.names[v["id"]], TTL: number("ttl") * 1000, MaxHold: 3600_000}
+	case "confirm":
+		request.Command = &Confirm{ReservationID: w.names[v["id"]], Reference: v["ref"]}
+	case "fulfill":
+		request.Command = &Fulfill{ID: w.names[v["id"]]}
+	case "cancelorder":
+		request.Command = &CancelOrder{ID: w.names[v["id"]]}
+	case "expire":
+		c := &Expire{}
+		for _, name := range strings.Split(v["ids"], ",") {
+			c.IDs = append(c.IDs, w.names[name])
+		}
+		request.Command = c
+	default:
+		t.Fatalf("unknown command: %s", line)
+	}
+	return request
+}
+
+func parsePatch(text string) *MetadataPatch {
+	p := &MetadataPatch{Set: map[string]*string{}}
+	for _, part := range strings.Split(text, ",") {
+		name, value, given := strings.Cut(part, ":")
+		switch {
+		case name == "clear":
+			p.Clear = true
+		case given:
+			p.Set[name] = &value
+		default:
+			p.Set[name] = nil
+		}
+	}
+	return p
+}
+
+func parseLines(t *testing.T, text string) (lines []ReserveLine) {
+	for _, part := range strings.Split(text, ",") {
+		what, price, priced := strings.Cut(part, "$")
+		key, quantity, _ := strings.Cut(what, "*")
+		product, location, there := strings.Cut(key, "@")
+		if !there {
+			location = MainLocation
+		}
+		n, err := strconv.ParseInt(quantity, 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		line := ReserveLine{ProductID: product, Location: location, Quantity: n}
+		if priced {
+			amount, currency := price[:len(price)-3], price[len(price)-3:]
+			m, err := strconv.ParseInt(amount, 10, 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			line.UnitPrice = &Money{m, currency}
+		}
+		lines = append(lines, line)
+	}
+	return lines
+}
+
+func (w *world) describe(o *Outcome) string {
+	var b strings.Builder
+	switch r := o.Refusal; {
+	case o.Deferred:
+		return "deferred"
+	case r != nil:
+		fmt.Fprintf(&b, "REFUSED %s", r.Code)
+		for _, s := range r.Shortages {
+			fmt.Fprintf(&b, " short:%s@%s(%d wanted, %d available, %d reserved)", s.ProductID, s.Location, s.Requested, s.Available, s.Reserved)
+		}
+		if r.Lines != nil {
+			fmt.Fprintf(&b, " lines:%v", r.Lines)
+		}
+		if c := r.Current; c != nil && c.Status != "" {
+			fmt.Fprintf(&b, " current:%s", c.Status)
+			if c.EndedAt != 0 {
+				fmt.Fprintf(&b, " ended:%ds", c.EndedAt/1000)
+			}
+			if !c.OrderID.IsZero() {
+				fmt.Fprintf(&b, " order:%s", w.ids[c.OrderID])
+			}
+		}
+		return b.String()
+	case o.Adjustment != nil:
+		fmt.Fprintf(&b, "adjusted %+d ", o.Adjustment.Delta)
+	}
+	switch {
+	case o.Product != nil:
+		fmt.Fprintf(&b, "%s v%d", o.Product.ID, o.Product.Version)
+		for i := range o.Product.Stock {
+			s := &o.Product.Stock[i]
+			fmt.Fprintf(&b, " %s:%d/%d/%d", s.Location, s.Available, s.Reserved, s.Committed)
+		}
+	case o.Reservation != nil:
+		fmt.Fprintf(&b, "%s %v v%d total:%d%s until:%ds", w.ids[o.Reservation.ID], o.Reservation.Status, o.Reservation.Version, o.Reservation.Total.Amount, o.Reservation.Total.Currency, o.Reservation.ExpiresAt/1000)
+	case o.Order != nil:
+		fmt.Fprintf(&b, "%s %v v%d of:%s", w.ids[o.Order.ID], o.Order.Status, o.Order.Version, w.ids[o.Order.ReservationID])
+	default:
+		fmt.Fprintf(&b, "expired %d", o.Expired)
+	}
+	if o.Created {
+		b.WriteString(" created")
+	}
+	if o.Replayed {
+		b.WriteString(" replayed")
+	}
+	return b.String()
+}
+
+// trace renders the events of a batch, read back from their stored form.
+func (w *world) trace(t *testing.T, c *Changes) (lines []string) {
+	events, err := DecodeEvents(w.Seq-int64(c.EventCount)+1, w.Now, c.Events)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range events {
+		e := &events[i]
+		line := fmt.Sprintf("%d %v", e.Seq, e.Type)
+		for _, m := range e.Movements {
+			line += fmt.Sprintf(" %s@%s(%+d %+d %+d)", m.ProductID, m.Location, m.Delta.Available, m.Delta.Reserved, m.Delta.Committed)
+		}
+		lines = append(lines, line)
+	}
+	return lines
+}

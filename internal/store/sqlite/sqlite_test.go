@@ -1,0 +1,249 @@
+package sqlite
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	lib "modernc.org/sqlite/lib"
+	"zombiezen.com/go/sqlite"
+
+	"github.com/holdfast/holdfast/internal/inventory"
+	"github.com/holdfast/holdfast/internal/store"
+	"github.com/holdfast/holdfast/internal/store/storetest"
+)
+
+var backend = storetest.Backend{
+	Open: func(t testing.TB, now func() time.Time) store.Store {
+		return openFile(t, filepath.Join(t.TempDir(), "store.db"), now)
+	},
+	Reopen: func(t testing.TB, s store.Store, now func() time.Time) store.Store {
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		return openFile(t, s.(*Store).path, now)
+	},
+	Enforces: true,
+}
+
+func openFile(t testing.TB, path string, now func() time.Time) *Store {
+	t.Helper()
+	s, err := Open(path, Options{Now: now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+func TestStore(t *testing.T)      { storetest.Run(t, backend) }
+func BenchmarkStore(b *testing.B) { storetest.Benchmark(b, backend) }
+
+func commit(s *Store, commands ...inventory.Command) (outcomes []inventory.Outcome, err error) {
+	requests := make([]*inventory.Request, len(commands))
+	for i, c := range commands {
+		requests[i] = &inventory.Request{Command: c, Salt: uint32(i), Receipt: &inventory.ReceiptID{}}
+		copy(requests[i].Receipt.Key[:], time.Now().String()[11:])
+	}
+	err = s.Commit(context.Background(), inventory.KeysOf(requests), func(state *inventory.State) (changes *inventory.Changes, err error) {
+		outcomes, changes, err = inventory.Decide(state, requests)
+		return changes, err
+	})
+	return outcomes, err
+}
+
+func product(id string) *inventory.CreateProduct {
+	return &inventory.CreateProduct{ID: id, Name: id, Price: inventory.Money{Amount: 1, Currency: "EUR"}, TotalStock: 10, Location: inventory.MainLocation}
+}
+
+// TestVersion: SQLite before 3.51.3 can corrupt a WAL database when a checkpoint meets a reset (sqlite.org/wal.html).
+func TestVersion(t *testing.T) {
+	if lib.SQLITE_VERSION_NUMBER < 3_051_003 {
+		t.Fatalf("SQLite %s", lib.SQLITE_VERSION)
+	}
+}
+
+// TestDurability: the settings on which every acknowledgement rests.
+func TestDurability(t *testing.T) {
+	s := openFile(t, filepath.Join(t.TempDir(), "store.db"), time.Now)
+	for pragma, want := range map[string]string{"journal_mode": "wal", "synchronous": "2", "fullfsync": "1", "checkpoint_fullfsync": "1"} {
+		got := ""
+		err := exec(s.writer, "PRAGMA "+pragma, func(row *sqlite.Stmt) error {
+			got = row.ColumnText(0)
+			return nil
+		})
+		if err != nil || got != want {
+			t.Errorf("%s is %s, want %s: %v", pragma, got, want, err)
+		}
+	}
+}
+
+func TestSecondServerIsRefused(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "store.db")
+	s := openFile(t, path, time.Now)
+	link := filepath.Join(t.TempDir(), "link.db")
+	if err := os.Symlink(path, link); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{path, link} {
+		if _, err := Open(name, Options{}); err == nil || !strings.Contains(err.Error(), path+" is already being served") {
+			t.Errorf("opened twice by %s: %v", name, err)
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	openFile(t, path, time.Now)
+}
+
+func TestReadOnlyBesideAServer(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "store.db")
+	s := openFile(t, path, time.Now)
+	if _, err := commit(s, product("mug")); err != nil {
+		t.Fatal(err)
+	}
+	for _, running := range []bool{true, false} {
+		if !running {
+			s.Close()
+		}
+		reader, err := Open(path, Options{ReadOnly: true})
+		if err != nil {
+			t.Fatalf("running %v: %v", running, err)
+		}
+		err = reader.View(context.Background(), func(v store.View) error {
+			page, err := v.Products(store.ProductQuery{Limit: 9})
+			if len(page) != 1 {
+				t.Errorf("running %v: %d products", running, len(page))
+			}
+			return err
+		})
+		if err != nil {
+			t.Errorf("running %v: %v", running, err)
+		}
+		if _, err := commit(reader, product("cup")); !errors.Is(err, store.ErrUnavailable) {
+			t.Errorf("a read-only store committed: %v", err)
+		}
+		reader.Close()
+	}
+}
+
+func TestRefusedFiles(t *testing.T) {
+	folder := t.TempDir()
+	text := filepath.Join(folder, "text.db")
+	if err := os.WriteFile(text, []byte(strings.Repeat("this is not a database\n", 100)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(text, Options{}); err == nil {
+		t.Error("a text file was opened")
+	}
+	if _, err := Open(filepath.Join(folder, "none", "x.db"), Options{}); err == nil || !strings.Contains(err.Error(), "folder") {
+		t.Errorf("a folder that does not exist: %v", err)
+	}
+	if _, err := Open(filepath.Join(folder, "none.db"), Options{ReadOnly: true}); err == nil {
+		t.Error("a file that does not exist was opened for reading")
+	}
+	newer := filepath.Join(folder, "newer.db")
+	s := openFile(t, newer, time.Now)
+	if err := exec(s.writer, "PRAGMA user_version = 99", nil); err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	for _, readOnly := range []bool{false, true} {
+		if _, err := Open(newer, Options{ReadOnly: readOnly}); !errors.Is(err, store.ErrNewerFormat) {
+			t.Errorf("a newer schema, read-only %v: %v", readOnly, err)
+		}
+	}
+}
+
+// TestFullDisk: when SQLite can no longer write, the store is broken and stays so, and what was acknowledged is there.
+func TestFullDisk(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "store.db")
+	s := openFile(t, path, time.Now)
+	if err := exec(s.writer, "PRAGMA max_page_count = 60", nil); err != nil {
+		t.Fatal(err)
+	}
+	acknowledged := 0
+	var err error
+	for err == nil {
+		p := product("p" + strings.Repeat("x", acknowledged%50) + string(rune('a'+acknowledged/50)))
+		p.Metadata = inventory.Metadata{{Name: "filler", Value: strings.Repeat("f", 500)}}
+		if _, err = commit(s, p); err == nil {
+			acknowledged++
+		}
+	}
+	if !errors.Is(err, store.ErrBroken) || acknowledged == 0 {
+		t.Fatalf("after %d products: %v", acknowledged, err)
+	}
+	if _, again := commit(s, product("another")); !errors.Is(again, store.ErrBroken) {
+		t.Fatalf("a broken store went on: %v", again)
+	}
+	s.Close()
+	s = openFile(t, path, time.Now)
+	_ = s.View(context.Background(), func(v store.View) error {
+		page, err := v.Products(store.ProductQuery{Limit: 1000})
+		if len(page) != acknowledged {
+			t.Errorf("%d products stored, %d acknowledged", len(page), acknowledged)
+		}
+		return err
+	})
+}
+
+// TestCrashBeforeCommit opens a copy of the files as they are when everything is written and nothing committed.
+func TestCrashBeforeCommit(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "store.db")
+	s := openFile(t, path, time.Now)
+	if _, err := commit(s, product("mug")); err != nil {
+		t.Fatal(err)
+	}
+	crashed := filepath.Join(t.TempDir(), "store.db")
+	s.beforeCommit = func() {
+		if err := exec(s.writer, "PRAGMA cache_spill = 1", nil); err != nil {
+			t.Error(err)
+		}
+		for _, suffix := range []string{"", "-wal"} {
+			data, err := os.ReadFile(path + suffix)
+			if err == nil {
+				err = os.WriteFile(crashed+suffix, data, 0o600)
+			}
+			if err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	if _, err := commit(s, product("cup")); err != nil {
+		t.Fatal(err)
+	}
+	after := openFile(t, crashed, time.Now)
+	err := after.View(context.Background(), func(v store.View) error {
+		page, err := v.Products(store.ProductQuery{Limit: 9})
+		if len(page) != 1 || page[0].ID != "mug" {
+			t.Errorf("after the crash: %d products", len(page))
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := commit(after, product("cup")); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestReceiptSlots: receipts are kept for at least 24 hours, and whole tables of older ones are dropped.
+func TestReceiptSlots(t *testing.T) {
+	clock := storetest.NewClock()
+	s := openFile(t, filepath.Join(t.TempDir(), "store.db"), clock.Now)
+	for day := range 5 {
+		if _, err := commit(s, product(string(rune('a'+day)))); err != nil {
+			t.Fatal(err)
+		}
+		if want := min(day+1, slotsKept); len(s.receipts.live) != want {
+			t.Fatalf("day %d: tables %v, want %d", day, s.receipts.live, want)
+		}
+		clock.Advance(24 * time.Hour)
+	}
+}
