@@ -218,7 +218,7 @@ func startChild(ctx context.Context, listen, file string) (*childServer, error) 
 	}
 	process := exec.Command(binary, "serve", "--listen", listen, "--store", "sqlite:"+file, "--log-level", "warn")
 	process.Stderr = os.Stderr
-	process.Env = append(os.Environ(), childEnvironment+"=1")
+	process.Env = append(os.Environ(), childEnvironment+"=1") // our own tests are this program too
 	stdout, err := process.StdoutPipe()
 	if err != nil {
 		return nil, err

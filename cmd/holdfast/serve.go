@@ -51,8 +51,17 @@ const maxHold = 24 * time.Hour
 
 // Run implements holdfast serve.
 func (c *serveCommand) Run(env *environment) error {
+	stored, kind, err := openStore(c.Store, storeOptions{acceptClock: c.AcceptClock})
+	if err != nil {
+		return err
+	}
+	return c.serve(env, stored, kind)
+}
+
+// serve runs until the environment ends, or the store or the listener fails. It closes the store.
+func (c *serveCommand) serve(env *environment, stored store.Store, kind string) error {
 	log := slog.New(slog.NewTextHandler(env.stderr, &slog.HandlerOptions{Level: c.LogLevel}))
-	s, err := startServer(c, log)
+	s, err := startServer(c, log, stored, kind)
 	if err != nil {
 		return err
 	}
@@ -82,11 +91,7 @@ type server struct {
 	stopping context.CancelFunc
 }
 
-func startServer(c *serveCommand, log *slog.Logger) (*server, error) {
-	stored, kind, err := openStore(c.Store, storeOptions{acceptClock: c.AcceptClock})
-	if err != nil {
-		return nil, err
-	}
+func startServer(c *serveCommand, log *slog.Logger, stored store.Store, kind string) (_ *server, err error) {
 	s := &server{store: stored, failed: make(chan error, 1)}
 	version := buildVersion()
 	version.Store = kind

@@ -99,7 +99,7 @@ const lastID = "\xff"
 
 func (a *auditor) eachReservation(status inventory.Status, visit func(store.View, *inventory.Reservation) error, page func(downTo, seq int64)) error {
 	return eachRow(a, func(v store.View, before inventory.ID) ([]*inventory.Reservation, inventory.ID, error) {
-		return v.Reservations(store.ReservationQuery{Before: before, Status: status, Limit: rowsPerPage})
+		return v.Reservations(store.ReservationQuery{Before: before, Status: status, Limit: rowsPerPage, Check: status == 0})
 	}, visit, page)
 }
 

@@ -126,4 +126,3 @@ func TestServerPages(t *testing.T) {
 		}
 	})
 }
-

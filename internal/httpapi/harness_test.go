@@ -265,4 +265,3 @@ func (h *harness) stock(id string, available, reserved, committed float64) {
 		h.Errorf("stock of %s, want %v/%v/%v: %s", id, available, reserved, committed, p.body)
 	}
 }
-

@@ -142,7 +142,7 @@ type View interface {
 	Journal(from JournalPosition, limit, maxBytes int) ([]Entry, error)
 	// Due returns ACTIVE reservations by deadline, earliest first, whether or not the deadline has come.
 	Due(limit int) ([]Deadline, error)
-	// Strays names rows of the store's own bookkeeping (indexes it keeps by hand) that contradict the others, at most limit.
+	// Strays names rows of the store's own bookkeeping (indexes it keeps by hand) that belong to no other row, at most limit.
 	Strays(limit int) ([]string, error)
 }
 
@@ -162,6 +162,7 @@ type ReservationQuery struct {
 	CustomerID string
 	ProductID  string // only with Status Active
 	Limit      int
+	Check      bool // hold each row against the store's own bookkeeping as well: for audits
 }
 
 // OrderQuery selects by IDs, or else those older than Before that match every condition that is set.

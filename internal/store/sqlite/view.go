@@ -68,9 +68,36 @@ func (v *view) Reservations(q store.ReservationQuery) ([]*inventory.Reservation,
 		from = "WHERE key < ? AND customer = ? ORDER BY key DESC"
 		arguments = append(arguments, text(q.CustomerID))
 	}
-	return search(v.conn, selectReservation+from, arguments, q.Limit, scanReservation, func(r *inventory.Reservation) (inventory.ID, bool) {
+	scan := scanReservation
+	if q.Check {
+		scan = v.scanChecked
+	}
+	return search(v.conn, selectReservation+from, arguments, q.Limit, scan, func(r *inventory.Reservation) (inventory.ID, bool) {
 		return r.ID, q.Matches(r)
 	})
+}
+
+// scanChecked also requires that an ACTIVE reservation has its rows in holds.
+func (v *view) scanChecked(row *sqlite.Stmt) (*inventory.Reservation, error) {
+	r, err := scanReservation(row)
+	if err != nil || r.Status != inventory.Active {
+		return r, err
+	}
+	for i := range r.Lines {
+		found := false
+		err := exec(v.conn, `SELECT 1 FROM holds WHERE expires_at = ? AND reservation = ? AND stock =
+			(SELECT s.key FROM stock s JOIN products p ON p.key = s.product WHERE p.id = ? AND s.location = ?)`, func(*sqlite.Stmt) error {
+			found = true
+			return nil
+		}, integer(int64(r.ExpiresAt)), integer(r.ID.Sequence()), text(r.Lines[i].ProductID), text(r.Lines[i].Location))
+		if err != nil {
+			return nil, err
+		}
+		if !found {
+			return nil, corrupt("reservation", row, nil, fmt.Sprintf("it has no row in holds for %s at %s", r.Lines[i].ProductID, r.Lines[i].Location))
+		}
+	}
+	return r, nil
 }
 
 func (v *view) Orders(q store.OrderQuery) ([]*inventory.Order, inventory.ID, error) {
@@ -197,8 +224,8 @@ func (v *view) Strays(limit int) (list []string, err error) {
 		SELECT printf('holds row (stock %d, expires_at %d, reservation %d): no ACTIVE reservation with that deadline', h.stock, h.expires_at, h.reservation)
 			FROM holds h LEFT JOIN reservations r ON r.key = h.reservation AND r.status = 1 AND r.expires_at = h.expires_at WHERE r.key IS NULL
 		UNION ALL
-		SELECT printf('reservation row %d: it is ACTIVE and has no row in holds', r.key)
-			FROM reservations r WHERE r.status = 1 AND r.key NOT IN (SELECT reservation FROM holds)
+		SELECT printf('holds row (stock %d, reservation %d): the reservation has no line there', h.stock, h.reservation)
+			FROM holds h LEFT JOIN stock s ON s.key = h.stock WHERE s.key IS NULL
 		UNION ALL
 		SELECT printf('stock row %d: its product row %d is missing', s.key, s.product)
 			FROM stock s LEFT JOIN products p ON p.key = s.product WHERE p.key IS NULL
