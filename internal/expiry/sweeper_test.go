@@ -1,0 +1,217 @@
+package expiry
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/holdfast/holdfast/internal/commit"
+	"github.com/holdfast/holdfast/internal/inventory"
+	"github.com/holdfast/holdfast/internal/store"
+	"github.com/holdfast/holdfast/internal/store/memory"
+)
+
+// shop is a memory store behind a door, in a synctest bubble: time passes when everybody waits.
+type shop struct {
+	*testing.T
+	store   *memory.Store
+	door    *commit.Door
+	sweeper *Sweeper
+	mu      sync.Mutex
+	reports []Report
+}
+
+func inBubble(t *testing.T, test func(*shop)) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &shop{T: t, store: memory.Open(memory.Options{})}
+		s.door = commit.Open(s.store, commit.Options{})
+		s.sweeper = New(Options{Door: s.door, Store: s.store, Observe: func(r Report) {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.reports = append(s.reports, r)
+		}})
+		test(s)
+		if err := s.door.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// run starts the sweeper until the test ends.
+func (s *shop) run() (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { s.sweeper.Run(ctx) })
+	return func() {
+		cancel()
+		running.Wait()
+	}
+}
+
+func (s *shop) do(c inventory.Command) inventory.Outcome {
+	s.Helper()
+	o, err := s.door.Do(context.Background(), &inventory.Request{Command: c})
+	if err != nil || o.Refusal != nil {
+		s.Fatalf("%T: %+v %v", c, o.Refusal, err)
+	}
+	return o
+}
+
+func (s *shop) product(units int64) {
+	s.do(&inventory.CreateProduct{ID: "p", Name: "p", Price: inventory.Money{Amount: 1, Currency: "EUR"}, TotalStock: units, Location: inventory.MainLocation})
+}
+
+func (s *shop) hold(ttl time.Duration) inventory.ID {
+	return s.do(&inventory.Reserve{TTL: ttl.Milliseconds(), Lines: []inventory.ReserveLine{{ProductID: "p", Location: inventory.MainLocation, Quantity: 1}}}).Reservation.ID
+}
+
+func (s *shop) count(status inventory.Status) (n int) {
+	_ = s.store.View(context.Background(), func(v store.View) error {
+		page, _, err := v.Reservations(store.ReservationQuery{Status: status, Limit: 1 << 20})
+		n = len(page)
+		return err
+	})
+	return n
+}
+
+// TestWakesForTheDeadline: holds end at their deadline, not at the next tick of a poll.
+func TestWakesForTheDeadline(t *testing.T) {
+	inBubble(t, func(s *shop) {
+		s.product(10)
+		s.hold(300 * time.Millisecond)
+		s.hold(1700 * time.Millisecond)
+		defer s.run()()
+		start := time.Now()
+		for want, at := range []time.Duration{0, 300 * time.Millisecond, 1700 * time.Millisecond} {
+			time.Sleep(time.Until(start.Add(at)) + time.Millisecond) // in the bubble's time
+			synctest.Wait()
+			if got := s.count(inventory.Expired); got != want {
+				s.Errorf("after %v: %d expired, want %d", at, got, want)
+			}
+		}
+		// one made while it sleeps is not missed for longer than a second
+		s.hold(5 * time.Millisecond)
+		time.Sleep(longestSleep + time.Millisecond)
+		synctest.Wait()
+		if got := s.count(inventory.Expired); got != 3 {
+			s.Errorf("%d expired", got)
+		}
+		for _, r := range s.reports {
+			if r.Lag > longestSleep {
+				s.Errorf("lag %v", r.Lag)
+			}
+		}
+	})
+}
+
+// TestManyOverdue: holds found overdue at start are ended in bounded passes, and requests between them are not starved.
+func TestManyOverdue(t *testing.T) {
+	inBubble(t, func(s *shop) {
+		const holds = 10*passLimit + 1
+		s.product(holds + 1)
+		for range holds {
+			s.hold(time.Second)
+		}
+		time.Sleep(time.Hour)
+		passes := 0
+		for s.sweeper.Pass(context.Background()) == 0 {
+			passes++
+			s.hold(time.Millisecond) // a request comes through between any two passes
+			s.do(&inventory.Adjust{ProductID: "p", Location: inventory.MainLocation, Delta: 1, Reason: "r"})
+		}
+		if expired := s.count(inventory.Expired); expired < holds || passes != 10 {
+			s.Errorf("%d expired after %d passes", expired, passes)
+		}
+		for _, r := range s.reports {
+			if r.Expired > passLimit {
+				s.Errorf("a pass ended %d holds", r.Expired)
+			}
+		}
+		if lag := s.reports[0].Lag; lag < time.Hour-2*time.Second {
+			s.Errorf("lag of the first pass: %v", lag)
+		}
+	})
+}
+
+// flakyDoor fails for some holds, or for all.
+type flakyDoor struct {
+	Door
+	bad  map[inventory.ID]bool
+	fail error
+}
+
+func (d *flakyDoor) Do(ctx context.Context, r *inventory.Request) (inventory.Outcome, error) {
+	if d.fail != nil {
+		return inventory.Outcome{}, d.fail
+	}
+	for _, id := range r.Command.(*inventory.Expire).IDs {
+		if d.bad[id] {
+			return inventory.Outcome{}, commit.ErrInternal
+		}
+	}
+	return d.Door.Do(ctx, r)
+}
+
+// TestBadHoldIsSetAside: a hold that cannot be ended does not keep the others, is tried again with a growing delay, and is counted.
+func TestBadHoldIsSetAside(t *testing.T) {
+	inBubble(t, func(s *shop) {
+		s.product(100)
+		door := &flakyDoor{Door: s.door, bad: map[inventory.ID]bool{}}
+		s.sweeper.o.Door = door
+		for i := range 50 {
+			id := s.hold(time.Second)
+			if i == 7 || i == 30 {
+				door.bad[id] = true
+			}
+		}
+		time.Sleep(time.Second)
+		s.sweeper.Pass(context.Background())
+		if n := s.count(inventory.Expired); n != 48 {
+			s.Fatalf("%d expired", n)
+		}
+		if r := s.reports[0]; r.Aside != 2 || r.Expired != 48 {
+			s.Fatalf("%+v", r)
+		}
+		s.sweeper.Pass(context.Background()) // too early for another try
+		if r := s.reports[1]; r.Expired != 0 || r.Lag != 0 {
+			s.Fatalf("%+v", r)
+		}
+		for range 12 { // the delay doubles, up to five minutes
+			time.Sleep(longestDelay)
+			s.sweeper.Pass(context.Background())
+		}
+		for id := range door.bad {
+			if delay := s.sweeper.aside[id].delay; delay != longestDelay {
+				s.Errorf("delay %v", delay)
+			}
+		}
+		door.bad = nil
+		time.Sleep(longestDelay)
+		s.sweeper.Pass(context.Background())
+		if n := s.count(inventory.Expired); n != 50 || len(s.sweeper.aside) != 0 {
+			s.Errorf("%d expired, %d aside", n, len(s.sweeper.aside))
+		}
+	})
+}
+
+// TestStoreAway: while the door does not commit, the sweeper waits, sets nothing aside, and resumes by itself.
+func TestStoreAway(t *testing.T) {
+	inBubble(t, func(s *shop) {
+		s.product(1)
+		door := &flakyDoor{Door: s.door, fail: errors.Join(commit.ErrNotReady)}
+		s.sweeper.o.Door = door
+		s.hold(time.Second)
+		time.Sleep(time.Second)
+		if sleep := s.sweeper.Pass(context.Background()); sleep != longestSleep || len(s.sweeper.aside) != 0 {
+			s.Errorf("sleeps %v, %d aside", sleep, len(s.sweeper.aside))
+		}
+		door.fail = nil
+		s.sweeper.Pass(context.Background())
+		if s.count(inventory.Expired) != 1 {
+			s.Error("it did not resume")
+		}
+	})
+}

@@ -1,0 +1,85 @@
+// Package internal_test holds the house rules that no single package can check.
+package internal_test
+
+import (
+	"encoding/json"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/holdfast/holdfast/"
+
+// TestImports: imports point one way. What a package may import of ours is listed here, with the reason for what it may not.
+func TestImports(t *testing.T) {
+	allowed := map[string][]string{
+		"internal/inventory":       {},                     // pure: no I/O, and nothing of ours
+		"internal/store":           {"internal/inventory"}, // a contract, not an implementation
+		"internal/store/memory":    {"internal/inventory", "internal/store"},
+		"internal/store/sqlite":    {"internal/inventory", "internal/store"}, // stores do not know each other, nor what uses them
+		"internal/store/storetest": {"internal/inventory", "internal/store"},
+		"internal/commit":          {"internal/inventory", "internal/store"}, // any store
+		"internal/audit":           {"internal/inventory", "internal/store"}, // any store, running or not
+		"internal/expiry":          {"internal/inventory", "internal/store", "internal/commit"},
+		"internal/httpapi":         {"internal/inventory", "internal/store", "internal/commit"},
+		"internal/metrics":         {"internal/inventory", "internal/store", "internal/commit", "internal/httpapi", "internal/expiry"},
+		"internal/load":            {"client"}, // it sees the server as everybody does
+		"client":                   {},         // a user's program must not pull the server in
+		"api":                      {},
+		"cmd/holdfast":             nil, // wires everything
+	}
+	for _, p := range packages(t) {
+		name := strings.TrimPrefix(p.ImportPath, module)
+		list, known := allowed[name]
+		if !known {
+			if len(p.GoFiles) > 0 {
+				t.Errorf("%s is in no rule: say here what it may import", name)
+			}
+			continue
+		}
+		for _, imported := range p.Imports {
+			if ours, is := strings.CutPrefix(imported, module); is && list != nil && !slices.Contains(list, ours) {
+				t.Errorf("%s imports %s", name, ours)
+			}
+		}
+	}
+}
+
+// TestPure: the domain does no I/O, reads no clock and draws no random numbers, and neither do the packages it uses.
+func TestPure(t *testing.T) {
+	forbidden := []string{"os", "net", "net/http", "time", "math/rand", "math/rand/v2", "crypto/rand", "database/sql", "io/fs", "log", "log/slog", "sync", "context"}
+	for _, p := range packages(t) {
+		if p.ImportPath != module+"internal/inventory" {
+			continue
+		}
+		for _, imported := range p.Imports {
+			if slices.Contains(forbidden, imported) {
+				t.Errorf("inventory imports %s", imported)
+			}
+		}
+		return
+	}
+	t.Error("inventory was not found")
+}
+
+type goPackage struct {
+	ImportPath       string
+	GoFiles, Imports []string
+}
+
+func packages(t *testing.T) (list []goPackage) {
+	t.Helper()
+	out, err := exec.Command("go", "list", "-json=ImportPath,GoFiles,Imports", module+"...").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for d := json.NewDecoder(strings.NewReader(string(out))); d.More(); {
+		var p goPackage
+		if err := d.Decode(&p); err != nil {
+			t.Fatal(err)
+		}
+		list = append(list, p)
+	}
+	return list
+}
