@@ -166,6 +166,8 @@ func TestBadInput(t *testing.T) {
 			{"GET", "/v1/reservations?customerId=%ff", ``, 400, "invalid-request", "customerId", nil},
 			{"GET", "/v1/reservations?cursor=abc", ``, 400, "invalid-request", "cursor", nil},
 			{"GET", "/v1/orders?status=ACTIVE", ``, 400, "invalid-request", "status", nil},
+			{"GET", "/v1/orders?reservationId=", ``, 400, "invalid-request", "reservationId", nil},
+			{"GET", "/v1/orders?reservationId=" + strings.Repeat("x", 65), ``, 400, "invalid-request", "reservationId", nil},
 			{"GET", "/v1/events?after=-1", ``, 400, "invalid-request", "after", nil},
 			{"GET", "/v1/events?after=01", ``, 400, "invalid-request", "after", nil},
 			{"GET", "/v1/events?wait=31", ``, 400, "invalid-request", "wait", nil},

@@ -281,7 +281,7 @@ func (s *Server) listOrders(c *call) *problem {
 		}
 	}
 	nowhere := false
-	if text, given := q.get("reservationId"); given {
+	if text := q.text("reservationId", 64); text != "" {
 		id, ok := inventory.ParseID(inventory.ReservationPrefix, text)
 		query.ReservationID, nowhere = id, !ok
 	}
