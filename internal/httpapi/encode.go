@@ -42,9 +42,29 @@ func appendTime(b []byte, t inventory.Time) []byte {
 	if t == 0 {
 		return append(b, "null"...)
 	}
+	at := time.UnixMilli(int64(t)).UTC()
+	year, month, day := at.Date()
+	hour, minute, second := at.Clock()
 	b = append(b, '"')
-	b = time.UnixMilli(int64(t)).UTC().AppendFormat(b, "2006-01-02T15:04:05.000Z")
-	return append(b, '"')
+	b = appendDigits(b, year, 4)
+	b = appendDigits(append(b, '-'), int(month), 2)
+	b = appendDigits(append(b, '-'), day, 2)
+	b = appendDigits(append(b, 'T'), hour, 2)
+	b = appendDigits(append(b, ':'), minute, 2)
+	b = appendDigits(append(b, ':'), second, 2)
+	b = appendDigits(append(b, '.'), int(t%1000), 3)
+	return append(b, 'Z', '"')
+}
+
+// appendDigits writes a number of at most width digits with leading zeros.
+func appendDigits(b []byte, n, width int) []byte {
+	b = append(b, "0000"[:width]...)
+	for i := len(b) - 1; n > 0 && width > 0; i-- {
+		b[i] = byte('0' + n%10)
+		n /= 10
+		width--
+	}
+	return b
 }
 
 func appendID(b []byte, id inventory.ID, prefix string) []byte {

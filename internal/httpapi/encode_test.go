@@ -121,7 +121,7 @@ func FuzzAnswers(f *testing.F) {
 				t.Skip("requests are UTF-8")
 			}
 		}
-		at, ended = abs(at)%(1<<47)+1, abs(ended)%(1<<47)
+		at, ended = abs(at)%maxTime+1, abs(ended)%maxTime
 		id := inventory.NewID(inventory.Time(at), 7, 3)
 		price := inventory.Money{Amount: amount, Currency: "EUR"}
 		lines := []inventory.Line{{ProductID: product, Location: location, Quantity: quantity, UnitPrice: price}, {ProductID: location, Location: "x", Quantity: 1, UnitPrice: price}}
@@ -180,6 +180,9 @@ func FuzzAnswers(f *testing.F) {
 		}
 	})
 }
+
+// maxTime is in the year 9999, after which RFC 3339 ends.
+const maxTime = 253_402_300_799_000
 
 func abs(n int64) int64 {
 	if n < 0 {

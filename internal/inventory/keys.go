@@ -11,7 +11,11 @@ type Keys struct {
 	Reservations []ID
 	Orders       []ID
 
-	seen map[any]int // position in its list, by key
+	stock        map[StockKey]int // position in Stock
+	products     map[string]bool
+	reservations map[ID]bool
+	orders       map[ID]bool
+	receipts     map[[16]byte]bool
 }
 
 // Demand is a stock row and the units that the batch may want of it. Where they are more than are available, the store loads
@@ -21,57 +25,45 @@ type Demand struct {
 	Units int64
 }
 
-type (
-	reservationKey ID
-	orderKey       ID
-	receiptKey     [16]byte
-)
-
 // KeysOf collects the rows that these requests need.
 func KeysOf(requests []*Request) *Keys {
-	k := &Keys{seen: make(map[any]int, len(requests))}
+	k := &Keys{}
 	for _, request := range requests {
-		if r := request.Receipt; r != nil && k.first(receiptKey(r.Key), len(k.Receipts)) {
-			k.Receipts = append(k.Receipts, r.Key)
+		if r := request.Receipt; r != nil {
+			addOnce(&k.receipts, &k.Receipts, r.Key)
 		}
 		request.Command.addKeys(k)
 	}
-	k.seen = nil
 	return k
 }
 
-func (k *Keys) first(key any, position int) bool {
-	if _, found := k.seen[key]; found {
-		return false
+func addOnce[K comparable](seen *map[K]bool, list *[]K, key K) {
+	if (*seen)[key] {
+		return
 	}
-	k.seen[key] = position
-	return true
+	if *seen == nil {
+		*seen = map[K]bool{}
+	}
+	(*seen)[key] = true
+	*list = append(*list, key)
 }
 
-func (k *Keys) product(id string) {
-	if k.first(id, len(k.Products)) {
-		k.Products = append(k.Products, id)
-	}
-}
+func (k *Keys) product(id string) { addOnce(&k.products, &k.Products, id) }
+func (k *Keys) reservation(id ID) { addOnce(&k.reservations, &k.Reservations, id) }
+func (k *Keys) order(id ID)       { addOnce(&k.orders, &k.Orders, id) }
 
 func (k *Keys) demand(key StockKey, units int64) {
-	if k.first(key, len(k.Stock)) {
+	i, found := k.stock[key]
+	if !found {
+		if k.stock == nil {
+			k.stock = map[StockKey]int{}
+		}
+		i = len(k.Stock)
+		k.stock[key] = i
 		k.Stock = append(k.Stock, Demand{StockKey: key})
 	}
-	d := &k.Stock[k.seen[key]]
+	d := &k.Stock[i]
 	d.Units = min(d.Units+units, MaxStock+1) // above every possible stock, and never past an int64
-}
-
-func (k *Keys) reservation(id ID) {
-	if k.first(reservationKey(id), len(k.Reservations)) {
-		k.Reservations = append(k.Reservations, id)
-	}
-}
-
-func (k *Keys) order(id ID) {
-	if k.first(orderKey(id), len(k.Orders)) {
-		k.Orders = append(k.Orders, id)
-	}
 }
 
 func (c *CreateProduct) addKeys(k *Keys) {

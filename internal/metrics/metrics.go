@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"strconv"
+	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -20,6 +21,7 @@ import (
 // Metrics are the collectors of one process.
 type Metrics struct {
 	registry *prometheus.Registry
+	known    sync.Map // requestCollectors by requestKey
 
 	requests       *prometheus.CounterVec
 	requestSeconds *prometheus.HistogramVec
@@ -93,10 +95,34 @@ func (m *Metrics) QueueDepth(depth func() int) {
 	}, func() float64 { return float64(depth()) }))
 }
 
+// requestKey is what a request is counted under.
+type requestKey struct {
+	operation string
+	status    int
+}
+
+type requestCollectors struct {
+	count   prometheus.Counter
+	seconds prometheus.Observer
+}
+
+// collectors finds the collectors of a kind of request without the cost of rendering labels each time. There are as many kinds as
+// operations times statuses.
+func (m *Metrics) collectors(operation string, status int) requestCollectors {
+	key := requestKey{operation, status}
+	if c, known := m.known.Load(key); known {
+		return c.(requestCollectors)
+	}
+	c := requestCollectors{m.requests.WithLabelValues(operation, strconv.Itoa(status)), m.requestSeconds.WithLabelValues(operation)}
+	m.known.Store(key, c)
+	return c
+}
+
 // Request counts an answered request.
 func (m *Metrics) Request(o httpapi.Observation) {
-	m.requests.WithLabelValues(o.Operation, strconv.Itoa(o.Status)).Inc()
-	m.requestSeconds.WithLabelValues(o.Operation).Observe(o.Took.Seconds())
+	c := m.collectors(o.Operation, o.Status)
+	c.count.Inc()
+	c.seconds.Observe(o.Took.Seconds())
 	if o.Code != "" {
 		m.refusals.WithLabelValues(o.Code).Inc()
 	}

@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 	"time"
@@ -10,42 +11,86 @@ import (
 	"github.com/holdfast/holdfast/internal/inventory"
 )
 
-// slotLength is how long receipts are written to one table. Two tables are kept, so a receipt lives for one to two slots.
-const slotLength = inventory.Time(24 * time.Hour / time.Millisecond)
+const (
+	// slotLength is how long receipts are written to one pair of tables.
+	slotLength = inventory.Time(24 * time.Hour / time.Millisecond)
+	// slotsKept is how many slots are kept, so a receipt lives for one to two slots.
+	slotsKept = 2
+	// tailLimit is how many receipts are found through memory before they are entered into the index together.
+	tailLimit = 2048
+)
 
-const slotsKept = 2
-
-// slots are the tables of the receipts, one for each time slot: old receipts go by dropping a table, not row by row.
-type slots struct{ live []int64 } // newest first
-
-func slotTable(slot int64) string { return fmt.Sprintf("receipts_%d", slot) }
-
-func (s *slots) load(conn *sqlite.Conn) error {
-	s.live = nil
-	err := exec(conn, "SELECT substr(name, 10) FROM sqlite_schema WHERE type = 'table' AND name GLOB 'receipts_*'", func(row *sqlite.Stmt) error {
-		s.live = append(s.live, row.ColumnInt64(0))
-		return nil
-	})
-	slices.SortFunc(s.live, func(a, b int64) int { return int(b - a) })
-	return err
+// slots are the tables of the receipts, a pair for each time slot: old receipts go by dropping tables, not row by row.
+//
+//	receipts_N      (row, key, fingerprint, answer)   in the order in which they came
+//	receipt_keys_N  (key, row)                        the index, behind by at most tailLimit receipts
+//
+// Keys are random, so entering each into the index with its batch would make every one dirty a page of its own, which costs more
+// than everything else a keyed request does. Receipts are therefore appended, and indexed many at a time, in key order, by which
+// neighbours share pages. Those that the index lacks are in the tail, in memory; it is read again when the store is opened.
+type slots struct {
+	live []int64 // newest first
+	tail map[[16]byte]int64
+	row  int64 // last row of the newest slot
 }
 
-// find looks a key up in the tables.
-func (s *slots) find(conn *sqlite.Conn, key [16]byte) (found *inventory.Receipt, err error) {
+func receiptTable(slot int64) string { return fmt.Sprintf("receipts_%d", slot) }
+func indexTable(slot int64) string   { return fmt.Sprintf("receipt_keys_%d", slot) }
+
+// load reads the slots and the tail from the file: at the beginning, and after a batch that was rolled back.
+func (s *slots) load(conn *sqlite.Conn) error {
+	s.live, s.tail, s.row = nil, map[[16]byte]int64{}, 0
+	var indexed []int64
+	err := exec(conn, "SELECT slot, indexed FROM receipt_slots ORDER BY slot DESC", func(row *sqlite.Stmt) error {
+		s.live = append(s.live, row.ColumnInt64(0))
+		indexed = append(indexed, row.ColumnInt64(1))
+		return nil
+	})
+	if err != nil || len(s.live) == 0 {
+		return err
+	}
+	s.row = indexed[0]
+	return exec(conn, "SELECT row, key FROM "+receiptTable(s.live[0])+" WHERE row > ? ORDER BY row", func(row *sqlite.Stmt) error {
+		s.row = row.ColumnInt64(0)
+		s.tail[[16]byte(column(row, 1))] = s.row
+		return nil
+	}, integer(indexed[0]))
+}
+
+// find looks a key up.
+func (s *slots) find(conn *sqlite.Conn, key [16]byte) (*inventory.Receipt, error) {
+	if row, found := s.tail[key]; found {
+		return s.read(conn, s.live[0], row, key)
+	}
 	for _, slot := range s.live {
-		err = exec(conn, "SELECT fingerprint, answer FROM "+slotTable(slot)+" WHERE key = ?", func(row *sqlite.Stmt) error {
-			found = &inventory.Receipt{ReceiptID: inventory.ReceiptID{Key: key}, Answer: column(row, 1)}
-			row.ColumnBytes(0, found.Fingerprint[:])
+		row := int64(0)
+		err := exec(conn, "SELECT row FROM "+indexTable(slot)+" WHERE key = ?", func(stmt *sqlite.Stmt) error {
+			row = stmt.ColumnInt64(0)
 			return nil
 		}, blob(key[:]))
-		if err != nil || found != nil {
-			return found, err
+		if err != nil {
+			return nil, err
+		}
+		if row != 0 {
+			return s.read(conn, slot, row, key)
 		}
 	}
 	return nil, nil
 }
 
-// write adds receipts to the table of now, inside the batch's transaction.
+func (s *slots) read(conn *sqlite.Conn, slot, row int64, key [16]byte) (found *inventory.Receipt, err error) {
+	err = exec(conn, "SELECT fingerprint, answer FROM "+receiptTable(slot)+" WHERE row = ?", func(stmt *sqlite.Stmt) error {
+		found = &inventory.Receipt{ReceiptID: inventory.ReceiptID{Key: key}, Answer: column(stmt, 1)}
+		stmt.ColumnBytes(0, found.Fingerprint[:])
+		return nil
+	}, integer(row))
+	if err == nil && found == nil {
+		err = fmt.Errorf("%s has no row %d, which its index names", receiptTable(slot), row)
+	}
+	return found, err
+}
+
+// write adds receipts to the slot of now, inside the batch's transaction.
 func (s *slots) write(conn *sqlite.Conn, receipts []*inventory.Receipt, now inventory.Time) error {
 	if len(receipts) == 0 {
 		return nil
@@ -56,26 +101,58 @@ func (s *slots) write(conn *sqlite.Conn, receipts []*inventory.Receipt, now inve
 			return err
 		}
 	}
-	insert := "INSERT INTO " + slotTable(slot) + " VALUES (?, ?, ?)"
+	insert := "INSERT INTO " + receiptTable(s.live[0]) + " VALUES (?, ?, ?, ?)"
 	for _, r := range receipts {
-		if err := exec(conn, insert, nil, blob(r.Key[:]), blob(r.Fingerprint[:]), blob(r.Answer)); err != nil {
+		s.row++
+		if err := exec(conn, insert, nil, integer(s.row), blob(r.Key[:]), blob(r.Fingerprint[:]), blob(r.Answer)); err != nil {
+			return err
+		}
+		s.tail[r.Key] = s.row
+	}
+	if len(s.tail) < tailLimit {
+		return nil
+	}
+	return s.index(conn)
+}
+
+// index enters the tail into the index of the newest slot, in key order.
+func (s *slots) index(conn *sqlite.Conn) error {
+	if len(s.tail) == 0 {
+		return nil
+	}
+	keys := make([][16]byte, 0, len(s.tail))
+	for key := range s.tail {
+		keys = append(keys, key)
+	}
+	slices.SortFunc(keys, func(a, b [16]byte) int { return bytes.Compare(a[:], b[:]) })
+	insert := "INSERT INTO " + indexTable(s.live[0]) + " VALUES (?, ?)"
+	for _, key := range keys {
+		if err := exec(conn, insert, nil, blob(key[:]), integer(s.tail[key])); err != nil {
 			return err
 		}
 	}
-	return nil
+	clear(s.tail)
+	return exec(conn, "UPDATE receipt_slots SET indexed = ? WHERE slot = ?", nil, integer(s.row), integer(s.live[0]))
 }
 
-// turn opens the table of a new slot and drops those that are old enough.
+// turn completes the index of the newest slot, opens a new one, and drops those that are old enough.
 func (s *slots) turn(conn *sqlite.Conn, slot int64) error {
-	create := "CREATE TABLE " + slotTable(slot) + " (key BLOB PRIMARY KEY, fingerprint BLOB NOT NULL, answer BLOB NOT NULL) STRICT, WITHOUT ROWID"
-	if err := exec(conn, create, nil); err != nil {
+	if err := s.index(conn); err != nil {
 		return err
 	}
+	statements := []string{
+		"CREATE TABLE " + receiptTable(slot) + " (row INTEGER PRIMARY KEY, key BLOB NOT NULL, fingerprint BLOB NOT NULL, answer BLOB NOT NULL) STRICT",
+		"CREATE TABLE " + indexTable(slot) + " (key BLOB PRIMARY KEY, row INTEGER NOT NULL) STRICT, WITHOUT ROWID",
+		fmt.Sprintf("INSERT INTO receipt_slots VALUES (%d, 0)", slot),
+	}
 	for _, old := range s.live {
-		if old > slot-slotsKept {
-			continue
+		if old <= slot-slotsKept {
+			statements = append(statements, "DROP TABLE "+receiptTable(old), "DROP TABLE "+indexTable(old),
+				fmt.Sprintf("DELETE FROM receipt_slots WHERE slot = %d", old))
 		}
-		if err := exec(conn, "DROP TABLE "+slotTable(old), nil); err != nil {
+	}
+	for _, statement := range statements {
+		if err := exec(conn, statement, nil); err != nil {
 			return err
 		}
 	}

@@ -86,7 +86,11 @@ CREATE TABLE journal (
 	events   BLOB NOT NULL,
 	checksum BLOB NOT NULL
 ) STRICT;
-CREATE INDEX journal_seq ON journal (last_seq);
+
+CREATE TABLE receipt_slots (
+	slot    INTEGER PRIMARY KEY,
+	indexed INTEGER NOT NULL
+) STRICT;
 `}
 
 // migrate brings the file to the schema of this program, or refuses a newer one.

@@ -221,7 +221,11 @@ func (s *Store) transact(keys *inventory.Keys, decide store.Decide, now inventor
 		if s.writer.AutocommitEnabled() {
 			return // committed, or SQLite has rolled back by itself
 		}
-		if undo := exec(s.writer, "ROLLBACK", nil); undo != nil {
+		undo := exec(s.writer, "ROLLBACK", nil)
+		if undo == nil && err != nil {
+			undo = s.receipts.load(s.writer) // what the batch had changed in memory
+		}
+		if undo != nil {
 			err = fmt.Errorf("%w: %w", store.ErrBroken, errors.Join(err, undo))
 		}
 	}()

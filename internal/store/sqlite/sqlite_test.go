@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -242,8 +243,65 @@ func TestReceiptSlots(t *testing.T) {
 			t.Fatal(err)
 		}
 		if want := min(day+1, slotsKept); len(s.receipts.live) != want {
-			t.Fatalf("day %d: tables %v, want %d", day, s.receipts.live, want)
+			t.Fatalf("day %d: slots %v, want %d", day, s.receipts.live, want)
 		}
 		clock.Advance(24 * time.Hour)
 	}
+}
+
+// TestReceiptIndex: a receipt is found through the tail, through the index, after a failed batch, after the store was opened
+// again, and from the slot before.
+func TestReceiptIndex(t *testing.T) {
+	clock := storetest.NewClock()
+	path := filepath.Join(t.TempDir(), "store.db")
+	s := openFile(t, path, clock.Now)
+	request := func(i int) *inventory.Request {
+		r := &inventory.Request{Command: product(fmt.Sprint("p", i)), Receipt: &inventory.ReceiptID{}}
+		r.Receipt.Key = [16]byte{byte(i * 37), byte(i), byte(i >> 8)}
+		return r
+	}
+	run := func(fail bool, requests ...*inventory.Request) (outcomes []inventory.Outcome) {
+		err := s.Commit(context.Background(), inventory.KeysOf(requests), func(state *inventory.State) (changes *inventory.Changes, err error) {
+			outcomes, changes, err = inventory.Decide(state, requests)
+			if fail {
+				changes.Stock[0].After.Available = -1
+			}
+			return changes, err
+		})
+		if (err != nil) != fail {
+			t.Fatal(err)
+		}
+		return outcomes
+	}
+	const receipts = tailLimit + tailLimit/2
+	check := func(when string) {
+		t.Helper()
+		for i := 0; i < receipts; i += 97 {
+			if o := run(false, request(i))[0]; !o.Replayed || o.Product.ID != fmt.Sprint("p", i) {
+				t.Fatalf("%s: receipt %d: %+v", when, i, o)
+			}
+		}
+	}
+	for from := 0; from < receipts; from += 256 {
+		var batch []*inventory.Request
+		for i := from; i < min(from+256, receipts); i++ {
+			batch = append(batch, request(i))
+		}
+		run(false, batch...)
+	}
+	if n := len(s.receipts.tail); n == 0 || n >= tailLimit {
+		t.Fatalf("a tail of %d", n)
+	}
+	check("at once")
+	run(true, request(receipts))
+	check("after a failed batch")
+	if o := run(false, request(receipts))[0]; o.Replayed {
+		t.Fatal("a failed batch left a receipt")
+	}
+	s.Close()
+	s = openFile(t, path, clock.Now)
+	check("opened again")
+	clock.Advance(24 * time.Hour)
+	run(false, request(receipts+1))
+	check("a day later")
 }

@@ -178,11 +178,7 @@ func search[T any](conn *sqlite.Conn, sql string, arguments []value, limit int, 
 func (v *view) Journal(from store.JournalPosition, limit, maxBytes int) (page []store.Entry, err error) {
 	start := from.BatchNo
 	if start == 0 {
-		err = exec(v.conn, "SELECT batch_no FROM journal WHERE last_seq >= ? ORDER BY last_seq, batch_no LIMIT 1", func(row *sqlite.Stmt) error {
-			start = row.ColumnInt64(0)
-			return nil
-		}, integer(from.Seq))
-		if err != nil || start == 0 {
+		if start, err = v.batchOf(from.Seq); err != nil || start == 0 {
 			return nil, err
 		}
 	}
@@ -207,6 +203,34 @@ func (v *view) Journal(from store.JournalPosition, limit, maxBytes int) (page []
 		bytes += len(e.Events)
 	}
 	return page, nil
+}
+
+// batchOf finds the first batch whose last event is not before a sequence, or 0. Sequences rise with batch numbers, so halving finds
+// it in some thirty look-ups; an index would cost every batch a page.
+func (v *view) batchOf(seq int64) (int64, error) {
+	head, err := readHead(v.conn)
+	if err != nil || seq > head.Seq {
+		return 0, err
+	}
+	low, high := int64(1), head.BatchNo
+	for low < high {
+		middle := low + (high-low)/2
+		last := int64(0)
+		// An entry may be missing in a damaged file: the next one is as good.
+		err := exec(v.conn, "SELECT last_seq FROM journal WHERE batch_no >= ? ORDER BY batch_no LIMIT 1", func(row *sqlite.Stmt) error {
+			last = row.ColumnInt64(0)
+			return nil
+		}, integer(middle))
+		if err != nil {
+			return 0, err
+		}
+		if last >= seq {
+			high = middle
+		} else {
+			low = middle + 1
+		}
+	}
+	return low, nil
 }
 
 func (v *view) Due(limit int) (list []store.Deadline, err error) {
