@@ -27,6 +27,7 @@ func TestImports(t *testing.T) {
 		"internal/load":            {"client"}, // it sees the server as everybody does
 		"client":                   {},         // a user's program must not pull the server in
 		"api":                      {},
+		"bench/bare":               {},  // what nothing costs
 		"cmd/holdfast":             nil, // wires everything
 	}
 	for _, p := range packages(t) {

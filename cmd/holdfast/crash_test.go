@@ -51,6 +51,7 @@ func TestCrash(t *testing.T) {
 		w := &crashLoad{url: s.url, round: round, killAfter: int64(1 + random.IntN(maxAcknowledged)), kill: s.kill}
 		acknowledged := w.run(t)
 		total += len(acknowledged)
+		verifyFile(t, file, round) // as the crash left it, with nobody serving it
 		s, err = startChild(t.Context(), "127.0.0.1:0", file)
 		if err != nil {
 			t.Fatalf("round %d: restarting: %v", round, err)

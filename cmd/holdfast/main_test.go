@@ -82,6 +82,7 @@ func TestUsage(t *testing.T) {
 		"serve --store=sqlite:/no/such/folder/db": {exitFailure, "make it first"},
 		"verify --store=sqlite:none.db":           {exitFailure, "name an existing store file"},
 		"verify --store=postgres://u:secret@h/d":  {exitUsage, "u:xxxxx@h"},
+		"verify --store=memory:":                  {exitUsage, "nothing to read"},
 		"demo --buyers=0":                         {exitUsage, "--buyers"},
 		"--help":                                  {exitOK, ""},
 		"version":                                 {exitOK, ""},

@@ -24,6 +24,9 @@ func openStore(address string, o storeOptions) (s store.Store, kind string, err 
 		if rest != "" {
 			return nil, kind, fmt.Errorf("%w: the store memory: takes nothing after the colon", errUsage)
 		}
+		if o.readOnly {
+			return nil, kind, fmt.Errorf("%w: the store memory: ends with its server, so there is nothing to read", errUsage)
+		}
 		return memory.Open(memory.Options{AcceptClock: o.acceptClock}), kind, nil
 	case "sqlite":
 		if rest == "" {

@@ -224,7 +224,7 @@ func (s *Server) wrap(operation string, serve func(*call) *problem) http.Handler
 		c := &call{Request: r, w: &responseWriter{ResponseWriter: w}, server: s, id: s.requestID(r)}
 		h := w.Header()
 		h["Request-Id"] = []string{c.id}
-		h["Cache-Control"] = noStore
+		h["Cache-Control"] = noCache
 		code := ""
 		if p := s.guard(c, serve); p != nil {
 			code = p.Code
@@ -234,7 +234,8 @@ func (s *Server) wrap(operation string, serve func(*call) *problem) http.Handler
 	}
 }
 
-var noStore = []string{"no-store"}
+// noCache lets a copy be kept, but asks for its ETag each time: stock is never to be shown from a cache unasked.
+var noCache = []string{"no-cache"}
 
 // guard turns a panic into a 500 that says nothing of it.
 func (s *Server) guard(c *call, serve func(*call) *problem) (p *problem) {

@@ -170,7 +170,7 @@ type Outcome struct {
 	Refusal     *Refusal
 	Created     bool // the resource is new
 	Replayed    bool // the stored answer of an earlier request with the same idempotency key
-	Deferred    bool // decide again in the next batch: more overdue holds are left than one batch expires
+	Deferred    bool // decide again in the next batch: this one has expired, or written, as much as a batch may
 	Expired     int  // reservations that Expire ended
 	Product     *Product
 	Reservation *Reservation

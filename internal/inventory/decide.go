@@ -89,6 +89,10 @@ func Decide(state *State, requests []*Request) (outcomes []Outcome, changes *Cha
 	}()
 	outcomes = make([]Outcome, len(requests))
 	for index = range requests {
+		if len(b.events)+b.receiptBytes >= MaxBatchBytes {
+			outcomes[index] = Outcome{Deferred: true}
+			continue
+		}
 		outcomes[index] = b.run(requests[index])
 	}
 	return outcomes, b.changes(), nil
@@ -103,6 +107,7 @@ type batch struct {
 	tally  Tally
 
 	receipts     []*Receipt
+	receiptBytes int
 	products     touched[string, Product]
 	stock        touched[StockKey, Stock]
 	reservations touched[ID, Reservation]
@@ -138,6 +143,7 @@ func (b *batch) run(request *Request) Outcome {
 		receipt := &Receipt{*request.Receipt, AppendOutcome(nil, &outcome)}
 		b.Receipts[receipt.Key] = receipt
 		b.receipts = append(b.receipts, receipt)
+		b.receiptBytes += len(receipt.Answer)
 	}
 	return outcome
 }

@@ -362,6 +362,40 @@ func TestDeferred(t *testing.T) {
 	}
 }
 
+// TestBatchBytes: an event of a product with many locations is large, so a batch ends when it has written enough, and the other
+// commands wait for the next one.
+func TestBatchBytes(t *testing.T) {
+	w := newWorld()
+	w.decide(t, &Request{Command: &CreateProduct{ID: "a", Name: "a", Price: Money{1, "EUR"}, Location: MainLocation}})
+	for i := range MaxLocations - 1 {
+		w.decide(t, &Request{Command: &Adjust{ProductID: "a", Location: fmt.Sprint("a-location-with-a-long-name-", i), Delta: 1, Reason: "r"}})
+	}
+	if o, _ := w.decide(t, &Request{Command: &Adjust{ProductID: "a", Location: "one-more", Delta: 1, Reason: "r"}}); o[0].Refusal == nil || o[0].Refusal.Code != StockLimit {
+		t.Fatalf("a 1,001st location: %+v", o[0])
+	}
+	waiting := make([]*Request, 500)
+	for i := range waiting {
+		waiting[i] = &Request{Command: &Adjust{ProductID: "a", Location: MainLocation, Delta: 1, Reason: "r"}}
+	}
+	batches := 0
+	for ; len(waiting) > 0; batches++ {
+		outcomes, changes := w.decide(t, waiting...)
+		if len(changes.Events) > MaxBatchBytes+100_000 {
+			t.Fatalf("%d bytes of events in a batch", len(changes.Events))
+		}
+		var deferred []*Request
+		for i := range outcomes {
+			if outcomes[i].Deferred {
+				deferred = append(deferred, waiting[i])
+			}
+		}
+		waiting = deferred
+	}
+	if batches < 3 || w.Stock(StockKey{"a", MainLocation}).Available != 500 {
+		t.Fatalf("%d batches", batches)
+	}
+}
+
 func FuzzDecodeEvents(f *testing.F) {
 	w := newWorld()
 	_, changes := w.decide(f, &Request{Command: &CreateProduct{ID: "a", Name: "a", Price: Money{1, "EUR"}, TotalStock: 5, Location: "x", Metadata: Metadata{{"k", "v"}}}},

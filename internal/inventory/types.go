@@ -19,6 +19,7 @@ const (
 	MaxMetadata      = 50                    // members of one resource
 	MainLocation     = "main"                // where stock is when nobody says otherwise
 	MaxOverdueLoaded = 1_024                 // overdue holds that one batch expires to make room
+	MaxBatchBytes    = 4 << 20               // events and receipts of a batch after which its other commands wait for the next
 )
 
 // Money is an amount in minor units (cents, say) of an ISO 4217 currency.
