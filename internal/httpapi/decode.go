@@ -100,6 +100,12 @@ type reasonBody struct {
 	Reason optional[string] `json:"reason"`
 }
 
+func (b *reasonBody) reason() (string, *problem) {
+	var c checker
+	reason := c.text("/reason", &b.Reason, false, 100)
+	return reason, c.problem()
+}
+
 type extendBody struct {
 	TTLSeconds optional[int64] `json:"ttlSeconds"`
 }

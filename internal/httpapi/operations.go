@@ -14,44 +14,35 @@ import (
 // noLines is for commands without lines.
 func noLines(int) string { return "" }
 
-func (s *Server) createProduct(c *call) *problem {
-	var body productBody
-	if p := c.read(&body); p != nil {
+// submit reads a body of this shape, makes a command of it and sends it through the door.
+func submit[B any](c *call, command func(*B) (inventory.Command, *problem), mediaTypes ...string) *problem {
+	var body B
+	if p := c.read(&body, mediaTypes...); p != nil {
 		return p
 	}
-	command, p := body.command()
+	made, p := command(&body)
 	if p != nil {
 		return p
 	}
-	return c.mutate(command, noLines)
+	return c.mutate(made, noLines)
+}
+
+func (s *Server) createProduct(c *call) *problem {
+	return submit(c, func(b *productBody) (inventory.Command, *problem) { return b.command() })
 }
 
 func (s *Server) updateProduct(c *call) *problem {
-	var body patchBody
-	if p := c.read(&body, "application/merge-patch+json"); p != nil {
-		return p
-	}
-	ifMatch, p := c.ifMatch()
-	if p != nil {
-		return p
-	}
-	command, p := body.command(c.PathValue("id"), ifMatch)
-	if p != nil {
-		return p
-	}
-	return c.mutate(command, noLines)
+	return submit(c, func(b *patchBody) (inventory.Command, *problem) {
+		ifMatch, p := c.ifMatch()
+		if p != nil {
+			return nil, p
+		}
+		return b.command(c.PathValue("id"), ifMatch)
+	}, "application/merge-patch+json")
 }
 
 func (s *Server) adjustStock(c *call) *problem {
-	var body adjustmentBody
-	if p := c.read(&body); p != nil {
-		return p
-	}
-	command, p := body.command(c.PathValue("id"))
-	if p != nil {
-		return p
-	}
-	return c.mutate(command, noLines)
+	return submit(c, func(b *adjustmentBody) (inventory.Command, *problem) { return b.command(c.PathValue("id")) })
 }
 
 func (s *Server) createReservation(c *call) *problem {
@@ -72,61 +63,35 @@ func (s *Server) createReservation(c *call) *problem {
 }
 
 func (s *Server) cancelReservation(c *call) *problem {
-	reason, p := c.readReason()
-	if p != nil {
-		return p
-	}
-	return c.mutate(&inventory.Cancel{ID: c.pathID(inventory.ReservationPrefix), Reason: reason}, noLines)
-}
-
-func (c *call) readReason() (string, *problem) {
-	var body reasonBody
-	if p := c.read(&body); p != nil {
-		return "", p
-	}
-	var check checker
-	reason := check.text("/reason", &body.Reason, false, 100)
-	return reason, check.problem()
+	return submit(c, func(b *reasonBody) (inventory.Command, *problem) {
+		reason, p := b.reason()
+		return &inventory.Cancel{ID: c.pathID(inventory.ReservationPrefix), Reason: reason}, p
+	})
 }
 
 func (s *Server) extendReservation(c *call) *problem {
-	var body extendBody
-	if p := c.read(&body); p != nil {
-		return p
-	}
-	var check checker
-	ttl := check.ttl(&body.TTLSeconds, true, s.o.HoldMax)
-	if p := check.problem(); p != nil {
-		return p
-	}
-	return c.mutate(&inventory.Extend{ID: c.pathID(inventory.ReservationPrefix), TTL: ttl, MaxHold: s.o.HoldMax.Milliseconds()}, noLines)
+	return submit(c, func(b *extendBody) (inventory.Command, *problem) {
+		var check checker
+		ttl := check.ttl(&b.TTLSeconds, true, s.o.HoldMax)
+		return &inventory.Extend{ID: c.pathID(inventory.ReservationPrefix), TTL: ttl, MaxHold: s.o.HoldMax.Milliseconds()}, check.problem()
+	})
 }
 
 func (s *Server) createOrder(c *call) *problem {
-	var body orderBody
-	if p := c.read(&body); p != nil {
-		return p
-	}
-	command, p := body.command()
-	if p != nil {
-		return p
-	}
-	return c.mutate(command, noLines)
+	return submit(c, func(b *orderBody) (inventory.Command, *problem) { return b.command() })
 }
 
 func (s *Server) fulfillOrder(c *call) *problem {
-	if p := c.read(&emptyBody{}); p != nil {
-		return p
-	}
-	return c.mutate(&inventory.Fulfill{ID: c.pathID(inventory.OrderPrefix)}, noLines)
+	return submit(c, func(*emptyBody) (inventory.Command, *problem) {
+		return &inventory.Fulfill{ID: c.pathID(inventory.OrderPrefix)}, nil
+	})
 }
 
 func (s *Server) cancelOrder(c *call) *problem {
-	reason, p := c.readReason()
-	if p != nil {
-		return p
-	}
-	return c.mutate(&inventory.CancelOrder{ID: c.pathID(inventory.OrderPrefix), Reason: reason}, noLines)
+	return submit(c, func(b *reasonBody) (inventory.Command, *problem) {
+		reason, p := b.reason()
+		return &inventory.CancelOrder{ID: c.pathID(inventory.OrderPrefix), Reason: reason}, p
+	})
 }
 
 func (s *Server) getProduct(c *call) *problem {

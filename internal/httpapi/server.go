@@ -284,7 +284,7 @@ func (c *call) read(into any, mediaTypes ...string) *problem {
 	if p := c.noQuery(); p != nil {
 		return p
 	}
-	if _, none := into.(*emptyBody); len(body) > 0 || !(none || isOptionalBody(into)) {
+	if len(body) > 0 || !isOptionalBody(into) {
 		if p := decode(body, into); p != nil {
 			return p
 		}
@@ -292,9 +292,13 @@ func (c *call) read(into any, mediaTypes ...string) *problem {
 	return c.readKey()
 }
 
+// isOptionalBody reports whether nothing at all is as good as {}.
 func isOptionalBody(into any) bool {
-	_, ok := into.(*reasonBody)
-	return ok
+	switch into.(type) {
+	case *emptyBody, *reasonBody:
+		return true
+	}
+	return false
 }
 
 func (c *call) readBody() ([]byte, *problem) {
