@@ -73,7 +73,7 @@ func TestUsage(t *testing.T) {
 		"":                                      {exitUsage, "expected one of"},
 		"sell":                                  {exitUsage, "unexpected argument sell"},
 		"serve --colour=red":                    {exitUsage, "unknown flag"},
-		"serve --hold-max=25h":                  {exitUsage, "--hold-max"},
+		"serve --hold-max=8761h":                {exitUsage, "--hold-max"},
 		"serve --hold-max=500ms":                {exitUsage, "--hold-max"},
 		"serve --hold-default=2h --hold-max=1h": {exitUsage, "--hold-default"},
 		"serve --queue-limit=0":                 {exitUsage, "--queue-limit"},

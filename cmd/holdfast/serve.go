@@ -49,7 +49,7 @@ func (c *serveCommand) Validate() error {
 }
 
 // maxHold is the longest hold that the contract's ttlSeconds can ask for.
-const maxHold = 24 * time.Hour
+const maxHold = 365 * 24 * time.Hour
 
 // Run implements holdfast serve.
 func (c *serveCommand) Run(env *environment) error {
@@ -126,11 +126,11 @@ func startServer(c *serveCommand, log *slog.Logger, stored store.Store, kind str
 		Version: version, Metrics: m.Handler(), Observe: m.Request, Log: log,
 	})
 	if err != nil {
-		return nil, errors.Join(err, s.stop(0))
+		return nil, errors.Join(err, s.stop(time.Second))
 	}
 	listener, err := net.Listen("tcp", c.Listen)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("listening on %s: %w: choose another address with --listen", c.Listen, err), s.stop(0))
+		return nil, errors.Join(fmt.Errorf("listening on %s: %w: choose another address with --listen", c.Listen, err), s.stop(time.Second))
 	}
 	s.address = listener.Addr().String()
 	s.http = newHTTPServer(s.api, log)

@@ -35,9 +35,9 @@ const (
 
 // Breach is one thing that is not as it must be.
 type Breach struct {
-	Invariant string // I1 to I4 or I9 of the design; "row" for a row that contradicts itself
-	Row       string
-	Detail    string
+	Invariant string `json:"invariant"` // I1 to I4 or I9 of the design; "row" for a row that contradicts itself
+	Row       string `json:"row"`
+	Detail    string `json:"detail"`
 }
 
 func (b Breach) String() string { return b.Invariant + ": " + b.Row + ": " + b.Detail }

@@ -145,12 +145,12 @@ func (d *Door) Do(ctx context.Context, request *inventory.Request) (inventory.Ou
 	e.request, e.size = request, request.Size()
 	e.place.Store(queued)
 	if err := d.enter(e); err != nil {
-		d.entries.Put(e)
+		d.recycle(e)
 		return inventory.Outcome{}, err
 	}
 	select {
 	case a := <-e.answer:
-		d.entries.Put(e)
+		d.recycle(e)
 		return a.outcome, a.err
 	case <-ctx.Done():
 		if e.place.CompareAndSwap(queued, left) {
@@ -158,6 +158,12 @@ func (d *Door) Do(ctx context.Context, request *inventory.Request) (inventory.Ou
 		}
 		return inventory.Outcome{}, fmt.Errorf("%w: %w", ErrOutcomeUnknown, ctx.Err())
 	}
+}
+
+// recycle keeps an entry for another command. One whose caller left is not recycled: the committer may still hold it.
+func (d *Door) recycle(e *entry) {
+	e.request = nil
+	d.entries.Put(e)
 }
 
 func (d *Door) enter(e *entry) error {

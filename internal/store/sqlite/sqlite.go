@@ -155,7 +155,7 @@ func (s *Store) connect(flags ...sqlite.OpenFlags) (*sqlite.Conn, error) {
 	if flags[0] == sqlite.OpenReadWrite {
 		pragmas = []string{
 			"PRAGMA synchronous = FULL", "PRAGMA fullfsync = ON", "PRAGMA checkpoint_fullfsync = ON",
-			"PRAGMA cache_size = -32768", "PRAGMA wal_autocheckpoint = 4096", "PRAGMA temp_store = MEMORY",
+			"PRAGMA cache_size = -32768", "PRAGMA wal_autocheckpoint = 4096", "PRAGMA journal_size_limit = 67108864", "PRAGMA temp_store = MEMORY",
 		}
 	}
 	for _, pragma := range pragmas {
