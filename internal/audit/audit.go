@@ -320,7 +320,7 @@ func (s *subjects) checkProducts(v store.View) error {
 		if p, known := found[id]; known {
 			return p, nil
 		}
-		page, err := v.Products(store.ProductQuery{IDs: []string{id}})
+		page, _, err := v.Products(store.ProductQuery{IDs: []string{id}})
 		if _, err := s.corrupt(err); err != nil {
 			return nil, err
 		}

@@ -64,27 +64,25 @@ func (a *auditor) eachProductView(visit func(store.View, *inventory.Product) err
 			if err != nil {
 				return err
 			}
-			products, err := v.Products(store.ProductQuery{After: after, Limit: rowsPerPage})
+			products, next, err := v.Products(store.ProductQuery{After: after, Limit: rowsPerPage})
 			bad, err := a.corrupt(err)
 			if err != nil {
 				return err
 			}
 			for _, p := range products {
-				after = p.ID
 				if err := visit(v, p); err != nil {
 					return err
 				}
 			}
 			if bad != nil {
-				after = bad.Key
+				next = bad.Key
 				a.breach("row", bad.Row, "%s", bad.Detail)
 			}
-			done = bad == nil && len(products) < rowsPerPage
-			if done {
-				page(lastID, head.Seq)
-			} else {
-				page(after, head.Seq)
+			after = next
+			if done = next == ""; done {
+				next = lastID
 			}
+			page(next, head.Seq)
 			return nil
 		})
 		if err != nil {

@@ -100,7 +100,7 @@ func (s *Server) getProduct(c *call) *problem {
 	}
 	var page []*inventory.Product
 	p := c.view(func(v store.View) (err error) {
-		page, err = v.Products(store.ProductQuery{IDs: []string{c.PathValue("id")}})
+		page, _, err = v.Products(store.ProductQuery{IDs: []string{c.PathValue("id")}})
 		return err
 	})
 	switch {
@@ -183,19 +183,15 @@ func (s *Server) listProducts(c *call) *problem {
 		return p
 	}
 	var page []*inventory.Product
+	var next string
 	p = c.view(func(v store.View) (err error) {
-		page, err = v.Products(store.ProductQuery{IDs: ids, After: after, Limit: limit + 1})
+		page, next, err = v.Products(store.ProductQuery{IDs: ids, After: after, Limit: limit})
 		return err
 	})
 	if p != nil {
 		return p
 	}
-	next := ""
-	if ids == nil && len(page) > limit {
-		page = page[:limit]
-		next = productCursor(page[limit-1].ID)
-	}
-	c.send(http.StatusOK, func(b []byte) []byte { return appendPage(b, page, next, appendProduct) })
+	c.send(http.StatusOK, func(b []byte) []byte { return appendPage(b, page, productCursor(next), appendProduct) })
 	return nil
 }
 

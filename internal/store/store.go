@@ -130,10 +130,11 @@ type Store interface {
 // A row that contradicts itself ends a page with a [CorruptRow]; what was read before it is returned beside the error.
 type View interface {
 	Head() (Head, error)
-	// Products returns products with all their stock rows, by id in byte order.
-	Products(ProductQuery) ([]*inventory.Product, error)
-	// Reservations returns reservations, newest first. Where the page is full, or the store stopped searching, next is the cursor
-	// for the rest; else it is zero. A page may be short although more follow.
+	// Products returns products with all their stock rows, by id in byte order. Where the page is full (of products, or of bytes),
+	// next is the After of the rest; else it is empty. A page may be short although more follow.
+	Products(ProductQuery) (page []*inventory.Product, next string, err error)
+	// Reservations returns reservations, newest first. Where the page is full (of rows, or of bytes), or the store stopped searching,
+	// next is the Before of the rest; else it is zero. A page may be short although more follow.
 	Reservations(ReservationQuery) (page []*inventory.Reservation, next inventory.ID, err error)
 	// Orders is like Reservations.
 	Orders(OrderQuery) (page []*inventory.Order, next inventory.ID, err error)

@@ -222,18 +222,18 @@ type view struct{ s *Store }
 
 func (v view) Head() (store.Head, error) { return v.s.head, nil }
 
-func (v view) Products(q store.ProductQuery) ([]*inventory.Product, error) {
-	var page []*inventory.Product
+func (v view) Products(q store.ProductQuery) (page []*inventory.Product, next string, err error) {
 	for id, p := range v.s.products {
 		if (q.IDs != nil && slices.Contains(q.IDs, id)) || (q.IDs == nil && id > q.After) {
 			page = append(page, p)
 		}
 	}
 	sort.Slice(page, func(i, j int) bool { return page[i].ID < page[j].ID })
-	if q.IDs == nil {
-		page = page[:min(q.Limit, len(page))]
+	if q.IDs == nil && len(page) >= q.Limit {
+		page = page[:q.Limit]
+		next = page[q.Limit-1].ID
 	}
-	return page, nil
+	return page, next, nil
 }
 
 func (v view) Reservations(q store.ReservationQuery) ([]*inventory.Reservation, inventory.ID, error) {

@@ -116,7 +116,7 @@ func TestReadOnlyBesideAServer(t *testing.T) {
 			t.Fatalf("running %v: %v", running, err)
 		}
 		err = reader.View(context.Background(), func(v store.View) error {
-			page, err := v.Products(store.ProductQuery{Limit: 9})
+			page, _, err := v.Products(store.ProductQuery{Limit: 9})
 			if len(page) != 1 {
 				t.Errorf("running %v: %d products", running, len(page))
 			}
@@ -185,7 +185,7 @@ func TestFullDisk(t *testing.T) {
 	s.Close()
 	s = openFile(t, path, time.Now)
 	_ = s.View(context.Background(), func(v store.View) error {
-		page, err := v.Products(store.ProductQuery{Limit: 1000})
+		page, _, err := v.Products(store.ProductQuery{Limit: 1000})
 		if len(page) != acknowledged {
 			t.Errorf("%d products stored, %d acknowledged", len(page), acknowledged)
 		}
@@ -220,7 +220,7 @@ func TestCrashBeforeCommit(t *testing.T) {
 	}
 	after := openFile(t, crashed, time.Now)
 	err := after.View(context.Background(), func(v store.View) error {
-		page, err := v.Products(store.ProductQuery{Limit: 9})
+		page, _, err := v.Products(store.ProductQuery{Limit: 9})
 		if len(page) != 1 || page[0].ID != "mug" {
 			t.Errorf("after the crash: %d products", len(page))
 		}
@@ -304,4 +304,52 @@ func TestReceiptIndex(t *testing.T) {
 	clock.Advance(24 * time.Hour)
 	run(false, request(receipts+1))
 	check("a day later")
+}
+
+// TestPageBytes: a page of large rows is short, and its cursor goes on where it ended.
+func TestPageBytes(t *testing.T) {
+	s := openFile(t, filepath.Join(t.TempDir(), "store.db"), time.Now)
+	const rows = 300
+	var metadata inventory.Metadata
+	for i := range inventory.MaxMetadata {
+		metadata = append(metadata, inventory.Member{Name: fmt.Sprintf("%064d", i), Value: strings.Repeat("v", 500)})
+	}
+	for i := range rows {
+		p := product(fmt.Sprintf("p%03d", i))
+		p.Metadata = metadata
+		hold := &inventory.Reserve{TTL: 60_000, Metadata: metadata, Lines: []inventory.ReserveLine{{ProductID: p.ID, Location: inventory.MainLocation, Quantity: 1}}}
+		if _, err := commit(s, p, hold); err != nil {
+			t.Fatal(err)
+		}
+	}
+	err := s.View(context.Background(), func(v store.View) error {
+		products, reservations, pages := 0, 0, 0
+		for after := ""; ; pages++ {
+			page, next, err := v.Products(store.ProductQuery{After: after, Limit: 1000})
+			if err != nil {
+				return err
+			}
+			products += len(page)
+			if after = next; after == "" {
+				break
+			}
+		}
+		for before := (inventory.ID{}); ; pages++ {
+			page, next, err := v.Reservations(store.ReservationQuery{Before: before, Limit: 1000})
+			if err != nil {
+				return err
+			}
+			reservations += len(page)
+			if before = next; before.IsZero() {
+				break
+			}
+		}
+		if products != rows || reservations != rows || pages < 4 {
+			t.Errorf("%d products, %d reservations on %d pages", products, reservations, pages)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 }

@@ -13,29 +13,58 @@ import (
 // scanLimit bounds how many rows one page looks at where no index serves all its conditions.
 const scanLimit = 10_000
 
+const (
+	// pageBytes is how many stored bytes fill a page, whatever its limit in rows: a cart with much metadata has 30 KB.
+	pageBytes = 4 << 20
+	// stockBytes is about what a stock row takes in memory.
+	stockBytes = 64
+)
+
 // view is a read transaction.
 type view struct{ conn *sqlite.Conn }
 
 func (v *view) Head() (store.Head, error) { return readHead(v.conn) }
 
-func (v *view) Products(q store.ProductQuery) (page []*inventory.Product, err error) {
-	read := func(row *sqlite.Stmt) error {
-		p, err := v.product(row)
-		if err == nil {
-			page = append(page, p)
-		}
-		return err
-	}
+func (v *view) Products(q store.ProductQuery) (page []*inventory.Product, next string, err error) {
 	if q.IDs == nil {
-		err = exec(v.conn, "SELECT key, id, data FROM products WHERE id > ? ORDER BY id LIMIT ?", read, text(q.After), integer(int64(q.Limit)))
-		return page, err
+		return v.productsAfter(q.After, q.Limit)
 	}
 	for _, id := range q.IDs {
-		if err := exec(v.conn, "SELECT key, id, data FROM products WHERE id = ?", read, text(id)); err != nil {
-			return page, err
+		err := exec(v.conn, "SELECT key, id, data FROM products WHERE id = ?", func(row *sqlite.Stmt) error {
+			p, err := v.product(row)
+			if err == nil {
+				page = append(page, p)
+			}
+			return err
+		}, text(id))
+		if err != nil {
+			return page, "", err
 		}
 	}
-	return page, nil
+	return page, "", nil
+}
+
+func (v *view) productsAfter(after string, limit int) (page []*inventory.Product, next string, err error) {
+	stmt, err := v.conn.Prepare("SELECT key, id, data FROM products WHERE id > ? ORDER BY id")
+	if err != nil {
+		return nil, "", err
+	}
+	defer stmt.Reset()
+	stmt.BindText(1, after)
+	for bytes := 0; ; {
+		more, err := stmt.Step()
+		if err != nil || !more {
+			return page, "", err
+		}
+		p, err := v.product(stmt)
+		if err != nil {
+			return page, "", err
+		}
+		page = append(page, p)
+		if bytes += stmt.ColumnLen(2) + len(p.Stock)*stockBytes; len(page) == limit || bytes >= pageBytes {
+			return page, p.ID, nil
+		}
+	}
 }
 
 func (v *view) product(row *sqlite.Stmt) (*inventory.Product, error) {
@@ -145,9 +174,9 @@ func byID[T any](conn *sqlite.Conn, ids []inventory.ID, read func(*sqlite.Conn, 
 	return page, nil
 }
 
-// search collects the rows that match, until the page is full or enough rows were looked at.
+// search collects the rows that match, until the page is full or enough rows were looked at. The last column is the row's data.
 func search[T any](conn *sqlite.Conn, sql string, arguments []value, limit int, scan func(*sqlite.Stmt) (*T, error), match func(*T) (inventory.ID, bool)) (page []*T, next inventory.ID, err error) {
-	scanned := 0
+	scanned, bytes := 0, 0
 	stmt, err := conn.Prepare(sql)
 	if err != nil {
 		return nil, next, err
@@ -168,8 +197,9 @@ func search[T any](conn *sqlite.Conn, sql string, arguments []value, limit int, 
 		id, matches := match(row)
 		if matches {
 			page = append(page, row)
+			bytes += stmt.ColumnLen(stmt.ColumnCount() - 1) // the data
 		}
-		if scanned++; len(page) == limit || scanned == scanLimit {
+		if scanned++; len(page) == limit || scanned == scanLimit || bytes >= pageBytes {
 			return page, id, nil
 		}
 	}

@@ -128,7 +128,7 @@ func (f *fixture) head() (head store.Head) {
 func (f *fixture) product(id string) (p *inventory.Product) {
 	f.Helper()
 	f.view(func(v store.View) error {
-		page, err := v.Products(store.ProductQuery{IDs: []string{id}})
+		page, _, err := v.Products(store.ProductQuery{IDs: []string{id}})
 		if len(page) == 1 {
 			p = page[0]
 		}
@@ -179,7 +179,7 @@ func empty(f *fixture) {
 		f.Fatalf("head of an empty store: %+v", head)
 	}
 	f.view(func(v store.View) error {
-		products, err1 := v.Products(store.ProductQuery{Limit: 10})
+		products, _, err1 := v.Products(store.ProductQuery{Limit: 10})
 		reservations, next, err2 := v.Reservations(store.ReservationQuery{Limit: 10})
 		entries, err3 := v.Journal(store.JournalPosition{BatchNo: 1}, 10, 1<<20)
 		deadlines, err4 := v.Due(10)
@@ -569,22 +569,21 @@ func listProducts(f *fixture) {
 	f.view(func(v store.View) error {
 		got, after := "", ""
 		for {
-			page, err := v.Products(store.ProductQuery{After: after, Limit: 2})
+			page, next, err := v.Products(store.ProductQuery{After: after, Limit: 2})
 			if err != nil {
 				return err
 			}
 			for _, p := range page {
 				got += p.ID + " "
-				after = p.ID
 			}
-			if len(page) < 2 {
+			if after = next; after == "" {
 				break
 			}
 		}
 		if got != "B a a-1 a1 b " {
 			f.Errorf("in byte order: %s", got)
 		}
-		some, err := v.Products(store.ProductQuery{IDs: []string{"a1", "none", "B"}})
+		some, _, err := v.Products(store.ProductQuery{IDs: []string{"a1", "none", "B"}})
 		if len(some) != 2 {
 			f.Errorf("by id: %d products", len(some))
 		}
@@ -702,7 +701,7 @@ func snapshotIsOne(f *fixture) {
 	f.view(func(v store.View) error {
 		before, err := v.Head()
 		f.hold("mug", 1, time.Minute)
-		page, err2 := v.Products(store.ProductQuery{IDs: []string{"mug"}})
+		page, _, err2 := v.Products(store.ProductQuery{IDs: []string{"mug"}})
 		after, err3 := v.Head()
 		if before != after || page[0].Totals().Available != 10 {
 			f.Error("a snapshot changed")
