@@ -21,7 +21,7 @@ import (
 type demoCommand struct {
 	Buyers int    `default:"1000" help:"Simultaneous buyers, 1 to 10000."`
 	Units  int64  `default:"100" help:"Units for sale."`
-	Listen string `default:"127.0.0.1:0" help:"Address of the demo's server; port 0 picks a free one."`
+	Listen string `default:"127.0.0.1:0" env:"-" help:"Address of the demo's server; port 0 picks a free one."`
 	Exit   bool   `help:"Stop after the audit instead of leaving the server up."`
 }
 

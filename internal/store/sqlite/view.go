@@ -3,6 +3,7 @@ package sqlite
 import (
 	"fmt"
 	"math"
+	"slices"
 
 	"zombiezen.com/go/sqlite"
 
@@ -29,7 +30,7 @@ func (v *view) Products(q store.ProductQuery) (page []*inventory.Product, next s
 	if q.IDs == nil {
 		return v.productsAfter(q.After, q.Limit)
 	}
-	for _, id := range q.IDs {
+	for _, id := range slices.Sorted(slices.Values(q.IDs)) {
 		err := exec(v.conn, "SELECT key, id, data FROM products WHERE id = ?", func(row *sqlite.Stmt) error {
 			p, err := v.product(row)
 			if err == nil {

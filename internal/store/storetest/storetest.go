@@ -584,7 +584,7 @@ func listProducts(f *fixture) {
 			f.Errorf("in byte order: %s", got)
 		}
 		some, _, err := v.Products(store.ProductQuery{IDs: []string{"a1", "none", "B"}})
-		if len(some) != 2 {
+		if len(some) != 2 || some[0].ID != "B" || some[1].ID != "a1" {
 			f.Errorf("by id: %d products", len(some))
 		}
 		return err
