@@ -22,6 +22,21 @@ import (
 
 const readers = 4
 
+const busyTimeout = 2 * time.Second
+
+// checkpoints say when the write-ahead log is copied into the file.
+type checkpoints struct {
+	// pages is after about how many written pages it is.
+	pages int
+	// restartPages is how long the log may become before the writer waits for the readers, so that it can begin anew. Readers that
+	// follow each other without a gap, as an audit does, would otherwise let it grow for as long as they go on.
+	restartPages int
+	// patience bounds that wait; where the log is four times as long, it is busyTimeout.
+	patience time.Duration
+}
+
+var defaultCheckpoints = checkpoints{pages: 4096, restartPages: 16_384, patience: 50 * time.Millisecond}
+
 // Options are what a store needs from outside.
 type Options struct {
 	Now         func() time.Time // default: time.Now
@@ -41,6 +56,9 @@ type Store struct {
 	head     store.Head // as the last commit left it: nobody else writes
 	receipts slots
 	broken   error
+
+	checkpoints checkpoints
+	unchecked   int // about how many pages were written since the last checkpoint
 
 	beforeCommit func() // set by tests
 
@@ -62,7 +80,7 @@ func Open(path string, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{path: path, options: o, reading: make(chan *sqlite.Conn, readers), closed: make(chan struct{})}
+	s := &Store{path: path, options: o, checkpoints: defaultCheckpoints, reading: make(chan *sqlite.Conn, readers), closed: make(chan struct{})}
 	open := s.openWriter
 	if o.ReadOnly {
 		open = s.openReadOnly
@@ -118,6 +136,7 @@ func (s *Store) openWriter() error {
 	if s.head, err = readHead(s.writer); err != nil {
 		return err
 	}
+	s.unchecked = s.checkpoints.pages // a crash may have left a long log
 	return s.receipts.load(s.writer)
 }
 
@@ -144,18 +163,18 @@ func (s *Store) openReadOnly() error {
 	return err
 }
 
-// connect opens one connection. Automatic checkpoints happen on the writer alone, since readers do not commit.
+// connect opens one connection. Nobody checkpoints by itself: the writer does, when it is time.
 func (s *Store) connect(flags ...sqlite.OpenFlags) (*sqlite.Conn, error) {
 	conn, err := sqlite.OpenConn(s.path, flags...)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", s.path, translate(err))
 	}
-	conn.SetBusyTimeout(2 * time.Second)
+	conn.SetBusyTimeout(busyTimeout)
 	pragmas := []string{"PRAGMA cache_size = -4096"}
 	if flags[0] == sqlite.OpenReadWrite {
 		pragmas = []string{
 			"PRAGMA synchronous = FULL", "PRAGMA fullfsync = ON", "PRAGMA checkpoint_fullfsync = ON",
-			"PRAGMA cache_size = -32768", "PRAGMA wal_autocheckpoint = 4096", "PRAGMA journal_size_limit = 67108864", "PRAGMA temp_store = MEMORY",
+			"PRAGMA cache_size = -32768", "PRAGMA wal_autocheckpoint = 0", "PRAGMA journal_size_limit = 67108864", "PRAGMA temp_store = MEMORY",
 		}
 	}
 	for _, pragma := range pragmas {
@@ -252,7 +271,39 @@ func (s *Store) transact(keys *inventory.Keys, decide store.Decide, now inventor
 		return fmt.Errorf("%w: committing a batch: %w", store.ErrBroken, err)
 	}
 	s.head = head
+	s.checkpoint(changes)
 	return nil
+}
+
+// checkpoint copies the log into the file once enough was written. The batch before it is durable, whatever happens here: a failure
+// breaks the store for the next one.
+func (s *Store) checkpoint(c *inventory.Changes) {
+	const pagesPerBatch, pagesPerStockRow, receiptsPerPage, rowBytesPerPage = 8, 2, 4, 2048 // as measured, roughly
+	s.unchecked += pagesPerBatch + pagesPerStockRow*len(c.Stock) + len(c.Receipts)/receiptsPerPage + len(c.Events)/rowBytesPerPage
+	if s.unchecked < s.checkpoints.pages {
+		return
+	}
+	s.unchecked = 0
+	length, err := s.walCheckpoint("PRAGMA wal_checkpoint(PASSIVE)")
+	if err == nil && length > s.checkpoints.restartPages {
+		if length <= 4*s.checkpoints.restartPages {
+			s.writer.SetBusyTimeout(s.checkpoints.patience)
+		}
+		_, err = s.walCheckpoint("PRAGMA wal_checkpoint(RESTART)")
+		s.writer.SetBusyTimeout(busyTimeout)
+	}
+	if err = translate(err); err != nil && !errors.Is(err, store.ErrUnavailable) {
+		s.broken = fmt.Errorf("%w: checkpoint: %w", store.ErrBroken, err)
+	}
+}
+
+// walCheckpoint returns the length of the log in pages.
+func (s *Store) walCheckpoint(pragma string) (length int, err error) {
+	err = exec(s.writer, pragma, func(row *sqlite.Stmt) error {
+		length = row.ColumnInt(1)
+		return nil
+	})
+	return length, err
 }
 
 // View implements [store.Store].

@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -351,5 +353,50 @@ func TestPageBytes(t *testing.T) {
 	})
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestLogIsBounded: readers that follow each other without a gap do not make the write-ahead log grow for ever.
+func TestLogIsBounded(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "store.db")
+	s := openFile(t, path, time.Now)
+	s.checkpoints = checkpoints{pages: 64, restartPages: 256, patience: 5 * time.Second}
+	// Each view ends only once the next has begun: there is never a moment without a reader.
+	var stop atomic.Bool
+	var reading sync.WaitGroup
+	var follow func(begun chan<- struct{})
+	follow = func(begun chan<- struct{}) {
+		err := s.View(context.Background(), func(v store.View) error {
+			_, err := v.Head()
+			close(begun)
+			if stop.Load() {
+				return err
+			}
+			next := make(chan struct{})
+			reading.Go(func() { follow(next) })
+			<-next
+			return err
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	first := make(chan struct{})
+	reading.Go(func() { follow(first) })
+	<-first
+	for i := range 800 {
+		if _, err := commit(s, product(fmt.Sprint("p", i))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stop.Store(true)
+	reading.Wait()
+	info, err := os.Stat(path + "-wal")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%d pages in the log", info.Size()/4096)
+	if pages := info.Size() / 4096; pages > 1000 {
+		t.Errorf("the log has grown to %d pages", pages)
 	}
 }
