@@ -5,8 +5,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 seconds=${1:-10} rounds=${2:-3}
 work=$(mktemp -d)
-pids=()
-trap 'kill "${pids[@]}" 2>/dev/null || true; rm -rf "$work"' EXIT
+pids=() server=
+trap 'kill "${pids[@]}" $server 2>/dev/null || true; rm -rf "$work"' EXIT
 
 go build -o "$work/holdfast" ./cmd/holdfast
 go build -o "$work/bare" ./bench/bare
@@ -17,7 +17,10 @@ go build -o "$work/bare" ./bench/bare
 start() {
 	rm -f "$work"/shop.db*
 	"$work/holdfast" serve --listen 127.0.0.1:8497 --store "sqlite:$work/shop.db" --log-level warn >"$work/out" & server=$!
-	until grep -q ready "$work/out"; do sleep 0.1; done
+	until grep -q ready "$work/out"; do
+		kill -0 "$server" || { echo "the server did not start" >&2; exit 1; }
+		sleep 0.1
+	done
 	for i in $(seq 0 999); do
 		echo "next"
 		echo "url = http://127.0.0.1:8497/v1/products"
@@ -26,7 +29,7 @@ start() {
 		echo "data = \"{\\\"id\\\":\\\"p$i\\\",\\\"name\\\":\\\"P\\\",\\\"price\\\":{\\\"amount\\\":1999,\\\"currency\\\":\\\"EUR\\\"},\\\"totalStock\\\":1000000000}\""
 	done | tail -n +2 | curl -s -K - >/dev/null
 }
-stop() { kill "$server"; wait "$server" || true; }
+stop() { kill "$server"; wait "$server" || true; server=; }
 
 # rate PORT CONNECTIONS PRODUCTS KEYS: answers a second
 rate() {
