@@ -6,7 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -126,15 +125,10 @@ func TestClean(t *testing.T) {
 func TestBesideWriters(t *testing.T) {
 	s := newShop(t, filepath.Join(t.TempDir(), "shop.db"))
 	s.fill()
-	stop := make(chan struct{})
-	var writer sync.WaitGroup
-	writer.Go(func() {
-		for i := 0; ; i++ {
-			select {
-			case <-stop:
-				return
-			default:
-			}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for i := range 600 {
 			id := s.hold(time.Hour, []string{"mug", "cup"}[i%2])
 			switch i % 3 {
 			case 0:
@@ -149,14 +143,17 @@ func TestBesideWriters(t *testing.T) {
 				s.do(&inventory.CreateProduct{ID: fmt.Sprint("new", i), Name: "n", Price: inventory.Money{Amount: 5, Currency: "EUR"}, TotalStock: 1, Location: "x"})
 			}
 		}
-	})
-	for range 15 {
+	}()
+	for running := true; running; {
+		select {
+		case <-done:
+			running = false
+		default:
+		}
 		if r := run(t, s.store, audit.Options{}); !r.Clean() {
 			t.Errorf("%v", r.Breaches)
 		}
 	}
-	close(stop)
-	writer.Wait()
 	if r := run(t, s.store, audit.Options{}); !r.Clean() {
 		t.Errorf("%v", r.Breaches)
 	}
