@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -398,5 +399,38 @@ func TestLogIsBounded(t *testing.T) {
 	t.Logf("%d pages in the log", info.Size()/4096)
 	if pages := info.Size() / 4096; pages > 1000 {
 		t.Errorf("the log has grown to %d pages", pages)
+	}
+}
+
+// BenchmarkSlotTurn measures the batch that opens a new receipt slot and drops one with 200,000 receipts, as happens once a day.
+func BenchmarkSlotTurn(b *testing.B) {
+	const receipts = 200_000
+	for range b.N {
+		b.StopTimer()
+		s := openFile(b, filepath.Join(b.TempDir(), "store.db"), time.Now)
+		random := rand.NewChaCha8([32]byte{})
+		write := func(n int, day inventory.Time) {
+			list := make([]*inventory.Receipt, n)
+			for i := range list {
+				list[i] = &inventory.Receipt{Answer: make([]byte, 110)}
+				_, _ = random.Read(list[i].Key[:])
+			}
+			err := exec(s.writer, "BEGIN IMMEDIATE", nil)
+			if err == nil {
+				err = s.receipts.write(s.writer, list, day*slotLength)
+			}
+			if err == nil {
+				err = exec(s.writer, "COMMIT", nil)
+			}
+			if err != nil {
+				b.Fatal(err)
+			}
+		}
+		for range receipts / 1000 {
+			write(1000, 1)
+		}
+		write(1, 2)
+		b.StartTimer()
+		write(1, 3)
 	}
 }
