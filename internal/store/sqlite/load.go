@@ -178,9 +178,9 @@ func (l *loader) overdueOf(key inventory.StockKey, budget int64) (found int64, e
 	if err != nil {
 		return 0, err
 	}
-	if int64(len(rows)) > budget {
+	more := int64(len(rows)) > budget
+	if more {
 		rows = rows[:budget]
-		l.state.MoreOverdue[key] = true
 	}
 	for _, row := range rows {
 		r, err := reservationRow(l.conn, row)
@@ -198,6 +198,8 @@ func (l *loader) overdueOf(key inventory.StockKey, budget int64) (found int64, e
 		}
 		l.state.Overdue[key] = append(l.state.Overdue[key], r.ID)
 	}
+	// Waiting for the next batch helps only if this one makes progress: not where all that was found here is damaged.
+	l.state.MoreOverdue[key] = more && (budget == 0 || len(l.state.Overdue[key]) > 0)
 	return int64(len(rows)), nil
 }
 

@@ -309,6 +309,38 @@ func TestReceiptIndex(t *testing.T) {
 	check("a day later")
 }
 
+// TestDamagedHolds: overdue holds that cannot be read keep their units, but no buyer waits for them for ever.
+func TestDamagedHolds(t *testing.T) {
+	clock := storetest.NewClock()
+	s := openFile(t, filepath.Join(t.TempDir(), "store.db"), clock.Now)
+	const holds = inventory.MaxOverdueLoaded + 5
+	p := product("mug")
+	p.TotalStock = holds
+	hold := &inventory.Reserve{TTL: 1000, Lines: []inventory.ReserveLine{{ProductID: "mug", Location: inventory.MainLocation, Quantity: 1}}}
+	if _, err := commit(s, p); err != nil {
+		t.Fatal(err)
+	}
+	requests := make([]*inventory.Request, holds)
+	for i := range requests {
+		requests[i] = &inventory.Request{Command: hold}
+	}
+	decide := func(state *inventory.State) (*inventory.Changes, error) {
+		_, changes, err := inventory.Decide(state, requests)
+		return changes, err
+	}
+	if err := s.Commit(context.Background(), inventory.KeysOf(requests), decide); err != nil {
+		t.Fatal(err)
+	}
+	if err := exec(s.writer, "UPDATE reservations SET data = x'00'", nil); err != nil {
+		t.Fatal(err)
+	}
+	clock.Advance(time.Minute)
+	outcomes, err := commit(s, hold)
+	if err != nil || outcomes[0].Deferred || outcomes[0].Refusal == nil || outcomes[0].Refusal.Code != inventory.InsufficientStock {
+		t.Fatalf("%+v %v", outcomes, err)
+	}
+}
+
 // TestPageBytes: a page of large rows is short, and its cursor goes on where it ended.
 func TestPageBytes(t *testing.T) {
 	s := openFile(t, filepath.Join(t.TempDir(), "store.db"), time.Now)
