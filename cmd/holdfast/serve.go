@@ -81,7 +81,7 @@ func (c *serveCommand) serve(env *environment, stored store.Store, kind string) 
 	return errors.Join(failure, s.stop(c.Drain))
 }
 
-// Few objects live long here, so collecting garbage less often costs little memory and saves a twentieth of the processor. The limit
+// Few objects live long here, so collecting garbage less often costs little memory and saves processor time. The limit
 // makes it frequent again where a full queue holds much.
 const (
 	gcPercent   = 400

@@ -94,8 +94,8 @@ func (a *auditor) breach(invariant, row, format string, args ...any) {
 	a.report.Breaches = append(a.report.Breaches, Breach{invariant, row, fmt.Sprintf(format, args...)})
 }
 
-// corrupt notes a row that contradicts itself, and passes every other error on.
-func (a *auditor) corrupt(err error) (*store.CorruptRow, error) {
+// corruptRow tells a row that contradicts itself from every other error, which it passes on. The row pass names such rows.
+func corruptRow(err error) (*store.CorruptRow, error) {
 	var row *store.CorruptRow
 	if errors.As(err, &row) {
 		return row, nil
@@ -147,9 +147,7 @@ func (f *follower) page(v store.View) (done bool, err error) {
 	}
 	subjects := newSubjects(f.auditor)
 	for i := range entries {
-		if err := f.entry(&entries[i], subjects); err != nil {
-			return false, err
-		}
+		f.entry(&entries[i], subjects)
 	}
 	if err := subjects.check(v); err != nil {
 		return false, err
@@ -165,7 +163,7 @@ func (f *follower) page(v store.View) (done bool, err error) {
 	return true, nil
 }
 
-func (f *follower) entry(e *store.Entry, subjects *subjects) error {
+func (f *follower) entry(e *store.Entry, subjects *subjects) {
 	name := fmt.Sprintf("journal entry %d", e.BatchNo)
 	switch {
 	case e.BatchNo != f.last.BatchNo+1:
@@ -196,7 +194,6 @@ func (f *follower) entry(e *store.Entry, subjects *subjects) error {
 	f.last = *e
 	f.report.Batches++
 	f.report.Events += int64(len(events))
-	return nil
 }
 
 // event holds the movements against the kind of the event.
@@ -277,19 +274,19 @@ func (s *subjects) check(v store.View) error {
 func (s *subjects) checkReservations(v store.View) error {
 	for id, e := range s.reservations {
 		page, _, err := v.Reservations(store.ReservationQuery{IDs: []inventory.ID{id}})
-		if err != nil {
-			if _, err := s.corrupt(err); err != nil {
+		if bad, err := corruptRow(err); bad != nil || err != nil {
+			if err != nil {
 				return err
 			}
-			continue // the row pass names it
+			continue
 		}
-		switch {
-		case len(page) == 0:
-			s.breach("I9", e.Subject(), "its row is missing; event %d is about it", e.Seq)
-		case page[0].Seq < e.Seq:
-			s.breach("I9", e.Subject(), "its row is of event %d, but event %d is about it", page[0].Seq, e.Seq)
-		case s.ended[id] != 0 && page[0].Seq > s.ended[id]:
-			s.breach("I3", e.Subject(), "it ended in event %d and changed again in event %d", s.ended[id], page[0].Seq)
+		seq := int64(0)
+		if len(page) == 1 {
+			seq = page[0].Seq
+		}
+		s.checkAge(e, seq)
+		if ended := s.ended[id]; ended != 0 && seq > ended {
+			s.breach("I3", e.Subject(), "it ended in event %d and changed again in event %d", ended, seq)
 		}
 	}
 	return nil
@@ -298,20 +295,29 @@ func (s *subjects) checkReservations(v store.View) error {
 func (s *subjects) checkOrders(v store.View) error {
 	for id, e := range s.orders {
 		page, _, err := v.Orders(store.OrderQuery{IDs: []inventory.ID{id}})
-		if err != nil {
-			if _, err := s.corrupt(err); err != nil {
+		if bad, err := corruptRow(err); bad != nil || err != nil {
+			if err != nil {
 				return err
 			}
 			continue
 		}
-		switch {
-		case len(page) == 0:
-			s.breach("I9", e.Subject(), "its row is missing; event %d is about it", e.Seq)
-		case page[0].Seq < e.Seq:
-			s.breach("I9", e.Subject(), "its row is of event %d, but event %d is about it", page[0].Seq, e.Seq)
+		seq := int64(0)
+		if len(page) == 1 {
+			seq = page[0].Seq
 		}
+		s.checkAge(e, seq)
 	}
 	return nil
+}
+
+// checkAge requires a row that is not older than an event about it. Its sequence is 0 where there is no row.
+func (s *subjects) checkAge(e *inventory.Event, seq int64) {
+	switch {
+	case seq == 0:
+		s.breach("I9", e.Subject(), "its row is missing; event %d is about it", e.Seq)
+	case seq < e.Seq:
+		s.breach("I9", e.Subject(), "its row is of event %d, but event %d is about it", seq, e.Seq)
+	}
 }
 
 func (s *subjects) checkProducts(v store.View) error {
@@ -321,7 +327,7 @@ func (s *subjects) checkProducts(v store.View) error {
 			return p, nil
 		}
 		page, _, err := v.Products(store.ProductQuery{IDs: []string{id}})
-		if _, err := s.corrupt(err); err != nil {
+		if _, err := corruptRow(err); err != nil {
 			return nil, err
 		}
 		found[id] = nil
@@ -381,7 +387,6 @@ func (a *auditor) balance() error {
 
 // balance is one stock row with what adds up to it, at the moment that the pass ends.
 type balance struct {
-	found     bool
 	readAt    int64             // sequence at which the row was read
 	stored    inventory.Buckets // brought forward by the movements since
 	moved     inventory.Buckets // all movements from the beginning
@@ -430,13 +435,14 @@ func (b *balances) row(key inventory.StockKey) *balance {
 }
 
 func (b *balances) run() error {
-	err := b.eachProduct(func(p *inventory.Product, seq int64) {
+	err := b.eachProduct(func(_ store.View, p *inventory.Product, seq int64) error {
 		for i := range p.Stock {
 			key := inventory.StockKey{ProductID: p.ID, Location: p.Stock[i].Location}
 			if b.mine(key) {
-				b.rows[key] = &balance{found: true, readAt: seq, stored: p.Stock[i].Buckets}
+				b.rows[key] = &balance{readAt: seq, stored: p.Stock[i].Buckets}
 			}
 		}
+		return nil
 	}, func(upTo string, seq int64) { b.products = append(b.products, productPage{upTo, seq}) })
 	if err != nil {
 		return err

@@ -13,7 +13,7 @@ import (
 func (a *auditor) rows() error {
 	a.options.Progress("rows: products")
 	lookup := &lookup{auditor: a}
-	err := a.eachProductView(func(v store.View, p *inventory.Product) error {
+	err := a.eachProduct(func(v store.View, p *inventory.Product, _ int64) error {
 		a.report.Products++
 		a.report.StockRows += int64(len(p.Stock))
 		return lookup.product(v, p)
@@ -46,18 +46,9 @@ func (a *auditor) rows() error {
 	})
 }
 
-func (a *auditor) eachProduct(visit func(p *inventory.Product, seq int64), page func(upTo string, seq int64)) error {
-	var seq int64
-	return a.eachProductView(func(v store.View, p *inventory.Product) error {
-		head, err := v.Head()
-		seq = head.Seq
-		visit(p, seq)
-		return err
-	}, page)
-}
-
-// eachProductView reads all products, a page in a snapshot. Of each page it tells the last id and the snapshot's sequence.
-func (a *auditor) eachProductView(visit func(store.View, *inventory.Product) error, page func(upTo string, seq int64)) error {
+// eachProduct reads all products, a page in a snapshot, and visits each with the snapshot's sequence. Of each page it tells the last
+// id and that sequence.
+func (a *auditor) eachProduct(visit func(v store.View, p *inventory.Product, seq int64) error, page func(upTo string, seq int64)) error {
 	for after, done := "", false; !done; {
 		err := a.view(func(v store.View) error {
 			head, err := v.Head()
@@ -65,12 +56,12 @@ func (a *auditor) eachProductView(visit func(store.View, *inventory.Product) err
 				return err
 			}
 			products, next, err := v.Products(store.ProductQuery{After: after, Limit: rowsPerPage})
-			bad, err := a.corrupt(err)
+			bad, err := corruptRow(err)
 			if err != nil {
 				return err
 			}
 			for _, p := range products {
-				if err := visit(v, p); err != nil {
+				if err := visit(v, p, head.Seq); err != nil {
 					return err
 				}
 			}
@@ -120,7 +111,7 @@ func eachRow[T any](
 				return err
 			}
 			rows, next, err := read(v, before)
-			bad, err := a.corrupt(err)
+			bad, err := corruptRow(err)
 			if err != nil {
 				return err
 			}
@@ -261,7 +252,7 @@ func (l *lookup) reservation(v store.View, r *inventory.Reservation) error {
 		return nil
 	}
 	orders, _, err := v.Orders(store.OrderQuery{IDs: []inventory.ID{r.OrderID}})
-	if _, err := l.corrupt(err); err != nil {
+	if _, err := corruptRow(err); err != nil {
 		return err
 	}
 	if len(orders) == 0 || orders[0].ReservationID != r.ID {
@@ -282,7 +273,7 @@ func (l *lookup) order(v store.View, o *inventory.Order) error {
 		l.breach("I9", name, "its row is not what event %d made it", o.Seq)
 	}
 	reservations, _, err := v.Reservations(store.ReservationQuery{IDs: []inventory.ID{o.ReservationID}})
-	if _, err := l.corrupt(err); err != nil {
+	if _, err := corruptRow(err); err != nil {
 		return err
 	}
 	if len(reservations) == 0 || reservations[0].OrderID != o.ID {

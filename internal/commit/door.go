@@ -13,7 +13,7 @@
 //   - After store.ErrBroken nothing is acknowledged any more.
 //
 // Rejected. A timer that waits for fuller batches: it taxes the quiet hours to serve the busy ones, which fill their batches
-// anyway. Deciding a batch while the one before it is flushed: measured, it made batches smaller and gained nothing. One
+// anyway. Deciding a batch while the one before it is flushed: it makes batches smaller, and has to be undone when the flush fails. One
 // goroutine and one transaction per request: a hot product is then as slow as its row lock.
 package commit
 

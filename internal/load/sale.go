@@ -1,4 +1,4 @@
-// Package load sends bounded, repeatable load through the public client, and keeps account of what was acknowledged.
+// Package load sends bounded load through the public client, and keeps account of what was acknowledged.
 package load
 
 import (
@@ -18,15 +18,15 @@ import (
 type Sale struct {
 	ProductID string
 	Buyers    int
-	Now       func() time.Time // default: time.Now
-	// Attempts is how often a buyer sends a request before giving up; default 40, which outlasts a restart.
-	Attempts int
 
 	transport countingTransport
 	answered  atomic.Int64
 	mu        sync.Mutex
 	result    SaleResult
 }
+
+// attempts is how often a buyer sends a request before giving up: it outlasts a restart.
+const attempts = 40
 
 // SaleResult is what the buyers were told.
 type SaleResult struct {
@@ -39,7 +39,7 @@ type SaleResult struct {
 
 // NewSale prepares a sale.
 func NewSale(productID string, buyers int) *Sale {
-	return &Sale{ProductID: productID, Buyers: buyers, Now: time.Now, Attempts: 40, result: SaleResult{Orders: map[string]string{}}}
+	return &Sale{ProductID: productID, Buyers: buyers, result: SaleResult{Orders: map[string]string{}}}
 }
 
 // Answered is how many buyers have had an answer to their hold.
@@ -59,7 +59,7 @@ func (s *Sale) Run(ctx context.Context, url string) *SaleResult {
 	transport.MaxIdleConns = s.Buyers
 	defer transport.CloseIdleConnections()
 	s.transport.next = transport
-	c := client.New(url, client.WithAttempts(s.Attempts), client.WithHTTPClient(&http.Client{Transport: &s.transport, Timeout: 20 * time.Second}))
+	c := client.New(url, client.WithAttempts(attempts), client.WithHTTPClient(&http.Client{Transport: &s.transport, Timeout: 20 * time.Second}))
 	var buyers sync.WaitGroup
 	gate := make(chan struct{})
 	for i := range s.Buyers {
@@ -76,10 +76,10 @@ func (s *Sale) Run(ctx context.Context, url string) *SaleResult {
 }
 
 func (s *Sale) buy(ctx context.Context, c *client.Client, buyer string) {
-	start := s.Now()
+	start := time.Now()
 	s.transport.distinct.Add(1)
 	r, err := c.Reserve(ctx, client.NewReservation{Lines: []client.NewLine{{ProductID: s.ProductID, Quantity: 1}}, CustomerID: buyer})
-	took := s.Now().Sub(start)
+	took := time.Since(start)
 	s.answered.Add(1)
 	var order *client.Order
 	if err == nil {
