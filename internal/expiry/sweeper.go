@@ -30,7 +30,7 @@ const (
 type Options struct {
 	Door    Door
 	Store   store.Store
-	Now     func() time.Time // default: time.Now
+	Now     func() time.Time // for the delays of holds that cannot be ended; default: time.Now
 	Log     *slog.Logger
 	Observe func(Report)
 }
@@ -89,8 +89,11 @@ func (s *Sweeper) Run(ctx context.Context) {
 // Pass ends one page of due holds and returns how long to sleep before the next.
 func (s *Sweeper) Pass(ctx context.Context) time.Duration {
 	var list []store.Deadline
+	var clock inventory.Time // the store's: it is the one that decides
 	err := s.o.Store.View(ctx, func(v store.View) (err error) {
-		list, err = v.Due(passLimit + len(s.aside))
+		if clock, err = v.Now(); err == nil {
+			list, err = v.Due(passLimit + len(s.aside))
+		}
 		return err
 	})
 	if err != nil {
@@ -98,7 +101,7 @@ func (s *Sweeper) Pass(ctx context.Context) time.Duration {
 		return longestSleep
 	}
 	now := s.o.Now()
-	due, report, sleep := s.sort(list, now)
+	due, report, sleep := s.sort(list, clock, now)
 	if len(due) > 0 {
 		if report.Expired, err = s.expire(ctx, due, now); err != nil {
 			s.report(ctx, "ending due holds failed", err)
@@ -111,9 +114,9 @@ func (s *Sweeper) Pass(ctx context.Context) time.Duration {
 }
 
 // sort picks the holds to end now, and says when the next one falls due.
-func (s *Sweeper) sort(list []store.Deadline, now time.Time) (due []inventory.ID, report Report, sleep time.Duration) {
+func (s *Sweeper) sort(list []store.Deadline, clock inventory.Time, now time.Time) (due []inventory.ID, report Report, sleep time.Duration) {
 	for _, d := range list {
-		left := time.UnixMilli(int64(d.At)).Sub(now)
+		left := time.Duration(d.At-clock) * time.Millisecond
 		if left > 0 {
 			return due, report, min(left, longestSleep)
 		}

@@ -117,11 +117,11 @@ func (s *Server) getReservation(c *call) *problem {
 		return p
 	}
 	var page []*inventory.Reservation
-	read := func(v store.View) (err error) {
+	p := c.settled(func(v store.View, _ inventory.Time) (_ []*inventory.Reservation, err error) {
 		page, _, err = v.Reservations(store.ReservationQuery{IDs: []inventory.ID{c.pathID(inventory.ReservationPrefix)}})
-		return err
-	}
-	if p := c.settled(read, func() []*inventory.Reservation { return page }); p != nil {
+		return page, err
+	})
+	if p != nil {
 		return p
 	}
 	if len(page) == 0 {
@@ -132,16 +132,23 @@ func (s *Server) getReservation(c *call) *problem {
 
 // settled reads reservations so that no reader ever sees two endings (I3): where one of the page is past its deadline, its
 // expiry is sent through the door, once for the page, and the committed result is read.
-func (c *call) settled(read func(store.View) error, page func() []*inventory.Reservation) *problem {
-	if p := c.view(read); p != nil {
-		return p
-	}
-	now := inventory.Time(c.server.o.Now().UnixMilli())
+func (c *call) settled(read func(store.View, inventory.Time) ([]*inventory.Reservation, error)) *problem {
 	var due []inventory.ID
-	for _, r := range page() {
-		if r.Due(now) {
-			due = append(due, r.ID)
+	p := c.view(func(v store.View) error {
+		now, err := v.Now()
+		if err != nil {
+			return err
 		}
+		page, err := read(v, now)
+		for _, r := range page {
+			if r.Due(now) {
+				due = append(due, r.ID)
+			}
+		}
+		return err
+	})
+	if p != nil {
+		return p
 	}
 	if due == nil {
 		return nil
@@ -149,7 +156,13 @@ func (c *call) settled(read func(store.View) error, page func() []*inventory.Res
 	if _, p := c.do(&inventory.Expire{IDs: due}); p != nil {
 		return p
 	}
-	return c.view(read)
+	return c.view(func(v store.View) error {
+		now, err := v.Now()
+		if err == nil {
+			_, err = read(v, now)
+		}
+		return err
+	})
 }
 
 func (s *Server) getOrder(c *call) *problem {
@@ -202,7 +215,6 @@ func (s *Server) listReservations(c *call) *problem {
 	}
 	query := store.ReservationQuery{
 		Limit: q.limit(), Before: q.cursor(), CustomerID: q.text("customerId", 200), ProductID: q.text("productId", 64),
-		DueBy: inventory.Time(s.o.Now().UnixMilli()),
 	}
 	if name, given := q.get("status"); given {
 		var ok bool
@@ -218,11 +230,12 @@ func (s *Server) listReservations(c *call) *problem {
 	}
 	var page []*inventory.Reservation
 	var next inventory.ID
-	read := func(v store.View) (err error) {
+	p = c.settled(func(v store.View, now inventory.Time) (_ []*inventory.Reservation, err error) {
+		query.DueBy = now
 		page, next, err = v.Reservations(query)
-		return err
-	}
-	if p := c.settled(read, func() []*inventory.Reservation { return page }); p != nil {
+		return page, err
+	})
+	if p != nil {
 		return p
 	}
 	c.send(http.StatusOK, func(b []byte) []byte { return appendPage(b, page, cursor(next), appendReservation) })

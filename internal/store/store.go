@@ -69,6 +69,11 @@ func (h Head) After(e *Entry) Head {
 	return h
 }
 
+// Latest is the time that readers go by: the source, or the head's time where that is later.
+func (h *Head) Latest(source time.Time) inventory.Time {
+	return max(inventory.Time(source.UnixMilli()), h.At)
+}
+
 // Now is the time of a batch: the source, or the head's time where the source is a little behind it. A source further behind
 // than [MaxClockLag] is an [ErrClockBehind], unless accept says that the operator knows.
 func (h *Head) Now(source time.Time, accept bool) (inventory.Time, error) {
@@ -77,7 +82,7 @@ func (h *Head) Now(source time.Time, accept bool) (inventory.Time, error) {
 		return 0, fmt.Errorf("%w: it is %v behind the last batch; set the clock, or start with --accept-clock to let time stand still until then",
 			ErrClockBehind, behind)
 	}
-	return max(now, h.At), nil
+	return h.Latest(source), nil
 }
 
 // What a store's methods can fail with. Everything else is the fault of what was asked to be written: the batch had no effect,
@@ -130,6 +135,9 @@ type Store interface {
 // A row that contradicts itself ends a page with a [CorruptRow]; what was read before it is returned beside the error.
 type View interface {
 	Head() (Head, error)
+	// Now is the clock that decides (see [Head.Now]) at about the time of the snapshot, and never before its head: what it says is
+	// due, a batch that begins later will find due.
+	Now() (inventory.Time, error)
 	// Products returns products with all their stock rows, by id in byte order. Where the page is full (of products, or of bytes),
 	// next is the After of the rest; else it is empty. A page may be short although more follow.
 	Products(ProductQuery) (page []*inventory.Product, next string, err error)

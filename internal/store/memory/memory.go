@@ -220,7 +220,8 @@ func (s *Store) View(ctx context.Context, read func(store.View) error) error {
 
 type view struct{ s *Store }
 
-func (v view) Head() (store.Head, error) { return v.s.head, nil }
+func (v view) Head() (store.Head, error)    { return v.s.head, nil }
+func (v view) Now() (inventory.Time, error) { return v.s.head.Latest(v.s.options.Now()), nil }
 
 func (v view) Products(q store.ProductQuery) (page []*inventory.Product, next string, err error) {
 	for id, p := range v.s.products {

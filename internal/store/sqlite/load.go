@@ -221,35 +221,15 @@ func reservationRow(conn *sqlite.Conn, key int64) (found *inventory.Reservation,
 	return found, err
 }
 
-// scanReservation reads a row and holds its columns against its data.
 func scanReservation(row *sqlite.Stmt) (*inventory.Reservation, error) {
-	data := column(row, 4)
-	r, err := inventory.DecodeReservation(data)
-	switch {
-	case err != nil:
-		return nil, corrupt("reservation", row, data, err.Error())
-	case r.ID.Sequence() != row.ColumnInt64(0):
-		return nil, corrupt("reservation", row, data, "its key is not that of its id "+r.ID.Text(inventory.ReservationPrefix))
-	case int64(r.Status) != row.ColumnInt64(1):
-		return nil, corrupt("reservation", row, data, fmt.Sprintf("column status says %v, its data says %v", inventory.Status(row.ColumnInt(1)), r.Status))
-	case int64(r.ExpiresAt) != row.ColumnInt64(2):
-		return nil, corrupt("reservation", row, data, "column expires_at is not the deadline in its data")
-	case r.CustomerID != row.ColumnText(3):
-		return nil, corrupt("reservation", row, data, "column customer is not the customer in its data")
-	}
-	return r, nil
+	stored := reservationColumns(row)
+	return stored.Decode()
 }
 
-// corrupt names a bad row. Its id is rebuilt from the key if its data does not have one that fits: a cursor can go on from it.
-func corrupt(kind string, row *sqlite.Stmt, data []byte, detail string) error {
-	key := row.ColumnInt64(0)
-	id := inventory.NewID(0, key, 0)
-	if len(data) >= len(id) {
-		if stored := inventory.ID(data[:len(id)]); stored.Sequence() == key {
-			id = stored
-		}
+func reservationColumns(row *sqlite.Stmt) store.ReservationRow {
+	return store.ReservationRow{
+		Key: row.ColumnInt64(0), Status: row.ColumnInt64(1), ExpiresAt: row.ColumnInt64(2), CustomerID: row.ColumnText(3), Data: column(row, 4),
 	}
-	return &store.CorruptRow{Row: fmt.Sprintf("%s row %d", kind, key), ID: id, Detail: detail}
 }
 
 func readOrder(conn *sqlite.Conn, id inventory.ID) (found *inventory.Order, err error) {
@@ -266,21 +246,9 @@ func readOrder(conn *sqlite.Conn, id inventory.ID) (found *inventory.Order, err 
 const selectOrder = "SELECT key, reservation, status, customer, reference, data FROM orders "
 
 func scanOrder(row *sqlite.Stmt) (*inventory.Order, error) {
-	data := column(row, 5)
-	o, err := inventory.DecodeOrder(data)
-	switch {
-	case err != nil:
-		return nil, corrupt("order", row, data, err.Error())
-	case o.ID.Sequence() != row.ColumnInt64(0):
-		return nil, corrupt("order", row, data, "its key is not that of its id "+o.ID.Text(inventory.OrderPrefix))
-	case o.ReservationID.Sequence() != row.ColumnInt64(1):
-		return nil, corrupt("order", row, data, "column reservation is not the reservation in its data")
-	case int64(o.Status) != row.ColumnInt64(2):
-		return nil, corrupt("order", row, data, fmt.Sprintf("column status says %v, its data says %v", inventory.OrderStatus(row.ColumnInt(2)), o.Status))
-	case o.CustomerID != row.ColumnText(3):
-		return nil, corrupt("order", row, data, "column customer is not the customer in its data")
-	case o.Reference != row.ColumnText(4):
-		return nil, corrupt("order", row, data, "column reference is not the reference in its data")
+	stored := store.OrderRow{
+		Key: row.ColumnInt64(0), ReservationID: row.ColumnInt64(1), Status: row.ColumnInt64(2),
+		CustomerID: row.ColumnText(3), Reference: row.ColumnText(4), Data: column(row, 5),
 	}
-	return o, nil
+	return stored.Decode()
 }

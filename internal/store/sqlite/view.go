@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"time"
 
 	"zombiezen.com/go/sqlite"
 
@@ -22,9 +23,17 @@ const (
 )
 
 // view is a read transaction.
-type view struct{ conn *sqlite.Conn }
+type view struct {
+	conn *sqlite.Conn
+	now  func() time.Time
+}
 
 func (v *view) Head() (store.Head, error) { return readHead(v.conn) }
+
+func (v *view) Now() (inventory.Time, error) {
+	head, err := readHead(v.conn)
+	return head.Latest(v.now()), err
+}
 
 func (v *view) Products(q store.ProductQuery) (page []*inventory.Product, next string, err error) {
 	if q.IDs == nil {
@@ -124,7 +133,8 @@ func (v *view) scanChecked(row *sqlite.Stmt) (*inventory.Reservation, error) {
 			return nil, err
 		}
 		if !found {
-			return nil, corrupt("reservation", row, nil, fmt.Sprintf("it has no row in holds for %s at %s", r.Lines[i].ProductID, r.Lines[i].Location))
+			stored := reservationColumns(row)
+			return nil, stored.Corrupt(fmt.Sprintf("it has no row in holds for %s at %s", r.Lines[i].ProductID, r.Lines[i].Location))
 		}
 	}
 	return r, nil

@@ -1,0 +1,129 @@
+package sqlite
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"time"
+
+	"zombiezen.com/go/sqlite"
+
+	"github.com/holdfast/holdfast/internal/inventory"
+	"github.com/holdfast/holdfast/internal/store"
+)
+
+// Commit implements [store.Store].
+func (s *Store) Commit(ctx context.Context, keys *inventory.Keys, decide store.Decide) error {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	switch {
+	case s.isClosed():
+		return store.ErrClosed
+	case s.broken != nil:
+		return s.broken
+	case s.writer == nil || s.options.ReadOnly:
+		return fmt.Errorf("%w: it was opened for reading only", store.ErrUnavailable)
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	now, err := s.head.Now(s.options.Now(), s.options.AcceptClock)
+	if err != nil {
+		return err
+	}
+	err = s.transact(keys, decide, now)
+	if errors.Is(err, store.ErrBroken) {
+		s.broken = err
+	}
+	return err
+}
+
+// transact is one attempt: there is never a second, because nobody else writes.
+func (s *Store) transact(keys *inventory.Keys, decide store.Decide, now inventory.Time) (err error) {
+	if err := exec(s.writer, "BEGIN IMMEDIATE", nil); err != nil {
+		return translate(err)
+	}
+	defer func() {
+		if s.writer.AutocommitEnabled() {
+			return // committed, or SQLite has rolled back by itself
+		}
+		undo := exec(s.writer, "ROLLBACK", nil)
+		if undo == nil && err != nil {
+			undo = s.receipts.load(s.writer) // what the batch had changed in memory
+		}
+		if undo != nil {
+			err = fmt.Errorf("%w: %w", store.ErrBroken, errors.Join(err, undo))
+		}
+	}()
+	l := loader{conn: s.writer, state: inventory.NewState(now, s.head.Seq), receipts: &s.receipts}
+	if err := l.load(keys); err != nil {
+		return fmt.Errorf("loading a batch: %w", translate(err))
+	}
+	changes, err := decide(l.state)
+	if err != nil || changes.Empty() {
+		return err
+	}
+	var batchID [16]byte
+	rand.Read(batchID[:])
+	entry := s.head.Next(batchID, now, changes)
+	head := s.head.After(&entry)
+	w := writer{loader: &l, now: now}
+	if err := w.write(changes, &entry, &head); err != nil {
+		return fmt.Errorf("writing a batch: %w", translate(err))
+	}
+	if s.beforeCommit != nil {
+		s.beforeCommit()
+	}
+	if err := exec(s.writer, "COMMIT", nil); err != nil {
+		return fmt.Errorf("%w: committing a batch: %w", store.ErrBroken, err)
+	}
+	s.head = head
+	s.checkpoint(changes)
+	return nil
+}
+
+// checkpoint copies the log into the file once enough was written. The batch before it is durable, whatever happens here: a failure
+// breaks the store for the next one.
+func (s *Store) checkpoint(c *inventory.Changes) {
+	const pagesPerBatch, pagesPerStockRow, receiptsPerPage, rowBytesPerPage = 8, 2, 4, 2048 // as measured, roughly
+	s.unchecked += pagesPerBatch + pagesPerStockRow*len(c.Stock) + len(c.Receipts)/receiptsPerPage + len(c.Events)/rowBytesPerPage
+	if s.unchecked < s.checkpoints.pages {
+		return
+	}
+	s.unchecked = 0
+	length, err := s.walCheckpoint("PRAGMA wal_checkpoint(PASSIVE)")
+	if err == nil && length > s.checkpoints.restartPages {
+		if length <= 4*s.checkpoints.restartPages {
+			s.writer.SetBusyTimeout(s.checkpoints.patience)
+		}
+		_, err = s.walCheckpoint("PRAGMA wal_checkpoint(RESTART)")
+		s.writer.SetBusyTimeout(busyTimeout)
+	}
+	if err = translate(err); err != nil && !errors.Is(err, store.ErrUnavailable) {
+		s.broken = fmt.Errorf("%w: checkpoint: %w", store.ErrBroken, err)
+	}
+}
+
+// walCheckpoint returns the length of the log in pages.
+func (s *Store) walCheckpoint(pragma string) (length int, err error) {
+	err = exec(s.writer, pragma, func(row *sqlite.Stmt) error {
+		length = row.ColumnInt(1)
+		return nil
+	})
+	return length, err
+}
+
+// checkpoints say when the write-ahead log is copied into the file.
+type checkpoints struct {
+	// pages is after about how many written pages it is.
+	pages int
+	// restartPages is how long the log may become before the writer waits for the readers, so that it can begin anew. Readers that
+	// follow each other without a gap, as an audit does, would otherwise let it grow for as long as they go on.
+	restartPages int
+	// patience bounds that wait; where the log is four times as long, it is busyTimeout.
+	patience time.Duration
+}
+
+var defaultCheckpoints = checkpoints{pages: 4096, restartPages: 16_384, patience: 50 * time.Millisecond}
+
