@@ -18,6 +18,8 @@ func TestImports(t *testing.T) {
 		"internal/store":           {"internal/inventory"}, // a contract, not an implementation
 		"internal/store/memory":    {"internal/inventory", "internal/store"},
 		"internal/store/sqlite":    {"internal/inventory", "internal/store"}, // stores do not know each other, nor what uses them
+		"internal/store/postgres":  {"internal/inventory", "internal/store"},
+		"internal/dbtest":          {}, // servers for tests, whatever is tested
 		"internal/store/storetest": {"internal/inventory", "internal/store"},
 		"internal/commit":          {"internal/inventory", "internal/store"}, // any store
 		"internal/audit":           {"internal/inventory", "internal/store"}, // any store, running or not

@@ -84,7 +84,7 @@ func createProducts(t *testing.T, url string) {
 
 func verifyFile(t *testing.T, file string, round int) {
 	t.Helper()
-	s, _, err := openStore("sqlite:"+file, storeOptions{readOnly: true})
+	s, _, err := openStore(t.Context(), "sqlite:"+file, storeOptions{readOnly: true})
 	if err != nil {
 		t.Fatal(err)
 	}

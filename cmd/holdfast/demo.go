@@ -144,7 +144,7 @@ func (d *demo) audit(c *client.Client, result *load.SaleResult) (clean bool, err
 	if err != nil {
 		return false, err
 	}
-	s, _, err := openStore("sqlite:"+d.file, storeOptions{readOnly: true, acceptClock: true})
+	s, _, err := openStore(d, "sqlite:"+d.file, storeOptions{readOnly: true, acceptClock: true})
 	if err != nil {
 		return false, err
 	}

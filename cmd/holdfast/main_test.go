@@ -77,15 +77,15 @@ func TestUsage(t *testing.T) {
 		"serve --hold-max=500ms":                {exitUsage, "--hold-max"},
 		"serve --hold-default=2h --hold-max=1h": {exitUsage, "--hold-default"},
 		"serve --queue-limit=0":                 {exitUsage, "--queue-limit"},
-		"serve --store=redis:x":                 {exitUsage, "memory: or sqlite:PATH"},
+		"serve --store=redis:x":                 {exitUsage, "sqlite:PATH"},
 		"serve --store=sqlite:":                 {exitUsage, "needs a file"},
-		"serve --store=sqlite:/no/such/folder/db": {exitFailure, "make it first"},
-		"verify --store=sqlite:none.db":           {exitFailure, "name an existing store file"},
-		"verify --store=postgres://u:secret@h/d":  {exitUsage, "u:xxxxx@h"},
-		"verify --store=memory:":                  {exitUsage, "nothing to read"},
-		"demo --buyers=0":                         {exitUsage, "--buyers"},
-		"--help":                                  {exitOK, ""},
-		"version":                                 {exitOK, ""},
+		"serve --store=sqlite:/no/such/folder/db":          {exitFailure, "make it first"},
+		"verify --store=sqlite:none.db":                    {exitFailure, "name an existing store file"},
+		"verify --store=postgres://u:secret@127.0.0.1:1/d": {exitFailure, "cannot be reached"},
+		"verify --store=memory:":                           {exitUsage, "nothing to read"},
+		"demo --buyers=0":                                  {exitUsage, "--buyers"},
+		"--help":                                           {exitOK, ""},
+		"version":                                          {exitOK, ""},
 	} {
 		code, _, stderr := execute(t.Context(), strings.Fields(line)...)
 		if code != want.code || !strings.Contains(stderr, want.says) || strings.Contains(stderr, "secret") {
@@ -219,7 +219,8 @@ func TestBrokenStoreEndsTheServer(t *testing.T) {
 	c := &serveCommand{Listen: "127.0.0.1:0", HoldDefault: time.Minute, HoldMax: time.Hour, QueueLimit: 10, Drain: 5 * time.Second}
 	done := make(chan error, 1)
 	go func() {
-		done <- c.serve(&environment{t.Context(), out, log}, &brokenStore{Store: memory.Open(memory.Options{})}, "memory")
+		env := &environment{t.Context(), out, log}
+		done <- c.serve(env, c.log(env), &brokenStore{Store: memory.Open(memory.Options{})}, "memory")
 	}()
 	_, rest, _ := strings.Cut(<-out.lines, "http://")
 	address, _, _ := strings.Cut(rest, " ")

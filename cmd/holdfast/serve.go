@@ -22,15 +22,16 @@ import (
 
 // serveCommand are the flags of holdfast serve.
 type serveCommand struct {
-	Listen      string        `default:"127.0.0.1:8420" help:"Address to listen on; port 0 picks a free one."`
-	Store       string        `default:"sqlite:holdfast.db" help:"Store URL: memory: or sqlite:PATH."`
-	HoldDefault time.Duration `default:"10m" help:"How long a hold lasts when the request does not say."`
-	HoldMax     time.Duration `default:"24h" help:"How long a hold may last, from its creation, extensions included."`
-	QueueLimit  int           `default:"8192" help:"Commands that may wait for a commit; more are answered 503."`
-	Sweep       bool          `default:"true" negatable:"" help:"End holds at their deadline. Without it they still stop counting, but are shown until somebody looks."`
-	AcceptClock bool          `help:"Commit although the clock is behind the store; time stands still until it has caught up."`
-	Drain       time.Duration `default:"20s" help:"How long a stop waits for requests under way."`
-	LogLevel    slog.Level    `default:"info" help:"debug, info, warn or error."`
+	Listen        string        `default:"127.0.0.1:8420" help:"Address to listen on; port 0 picks a free one."`
+	Store         string        `default:"sqlite:holdfast.db" help:"Store URL: memory:, sqlite:PATH, postgres://… or mongodb://…/DATABASE."`
+	HoldDefault   time.Duration `default:"10m" help:"How long a hold lasts when the request does not say."`
+	HoldMax       time.Duration `default:"24h" help:"How long a hold may last, from its creation, extensions included."`
+	QueueLimit    int           `default:"8192" help:"Commands that may wait for a commit; more are answered 503."`
+	Sweep         bool          `default:"true" negatable:"" help:"End holds at their deadline. Without it they still stop counting, but are shown until somebody looks."`
+	AcceptClock   bool          `help:"Commit although the clock is behind the store; time stands still until it has caught up."`
+	AcceptNoFsync bool          `help:"Serve a database that does not flush its commits: a crash of its machine may lose acknowledged orders."`
+	Drain         time.Duration `default:"20s" help:"How long a stop waits for requests under way."`
+	LogLevel      slog.Level    `default:"info" help:"debug, info, warn or error."`
 }
 
 // Validate is called by kong.
@@ -54,16 +55,20 @@ const maxHold = 365 * 24 * time.Hour
 // Run implements holdfast serve.
 func (c *serveCommand) Run(env *environment) error {
 	tuneGC()
-	stored, kind, err := openStore(c.Store, storeOptions{acceptClock: c.AcceptClock})
+	log := c.log(env)
+	stored, kind, err := openStore(env, c.Store, storeOptions{acceptClock: c.AcceptClock, acceptNoFsync: c.AcceptNoFsync, log: log})
 	if err != nil {
 		return err
 	}
-	return c.serve(env, stored, kind)
+	return c.serve(env, log, stored, kind)
+}
+
+func (c *serveCommand) log(env *environment) *slog.Logger {
+	return slog.New(slog.NewTextHandler(env.stderr, &slog.HandlerOptions{Level: c.LogLevel}))
 }
 
 // serve runs until the environment ends, or the store or the listener fails. It closes the store.
-func (c *serveCommand) serve(env *environment, stored store.Store, kind string) error {
-	log := slog.New(slog.NewTextHandler(env.stderr, &slog.HandlerOptions{Level: c.LogLevel}))
+func (c *serveCommand) serve(env *environment, log *slog.Logger, stored store.Store, kind string) error {
 	s, err := startServer(c, log, stored, kind)
 	if err != nil {
 		return err

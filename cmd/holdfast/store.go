@@ -1,23 +1,31 @@
 package main
 
 import (
+	"context"
 	"fmt"
+	"log/slog"
 	"net/url"
 	"strings"
 
 	"github.com/holdfast/holdfast/internal/store"
 	"github.com/holdfast/holdfast/internal/store/memory"
+	"github.com/holdfast/holdfast/internal/store/postgres"
 	"github.com/holdfast/holdfast/internal/store/sqlite"
 )
 
 // storeOptions are what every kind of store is opened with.
 type storeOptions struct {
-	acceptClock bool
-	readOnly    bool
+	acceptClock   bool
+	acceptNoFsync bool
+	readOnly      bool
+	log           *slog.Logger
 }
 
+// storeHelp is what --store can be.
+const storeHelp = "memory:, sqlite:PATH, postgres://USER:PASSWORD@HOST/DATABASE or mongodb://HOST/DATABASE"
+
 // openStore is the one place that knows every kind of store.
-func openStore(address string, o storeOptions) (s store.Store, kind string, err error) {
+func openStore(ctx context.Context, address string, o storeOptions) (s store.Store, kind string, err error) {
 	kind, rest, _ := strings.Cut(address, ":")
 	switch kind {
 	case "memory":
@@ -37,8 +45,14 @@ func openStore(address string, o storeOptions) (s store.Store, kind string, err 
 			return nil, kind, err
 		}
 		return s, kind, nil
+	case "postgres", "postgresql":
+		s, err := postgres.Open(ctx, address, postgres.Options{AcceptClock: o.acceptClock, AcceptNoFsync: o.acceptNoFsync, ReadOnly: o.readOnly, Log: o.log})
+		if err != nil {
+			return nil, "postgres", err
+		}
+		return s, "postgres", nil
 	default:
-		return nil, "", fmt.Errorf("%w: no store is called %q: use memory: or sqlite:PATH", errUsage, redact(address))
+		return nil, "", fmt.Errorf("%w: no store is called %q: use %s", errUsage, redact(address), storeHelp)
 	}
 }
 

@@ -28,7 +28,7 @@ func isTerminal(w io.Writer) bool {
 
 // Run implements holdfast verify.
 func (c *verifyCommand) Run(env *environment) error {
-	s, _, err := openStore(c.Store, storeOptions{readOnly: true, acceptClock: true})
+	s, _, err := openStore(env, c.Store, storeOptions{readOnly: true, acceptClock: true})
 	if err != nil {
 		return err
 	}

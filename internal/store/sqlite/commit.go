@@ -126,4 +126,3 @@ type checkpoints struct {
 }
 
 var defaultCheckpoints = checkpoints{pages: 4096, restartPages: 16_384, patience: 50 * time.Millisecond}
-

@@ -1,0 +1,187 @@
+// Package dbtest gives tests the database servers that they need: it starts them on free loopback ports with their data in temporary
+// folders, each once a test binary, and stops them when the binary ends.
+//
+// HOLDFAST_TEST_POSTGRES and HOLDFAST_TEST_MONGODB name servers to use instead. A server that cannot be had skips its tests, unless
+// HOLDFAST_TEST_REQUIRE (a list such as "postgres,mongodb") names it: then they fail.
+package dbtest
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// Main runs the tests of a package and stops the servers that they started. Call it from TestMain.
+func Main(m *testing.M) {
+	code := m.Run()
+	stopAll()
+	os.Exit(code)
+}
+
+var running struct {
+	sync.Mutex
+	servers []*Server
+}
+
+func stopAll() {
+	running.Lock()
+	defer running.Unlock()
+	for _, s := range running.servers {
+		s.stop()
+	}
+	running.servers = nil
+}
+
+// Server is a database server that a test can kill.
+type Server struct {
+	Port   int
+	folder string
+	start  func() (*exec.Cmd, error)
+	ready  func() error
+
+	process *exec.Cmd
+	done    chan struct{} // the process has ended
+	log     *os.File
+}
+
+const startTimeout = 60 * time.Second
+
+// Start starts the server on its data, and waits until it answers.
+func (s *Server) Start() (err error) {
+	if s.process, err = s.start(); err != nil {
+		return err
+	}
+	s.process.Stdout, s.process.Stderr = s.log, s.log
+	if err := startTied(s.process); err != nil {
+		return err
+	}
+	s.done = make(chan struct{})
+	go func() {
+		_ = s.process.Wait()
+		close(s.done)
+	}()
+	for deadline := time.Now().Add(startTimeout); ; time.Sleep(20 * time.Millisecond) {
+		err := s.ready()
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-s.done:
+			return fmt.Errorf("%s ended: %s", s.process.Path, s.tail())
+		default:
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("%s did not answer in time: %w: %s", s.process.Path, err, s.tail())
+		}
+	}
+}
+
+func (s *Server) tail() string {
+	text, _ := os.ReadFile(s.log.Name())
+	return string(text[max(0, len(text)-2000):])
+}
+
+// Kill ends the server with SIGKILL, its children as well. What it had acknowledged must be there after [Server.Start].
+func (s *Server) Kill() {
+	_ = syscall.Kill(-s.process.Process.Pid, syscall.SIGKILL)
+	<-s.done
+}
+
+func (s *Server) stop() {
+	if s.process != nil {
+		s.Kill()
+	}
+	s.log.Close()
+	os.RemoveAll(s.folder)
+}
+
+// startTied starts a process that ends with this one, in a process group of its own. The kernel ties it to the thread that starts it,
+// which therefore must stay.
+func startTied(process *exec.Cmd) error {
+	if process.SysProcAttr == nil {
+		process.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	process.SysProcAttr.Setpgid = true
+	tie(process.SysProcAttr)
+	started := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		started <- process.Start()
+		select {}
+	}()
+	return <-started
+}
+
+// newServer makes a folder and a port for a server.
+func newServer(kind string) (*Server, error) {
+	folder, err := os.MkdirTemp("", "holdfast-"+kind+"-")
+	if err != nil {
+		return nil, err
+	}
+	log, err := os.Create(filepath.Join(folder, "log"))
+	if err != nil {
+		return nil, err
+	}
+	port, err := freePort()
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{Port: port, folder: folder, log: log}
+	running.Lock()
+	defer running.Unlock()
+	running.servers = append(running.servers, s)
+	return s, nil
+}
+
+func freePort() (int, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, err
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port, nil
+}
+
+// need skips a test whose server cannot be had, or fails it where that server is required.
+func need(t testing.TB, kind string, err error) {
+	t.Helper()
+	if err == nil {
+		return
+	}
+	if Required(kind) {
+		t.Fatalf("%s is required and cannot be had: %v", kind, err)
+	}
+	t.Skipf("SKIPPED: %v", err)
+}
+
+// Required reports whether HOLDFAST_TEST_REQUIRE names a kind of server.
+func Required(kind string) bool {
+	return slices.Contains(strings.Split(os.Getenv("HOLDFAST_TEST_REQUIRE"), ","), kind)
+}
+
+// unique makes a name for a schema or database.
+func unique() string { return "t" + strings.ToLower(rand.Text()[:16]) }
+
+func firstFound(patterns ...string) (string, error) {
+	for _, pattern := range patterns {
+		if path, err := exec.LookPath(pattern); err == nil {
+			return path, nil
+		}
+		found, _ := filepath.Glob(pattern)
+		if len(found) > 0 {
+			return found[len(found)-1], nil
+		}
+	}
+	return "", errors.New("not found")
+}

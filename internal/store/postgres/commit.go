@@ -1,0 +1,198 @@
+package postgres
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	mathrand "math/rand/v2"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/holdfast/holdfast/internal/inventory"
+	"github.com/holdfast/holdfast/internal/store"
+)
+
+const (
+	// attemptLimit is how often a batch is tried where the server asks for it, or a connection turns out to be gone.
+	attemptLimit = 8
+	// firstBackoff doubles with each attempt; half of it is random.
+	firstBackoff = 2 * time.Millisecond
+)
+
+// Commit implements [store.Store].
+func (s *Store) Commit(ctx context.Context, keys *inventory.Keys, decide store.Decide) (err error) {
+	select {
+	case <-s.writing:
+	case <-s.closed:
+		return store.ErrClosed
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { s.writing <- struct{}{} }()
+	switch {
+	case s.isClosed():
+		return store.ErrClosed
+	case s.options.ReadOnly:
+		return fmt.Errorf("%w: it was opened for reading only", store.ErrUnavailable)
+	case ctx.Err() != nil:
+		return ctx.Err()
+	}
+	ctx = context.WithoutCancel(ctx)
+	for attempt := range attemptLimit {
+		if attempt > 0 {
+			time.Sleep(backoff(attempt))
+		}
+		err = s.attempt(ctx, keys, decide)
+		if !errors.Is(err, errAgain) {
+			return err
+		}
+	}
+	return err
+}
+
+func backoff(attempt int) time.Duration {
+	d := firstBackoff << (attempt - 1)
+	return d/2 + mathrand.N(d)
+}
+
+// attempt is one transaction. An [errAgain] says that it had no effect and that another may fare better.
+func (s *Store) attempt(ctx context.Context, keys *inventory.Keys, decide store.Decide) error {
+	fresh := s.writer == nil
+	if fresh {
+		if err := s.connect(ctx); err != nil {
+			return err
+		}
+	}
+	l := newLoader(s, keys)
+	if err := l.load(ctx); err != nil {
+		if s.abandon(ctx, err) && !fresh {
+			return fmt.Errorf("%w: %w", errAgain, err) // the server was restarted, say: a new connection will tell
+		}
+		return err
+	}
+	if s.afterLoad != nil {
+		s.afterLoad()
+	}
+	changes, err := decide(l.state)
+	if err == nil && len(changes.Receipts) > 0 && s.mustTurn(&l.head, l.state.Now) {
+		s.rollback(ctx)
+		s.turn(ctx, l.state.Now)
+		return errAgain
+	}
+	if err != nil || changes.Empty() {
+		s.rollback(ctx)
+		return err
+	}
+	var batchID [16]byte
+	rand.Read(batchID[:])
+	entry := l.head.Next(batchID, l.state.Now, changes)
+	err = s.write(ctx, newWriter(l, changes, &entry))
+	if !errors.Is(err, errUnsettled) {
+		return err
+	}
+	s.options.Log.Warn("the commit of a batch was not answered: finding out what became of it", "batch", entry.BatchNo, "error", err)
+	return s.settle(ctx, &entry)
+}
+
+// abandon ends a transaction that failed before its COMMIT. It reports whether the connection is gone with it.
+func (s *Store) abandon(ctx context.Context, err error) (lost bool) {
+	if isAnswer(err) {
+		s.rollback(ctx)
+	} else if code(err) != "" || s.writer.IsClosed() || isTimeout(err) {
+		s.disconnect()
+	} else {
+		s.rollback(ctx) // the rows could not be read
+	}
+	return s.writer == nil
+}
+
+func isTimeout(err error) bool { return errors.Is(err, context.DeadlineExceeded) }
+
+// rollback ends a transaction that wrote nothing. Where that cannot be said to the server, giving up the connection says it.
+func (s *Store) rollback(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, s.options.timeouts.answer)
+	defer cancel()
+	if _, err := s.writer.Exec(ctx, "ROLLBACK"); err != nil {
+		s.disconnect()
+	}
+}
+
+// write is the second round trip: everything that the batch writes, and COMMIT. When it fails with [errUnsettled] the batch may
+// have been written.
+func (s *Store) write(ctx context.Context, w *writer) error {
+	ctx, cancel := context.WithTimeout(ctx, s.options.timeouts.answer)
+	defer cancel()
+	err := s.writer.SendBatch(ctx, w.batch()).Close()
+	switch {
+	case err == nil && w.committed:
+		return nil
+	case err == nil: // the server turned COMMIT into ROLLBACK
+		return fmt.Errorf("%w: %w: the server rolled the batch back", errAgain, store.ErrUnavailable)
+	case isAnswer(err): // COMMIT was not reached
+		s.rollback(ctx)
+		if code(err) == divisionByZero {
+			return fmt.Errorf("writing a batch: the stored rows are not those that were loaded: run holdfast verify: %w", err)
+		}
+		return fmt.Errorf("writing a batch: %w", translate(err))
+	default:
+		s.disconnect()
+		return fmt.Errorf("%w: %w", errUnsettled, err)
+	}
+}
+
+// settle finds out what became of a batch whose COMMIT was not answered. Looking would not be enough: the old transaction may still
+// be on its way. It therefore writes the head in a new transaction, which cannot get past an open old one, and believes what it read
+// there only once that is committed.
+func (s *Store) settle(ctx context.Context, entry *store.Entry) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, s.options.timeouts.settle)
+	defer cancel()
+	for attempt := 1; ; attempt++ {
+		var written bool
+		if written, err = s.look(ctx, entry); err == nil {
+			if written {
+				return nil
+			}
+			return fmt.Errorf("%w: %w: the batch was not committed", errAgain, store.ErrUnavailable)
+		}
+		s.disconnect()
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%w: %w", store.ErrOutcomeUnknown, err)
+		case <-time.After(min(backoff(attempt), time.Second)):
+		}
+	}
+}
+
+// look reports whether the journal has this batch.
+func (s *Store) look(ctx context.Context, entry *store.Entry) (written bool, err error) {
+	if s.writer == nil {
+		if err := s.connect(ctx); err != nil {
+			return false, err
+		}
+	}
+	committed := false
+	b := &pgx.Batch{}
+	b.Queue("BEGIN ISOLATION LEVEL READ COMMITTED")
+	b.Queue("SELECT one FROM head FOR UPDATE")
+	b.Queue("UPDATE head SET fence = fence + 1")
+	b.Queue("SELECT count(*) FROM journal WHERE batch_no = $1 AND batch_id = $2", entry.BatchNo, entry.BatchID[:]).QueryRow(func(row pgx.Row) error {
+		var n int
+		err := row.Scan(&n)
+		written = n == 1
+		return err
+	})
+	b.Queue("COMMIT").Exec(func(tag pgconn.CommandTag) error {
+		committed = tag.String() == "COMMIT"
+		return nil
+	})
+	if err := s.writer.SendBatch(ctx, b).Close(); err != nil {
+		return false, err
+	}
+	if !committed {
+		return false, errors.New("the server rolled the question back")
+	}
+	return written, nil
+}

@@ -1,0 +1,80 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/holdfast/holdfast/internal/store"
+)
+
+// SQLSTATE codes and classes (the first two characters), from appendix A of the PostgreSQL manual.
+const (
+	serializationFailure       = "40001"
+	deadlockDetected           = "40P01"
+	statementCompletionUnknown = "40003"
+	uniqueViolation            = "23505"
+	duplicateTable             = "42P07"
+	duplicateSchema            = "42P06"
+	divisionByZero             = "22012"
+	lockNotAvailable           = "55P03"
+
+	classData       = "22" // data exception
+	classConstraint = "23" // integrity constraint violation
+	classLimit      = "54" // program limit exceeded
+)
+
+// errAgain marks a failure after which nothing was written, and the same batch may succeed when it is tried at once.
+var errAgain = errors.New("try again")
+
+// errUnsettled marks a COMMIT that was sent and not answered.
+var errUnsettled = errors.New("the commit was not answered")
+
+func code(err error) string {
+	var e *pgconn.PgError
+	if errors.As(err, &e) {
+		return e.Code
+	}
+	return ""
+}
+
+// isRace reports whether another process was making the same tables.
+func isRace(err error) bool {
+	switch code(err) {
+	case uniqueViolation, duplicateTable, duplicateSchema, serializationFailure, deadlockDetected:
+		return true
+	}
+	return false
+}
+
+// isAnswer reports whether the server refused a statement, and with it the transaction, and the connection lives on. Anything else (a
+// lost connection, a server that ends the session) leaves open what became of a COMMIT that was under way.
+func isAnswer(err error) bool {
+	var e *pgconn.PgError
+	return errors.As(err, &e) && e.SeverityUnlocalized == "ERROR" && e.Code != statementCompletionUnknown
+}
+
+// translate turns an error of the driver into one of package store, by its code. What is left as it was is the batch's own
+// fault. Only for failures of which it is known that nothing was written.
+func translate(err error) error {
+	if err == nil || errors.Is(err, context.Canceled) || isCorrupt(err) {
+		return err
+	}
+	c := code(err)
+	switch {
+	case c == serializationFailure || c == deadlockDetected:
+		return fmt.Errorf("%w: %w: %w", errAgain, store.ErrUnavailable, err)
+	case len(c) == 5 && (c[:2] == classData || c[:2] == classConstraint || c[:2] == classLimit):
+		return err
+	default:
+		return fmt.Errorf("%w: %w", store.ErrUnavailable, err)
+	}
+}
+
+// isCorrupt reports whether a stored row cannot be used.
+func isCorrupt(err error) bool {
+	var bad *store.CorruptRow
+	return errors.As(err, &bad)
+}

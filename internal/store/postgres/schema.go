@@ -1,0 +1,196 @@
+package postgres
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/holdfast/holdfast/internal/store"
+)
+
+// schemaName is where the tables are when the store URL sets no search_path: names such as orders may be taken elsewhere.
+const schemaName = "holdfast"
+
+// migrations make the tables: entry n brings a database from version n (column version of head) to n+1. Never change an entry that
+// was released; add one.
+//
+// Of products, reservations and orders the data column is the truth (the compact form of package inventory); the other columns
+// are what must be found by index. Row keys are integers: of a reservation or order the sequence of the event that created it,
+// which its id carries; of products and stock rows from the counter next_key of the head.
+//
+// reservations.stock are the keys of the stock rows of its lines: so a batch loads a hold and its stock in one round trip. holds has
+// a row for every stock row that an ACTIVE reservation takes from: it finds the overdue holds of one stock row, and the ACTIVE
+// reservations of a product.
+//
+// The rows of head and stock change with every batch; a low fill factor leaves room for their versions on the same page (HOT).
+var migrations = []string{`
+CREATE TABLE head (
+	one            integer PRIMARY KEY CHECK (one = 1),
+	version        integer NOT NULL,
+	store          text NOT NULL,
+	format         integer NOT NULL,
+	batch_no       bigint NOT NULL,
+	batch_id       bytea NOT NULL,
+	seq            bigint NOT NULL,
+	at             bigint NOT NULL,
+	chain          bytea NOT NULL,
+	next_key       bigint NOT NULL,
+	receipts_table integer NOT NULL,
+	receipts_since bigint NOT NULL,
+	fence          bigint NOT NULL
+) WITH (fillfactor = 10);
+
+CREATE TABLE products (
+	key  bigint PRIMARY KEY,
+	id   text COLLATE "C" NOT NULL UNIQUE,
+	data bytea NOT NULL
+);
+
+CREATE TABLE stock (
+	key       bigint PRIMARY KEY,
+	product   bigint NOT NULL,
+	location  text COLLATE "C" NOT NULL,
+	available bigint NOT NULL CHECK (available >= 0),
+	reserved  bigint NOT NULL CHECK (reserved >= 0),
+	committed bigint NOT NULL CHECK (committed >= 0),
+	seq       bigint NOT NULL,
+	UNIQUE (product, location)
+) WITH (fillfactor = 50);
+
+CREATE TABLE reservations (
+	key        bigint PRIMARY KEY,
+	status     integer NOT NULL CHECK (status BETWEEN 1 AND 4),
+	expires_at bigint NOT NULL,
+	customer   text COLLATE "C",
+	stock      bigint[] NOT NULL,
+	data       bytea NOT NULL
+);
+CREATE INDEX reservations_due ON reservations (expires_at, key) WHERE status = 1;
+CREATE INDEX reservations_customer ON reservations (customer, key) WHERE customer IS NOT NULL;
+
+CREATE TABLE holds (
+	stock       bigint NOT NULL,
+	expires_at  bigint NOT NULL,
+	reservation bigint NOT NULL,
+	PRIMARY KEY (stock, expires_at, reservation)
+);
+
+CREATE TABLE orders (
+	key         bigint PRIMARY KEY,
+	reservation bigint NOT NULL UNIQUE,
+	status      integer NOT NULL CHECK (status BETWEEN 1 AND 3),
+	customer    text COLLATE "C",
+	reference   text COLLATE "C",
+	data        bytea NOT NULL
+);
+CREATE INDEX orders_confirmed ON orders (key) WHERE status = 1;
+CREATE INDEX orders_customer ON orders (customer, key) WHERE customer IS NOT NULL;
+CREATE INDEX orders_reference ON orders (reference, key) WHERE reference IS NOT NULL;
+
+CREATE TABLE journal (
+	batch_no bigint PRIMARY KEY,
+	batch_id bytea NOT NULL,
+	last_seq bigint NOT NULL,
+	count    integer NOT NULL,
+	at       bigint NOT NULL,
+	events   bytea NOT NULL,
+	checksum bytea NOT NULL
+);
+CREATE INDEX journal_seq ON journal (last_seq, batch_no);
+
+CREATE TABLE receipts_0 (key bytea PRIMARY KEY, fingerprint bytea NOT NULL, answer bytea NOT NULL);
+CREATE TABLE receipts_1 (key bytea PRIMARY KEY, fingerprint bytea NOT NULL, answer bytea NOT NULL);
+`}
+
+// optional statements make a store cheaper where the server knows them: events are compact already, so compressing them
+// only costs time.
+var optional = []string{"ALTER TABLE journal ALTER COLUMN events SET STORAGE EXTERNAL"}
+
+// migrateAttempts is how often the schema is tried: of several processes that start at the same moment on an empty database one makes
+// it, and the others find it made.
+const migrateAttempts = 5
+
+// migrate brings the tables to the version of this program, or refuses newer ones.
+func migrate(ctx context.Context, conn *pgx.Conn, schema string) (err error) {
+	for range migrateAttempts {
+		if err = migrateOnce(ctx, conn, schema); err == nil || !isRace(err) {
+			return err
+		}
+	}
+	return err
+}
+
+func migrateOnce(ctx context.Context, conn *pgx.Conn, schema string) error {
+	if err := createSchema(ctx, conn, schema); err != nil {
+		return err
+	}
+	version, err := schemaVersion(ctx, conn)
+	if err != nil {
+		return err
+	}
+	for ; version < len(migrations); version++ {
+		err := pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error { return migrateFrom(ctx, tx, version) })
+		if err != nil {
+			return fmt.Errorf("migrating from version %d: %w", version, err)
+		}
+		if version > 0 {
+			continue
+		}
+		for _, statement := range optional {
+			_, _ = conn.Exec(ctx, statement, pgx.QueryExecModeSimpleProtocol)
+		}
+	}
+	return nil
+}
+
+// createSchema makes the schema unless it is there: then no right to make one is needed.
+func createSchema(ctx context.Context, conn *pgx.Conn, schema string) error {
+	var found bool
+	err := conn.QueryRow(ctx, "SELECT EXISTS (SELECT 1 FROM information_schema.schemata WHERE schema_name = $1)", schema).Scan(&found)
+	if err != nil || found {
+		return err
+	}
+	_, err = conn.Exec(ctx, "CREATE SCHEMA IF NOT EXISTS "+pgx.Identifier{schema}.Sanitize())
+	if err != nil {
+		return fmt.Errorf("making the schema %s: %w: let the role CREATE in the database, or make the schema for it", schema, err)
+	}
+	return nil
+}
+
+// schemaVersion is 0 where there are no tables yet.
+func schemaVersion(ctx context.Context, conn *pgx.Conn) (version int, err error) {
+	var found bool
+	err = conn.QueryRow(ctx, "SELECT EXISTS (SELECT 1 FROM information_schema.tables WHERE table_schema = current_schema() AND table_name = 'head')").Scan(&found)
+	if err != nil || !found {
+		return 0, err
+	}
+	if err := conn.QueryRow(ctx, "SELECT version FROM head").Scan(&version); err != nil {
+		return 0, fmt.Errorf("reading the head: %w", err)
+	}
+	if version > len(migrations) {
+		return 0, fmt.Errorf("%w: its schema version is %d, this program knows up to %d: use the Holdfast that wrote it, or a later one",
+			store.ErrNewerFormat, version, len(migrations))
+	}
+	return version, nil
+}
+
+func migrateFrom(ctx context.Context, tx pgx.Tx, version int) error {
+	for _, statement := range strings.Split(migrations[version], ";\n") {
+		if strings.TrimSpace(statement) == "" {
+			continue
+		}
+		if _, err := tx.Exec(ctx, statement, pgx.QueryExecModeSimpleProtocol); err != nil {
+			return err
+		}
+	}
+	if version > 0 {
+		_, err := tx.Exec(ctx, "UPDATE head SET version = $1", version+1)
+		return err
+	}
+	_, err := tx.Exec(ctx, "INSERT INTO head VALUES (1, 1, $1, $2, 0, $3, 0, 0, $4, 1, 0, 0, 0)",
+		strings.ToLower(rand.Text()), store.Format, make([]byte, 16), make([]byte, 32))
+	return err
+}

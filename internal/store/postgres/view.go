@@ -1,0 +1,478 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/holdfast/holdfast/internal/inventory"
+	"github.com/holdfast/holdfast/internal/store"
+)
+
+// scanLimit bounds how many rows one page looks at where no index serves all its conditions.
+const scanLimit = 10_000
+
+const (
+	// pageBytes is how many stored bytes fill a page, whatever its limit in rows: a cart with much metadata has 30 KB.
+	pageBytes = 4 << 20
+	// stockBytes is about what a stock row takes in memory.
+	stockBytes = 64
+)
+
+// view is a read transaction. It begins with the first query, in the same round trip.
+type view struct {
+	ctx     context.Context
+	conn    *pgx.Conn
+	now     func() time.Time
+	timeout time.Duration // of a query
+
+	begun  bool
+	source time.Time
+	head   head
+}
+
+// query runs one statement and hands its rows to scan.
+func (v *view) query(scan func(pgx.Rows) error, sql string, arguments ...any) error {
+	ctx, cancel := context.WithTimeout(v.ctx, v.timeout)
+	defer cancel()
+	b := &pgx.Batch{}
+	v.begin(b)
+	b.Queue(sql, arguments...).Query(scan)
+	return v.send(ctx, b)
+}
+
+// begin queues what opens the snapshot, once: its head and the clock are read with it.
+func (v *view) begin(b *pgx.Batch) {
+	if v.begun {
+		return
+	}
+	v.begun = true
+	b.Queue("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+	b.Queue("SELECT coalesce($1::bigint, "+clockSQL+")", sourceParameter(v.now)).QueryRow(func(row pgx.Row) error {
+		var source int64
+		err := row.Scan(&source)
+		v.source = timeOf(source)
+		return err
+	})
+	b.Queue("SELECT " + headColumns + " FROM head").QueryRow(func(row pgx.Row) error { return v.head.scan(row) })
+}
+
+func (v *view) send(ctx context.Context, b *pgx.Batch) error {
+	err := v.conn.SendBatch(ctx, b).Close()
+	if err == nil {
+		return nil
+	}
+	if v.ctx.Err() != nil {
+		return v.ctx.Err()
+	}
+	return translate(err)
+}
+
+func timeOf(milliseconds int64) time.Time { return time.UnixMilli(milliseconds) }
+
+func (v *view) Head() (store.Head, error) {
+	if !v.begun {
+		ctx, cancel := context.WithTimeout(v.ctx, v.timeout)
+		defer cancel()
+		b := &pgx.Batch{}
+		v.begin(b)
+		if err := v.send(ctx, b); err != nil {
+			return store.Head{}, err
+		}
+	}
+	return v.head.Head, nil
+}
+
+func (v *view) Now() (inventory.Time, error) {
+	head, err := v.Head()
+	return head.Latest(v.source), err
+}
+
+func (v *view) Products(q store.ProductQuery) (page []*inventory.Product, next string, err error) {
+	sql, arguments := "SELECT "+productColumns+" FROM products p WHERE p.id = ANY($1) ORDER BY p.id", []any{q.IDs}
+	if q.IDs == nil {
+		sql, arguments = "SELECT "+productColumns+" FROM products p WHERE p.id > $1 ORDER BY p.id LIMIT $2", []any{q.After, q.Limit}
+	}
+	var keys []int64
+	var sizes []int
+	var bad error
+	bytes := 0
+	err = v.query(func(rows pgx.Rows) error {
+		for rows.Next() {
+			var key int64
+			var id string
+			var data []byte
+			if err := rows.Scan(&key, &id, &data); err != nil {
+				return err
+			}
+			if bad != nil || (q.IDs == nil && bytes >= pageBytes) {
+				continue
+			}
+			p, err := inventory.DecodeProduct(data)
+			if err == nil && p.ID != id {
+				err = fmt.Errorf("column id is not the id in its data, %s", p.ID)
+			}
+			if err != nil {
+				bad = &store.CorruptRow{Row: fmt.Sprintf("product row %d", key), Key: id, Detail: err.Error()}
+				continue
+			}
+			bytes += len(data)
+			page, keys, sizes = append(page, p), append(keys, key), append(sizes, len(data))
+		}
+		return rows.Err()
+	}, sql, arguments...)
+	if err != nil {
+		return nil, "", err
+	}
+	whole := len(page)
+	if page, err = v.stockOf(page, keys, sizes, q.IDs == nil); err != nil {
+		return nil, "", err
+	}
+	full := q.IDs == nil && len(page) > 0 && (len(page) == q.Limit || bytes >= pageBytes || len(page) < whole)
+	if full {
+		next = page[len(page)-1].ID
+	}
+	if len(page) < whole {
+		bad = nil // it comes with a later page
+	}
+	return page, next, bad
+}
+
+// stockOf reads the stock rows of products. A bounded page ends with the product at which it is full.
+func (v *view) stockOf(page []*inventory.Product, keys []int64, sizes []int, bounded bool) ([]*inventory.Product, error) {
+	if len(page) == 0 {
+		return page, nil
+	}
+	limit := math.MaxInt32
+	if bounded {
+		limit = pageBytes/stockBytes + inventory.MaxLocations // what fills a page, and the rest of its last product
+	}
+	bytes, last := 0, 0
+	err := v.query(func(rows pgx.Rows) error {
+		at, counted := 0, -1
+		return eachStock(rows, func(_ int64, productID string, s inventory.Stock) {
+			for page[at].ID != productID {
+				at++
+			}
+			for counted < at {
+				counted++
+				bytes += sizes[counted]
+			}
+			if bounded && bytes >= pageBytes && at > last {
+				return
+			}
+			last = at
+			bytes += stockBytes
+			page[at].Stock = append(page[at].Stock, s)
+		})
+	}, "SELECT "+stockColumns+" FROM stock s JOIN products p ON p.key = s.product WHERE s.product = ANY($1) ORDER BY p.id, s.location LIMIT $2", keys, limit)
+	if err != nil {
+		return nil, err
+	}
+	if bounded && bytes >= pageBytes {
+		page = page[:last+1]
+	}
+	return page, nil
+}
+
+func (v *view) Reservations(q store.ReservationQuery) ([]*inventory.Reservation, inventory.ID, error) {
+	if q.IDs != nil {
+		page, err := byID(v, q.IDs, "SELECT "+reservationColumns+" FROM reservations r WHERE r.key = ANY($1)", scanReservation, reservationID)
+		return page, inventory.ID{}, err
+	}
+	l := list{table: "reservations", columns: reservationColumns, alias: "r", before: q.Before, limit: q.Limit}
+	if q.CustomerID != "" {
+		l.only("customer = %s", q.CustomerID)
+	}
+	if q.ProductID != "" {
+		l.only(`key IN (SELECT reservation FROM holds WHERE stock IN
+	(SELECT s.key FROM stock s JOIN products p ON p.key = s.product WHERE p.id = %s))`, q.ProductID)
+	}
+	switch {
+	case q.Status == inventory.Expired && q.DueBy > 0:
+		l.where = fmt.Sprintf("r.status = %d OR (r.status = %d AND r.expires_at <= %d)", inventory.Expired, inventory.Active, q.DueBy)
+	case q.Status != 0:
+		l.where = fmt.Sprintf("r.status = %d", q.Status)
+	}
+	page, next, err := search(v, &l, scanReservation, reservationID)
+	if err == nil && q.Check {
+		page, next, err = v.check(page, next)
+	}
+	return page, next, err
+}
+
+func scanReservation(rows pgx.Rows) (*inventory.Reservation, int, error) {
+	var row store.ReservationRow
+	if err := rows.Scan(&row.Key, &row.Status, &row.ExpiresAt, &row.CustomerID, &row.Data); err != nil {
+		return nil, 0, err
+	}
+	r, err := row.Decode()
+	return r, len(row.Data), err
+}
+
+func reservationID(r *inventory.Reservation) inventory.ID { return r.ID }
+
+// check requires of each reservation that its stock column names the stock rows of its lines and, while it is ACTIVE, that it has its
+// rows in holds. The page ends at the first that fails.
+func (v *view) check(page []*inventory.Reservation, next inventory.ID) ([]*inventory.Reservation, inventory.ID, error) {
+	var positions, keys, deadlines []int64
+	var products, locations []string
+	for i, r := range page {
+		for j := range r.Lines {
+			positions = append(positions, int64(i))
+			keys = append(keys, r.ID.Sequence())
+			deadlines = append(deadlines, int64(r.ExpiresAt))
+			products = append(products, r.Lines[j].ProductID)
+			locations = append(locations, r.Lines[j].Location)
+		}
+	}
+	var bad error
+	first := len(page)
+	err := v.query(func(rows pgx.Rows) error {
+		for rows.Next() {
+			var at int
+			var product, location string
+			var named, holds bool
+			if err := rows.Scan(&at, &product, &location, &named, &holds); err != nil {
+				return err
+			}
+			r := page[at]
+			if first < len(page) || (named && (holds || r.Status != inventory.Active)) {
+				continue
+			}
+			detail := fmt.Sprintf("it has no row in holds for %s at %s", product, location)
+			if !named {
+				detail = fmt.Sprintf("its column stock does not name the row of %s at %s", product, location)
+			}
+			first = at
+			bad = &store.CorruptRow{Row: fmt.Sprintf("reservation row %d", r.ID.Sequence()), ID: r.ID, Detail: detail}
+		}
+		return rows.Err()
+	}, `SELECT u.at, u.product, u.location, coalesce(s.key = ANY(r.stock), false), h.stock IS NOT NULL
+FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[], $5::text[]) AS u (at, reservation, expires_at, product, location)
+LEFT JOIN reservations r ON r.key = u.reservation
+LEFT JOIN products p ON p.id = u.product
+LEFT JOIN stock s ON s.product = p.key AND s.location = u.location
+LEFT JOIN holds h ON h.stock = s.key AND h.expires_at = u.expires_at AND h.reservation = u.reservation
+ORDER BY u.at`, positions, keys, deadlines, products, locations)
+	if err != nil || bad == nil {
+		return page, next, err
+	}
+	return page[:first], inventory.ID{}, bad
+}
+
+func (v *view) Orders(q store.OrderQuery) ([]*inventory.Order, inventory.ID, error) {
+	if q.IDs != nil {
+		page, err := byID(v, q.IDs, "SELECT "+orderColumns+" FROM orders o WHERE o.key = ANY($1)", scanOrder, orderID)
+		return page, inventory.ID{}, err
+	}
+	l := list{table: "orders", columns: orderColumns, alias: "o", before: q.Before, limit: q.Limit}
+	if !q.ReservationID.IsZero() {
+		l.only("reservation = %s", q.ReservationID.Sequence())
+	}
+	if q.Reference != "" {
+		l.only("reference = %s", q.Reference)
+	}
+	if q.CustomerID != "" {
+		l.only("customer = %s", q.CustomerID)
+	}
+	if q.Status == inventory.OrderConfirmed {
+		l.only("status = %s", inventory.OrderConfirmed)
+	} else if q.Status != 0 {
+		l.where = fmt.Sprintf("o.status = %d", q.Status)
+	}
+	return search(v, &l, scanOrder, orderID)
+}
+
+func scanOrder(rows pgx.Rows) (*inventory.Order, int, error) {
+	var row store.OrderRow
+	if err := rows.Scan(&row.Key, &row.ReservationID, &row.Status, &row.CustomerID, &row.Reference, &row.Data); err != nil {
+		return nil, 0, err
+	}
+	o, err := row.Decode()
+	return o, len(row.Data), err
+}
+
+func orderID(o *inventory.Order) inventory.ID { return o.ID }
+
+// before is the row key below which a page begins.
+func before(cursor inventory.ID) int64 {
+	if cursor.IsZero() {
+		return math.MaxInt64
+	}
+	return cursor.Sequence()
+}
+
+// byID reads the rows that ids name, in their order.
+func byID[T any](v *view, ids []inventory.ID, sql string, scan func(pgx.Rows) (*T, int, error), id func(*T) inventory.ID) (page []*T, err error) {
+	found := make(map[inventory.ID]*T, len(ids))
+	var bad error
+	err = v.query(func(rows pgx.Rows) error {
+		for rows.Next() {
+			row, _, err := scan(rows)
+			if isCorrupt(err) {
+				bad = err
+				continue
+			}
+			if err != nil {
+				return err
+			}
+			found[id(row)] = row
+		}
+		return rows.Err()
+	}, sql, sequences(ids))
+	if err != nil {
+		return nil, err
+	}
+	for _, want := range ids {
+		if row := found[want]; row != nil {
+			page = append(page, row)
+		}
+	}
+	return page, bad
+}
+
+// list is a page of a list: rows of a table, newest first.
+type list struct {
+	table, columns, alias string
+	conditions            string // that an index serves
+	arguments             []any
+	where                 string // what else a row must meet
+	before                inventory.ID
+	limit                 int
+}
+
+// only adds a condition that an index serves; %s stands for the value.
+func (l *list) only(condition string, value any) {
+	l.arguments = append(l.arguments, value)
+	l.conditions += " AND " + fmt.Sprintf(condition, fmt.Sprintf("$%d", len(l.arguments)+2))
+}
+
+// scanned are the rows that the page looks at. Where an index serves all conditions it need not look at more than it shows.
+func (l *list) scanned() (sql string, arguments []any) {
+	most := scanLimit
+	if l.where == "" {
+		most = l.limit
+	}
+	sql = "SELECT * FROM " + l.table + " WHERE key < $1" + l.conditions + " ORDER BY key DESC LIMIT $2"
+	return sql, append([]any{before(l.before), most}, l.arguments...)
+}
+
+// search collects the rows that match, until the page is full or enough rows were looked at.
+func search[T any](v *view, l *list, scan func(pgx.Rows) (*T, int, error), id func(*T) inventory.ID) (page []*T, next inventory.ID, err error) {
+	from, arguments := l.scanned()
+	where := l.where
+	if where == "" {
+		where = "true"
+	}
+	sql := fmt.Sprintf("SELECT %[1]s FROM (%[2]s) %[3]s WHERE %[4]s ORDER BY %[3]s.key DESC LIMIT $%[5]d", l.columns, from, l.alias, where, len(arguments)+1)
+	var bad error
+	bytes := 0
+	err = v.query(func(rows pgx.Rows) error {
+		for rows.Next() {
+			if bad != nil || bytes >= pageBytes {
+				continue
+			}
+			row, size, err := scan(rows)
+			switch {
+			case isCorrupt(err):
+				bad = err
+			case err != nil:
+				return err
+			default:
+				page, bytes = append(page, row), bytes+size
+			}
+		}
+		return rows.Err()
+	}, sql, append(arguments, l.limit)...)
+	switch {
+	case err != nil:
+		return nil, next, err
+	case bad != nil:
+		return page, next, bad
+	case len(page) > 0 && (len(page) == l.limit || bytes >= pageBytes):
+		return page, id(page[len(page)-1]), nil
+	case l.where == "":
+		return page, next, nil
+	}
+	next, err = v.stoppedAt(from, arguments)
+	return page, next, err
+}
+
+// stoppedAt says where the search stopped: zero if it came to the end.
+func (v *view) stoppedAt(from string, arguments []any) (next inventory.ID, err error) {
+	var key, looked int64
+	err = v.query(func(rows pgx.Rows) error {
+		_, err := pgx.ForEachRow(rows, []any{&key, &looked}, func() error { return nil })
+		return err
+	}, "SELECT coalesce(min(key), 0), count(*) FROM ("+from+") scanned", arguments...)
+	if err == nil && looked == scanLimit {
+		next = inventory.NewID(0, key, 0)
+	}
+	return next, err
+}
+
+func (v *view) Journal(from store.JournalPosition, limit, maxBytes int) (page []store.Entry, err error) {
+	start := "$1"
+	position := from.BatchNo
+	if from.BatchNo == 0 {
+		start = "(SELECT batch_no FROM journal WHERE last_seq >= $1 ORDER BY last_seq, batch_no LIMIT 1)"
+		position = from.Seq
+	}
+	err = v.query(func(rows pgx.Rows) error {
+		var last int64
+		var batchID, events, checksum []byte
+		var e store.Entry
+		_, err := pgx.ForEachRow(rows, []any{&e.BatchNo, &batchID, &last, &e.Count, &e.At, &events, &checksum}, func() error {
+			e.First, e.Events = last-int64(e.Count)+1, slices.Clone(events)
+			copy(e.BatchID[:], batchID)
+			copy(e.Checksum[:], checksum)
+			page = append(page, e)
+			return nil
+		})
+		return err
+	}, `SELECT batch_no, batch_id, last_seq, count, at, events, checksum FROM (
+	SELECT *, sum(length(events)) OVER (ORDER BY batch_no) - length(events) AS before
+	FROM (SELECT * FROM journal WHERE batch_no >= `+start+` ORDER BY batch_no LIMIT $2) entries
+) measured WHERE before < $3 ORDER BY batch_no`, position, limit, maxBytes)
+	return page, err
+}
+
+func (v *view) Due(limit int) (page []store.Deadline, err error) {
+	err = v.query(func(rows pgx.Rows) error {
+		var id []byte
+		var d store.Deadline
+		_, err := pgx.ForEachRow(rows, []any{&id, &d.At}, func() error {
+			copy(d.ID[:], id)
+			page = append(page, d)
+			return nil
+		})
+		return err
+	}, "SELECT substring(data FROM 1 FOR 16), expires_at FROM reservations WHERE status = 1 ORDER BY expires_at, key LIMIT $1", limit)
+	return page, err
+}
+
+// Strays reads whole tables: it may take its time, and joins them by hashing.
+func (v *view) Strays(limit int) (page []string, err error) {
+	b := &pgx.Batch{}
+	v.begin(b)
+	b.Queue("SELECT set_config(s, v, true) FROM (VALUES ('statement_timeout', '0'), ('enable_seqscan', 'on'), ('enable_hashjoin', 'on'), ('enable_mergejoin', 'on')) AS c (s, v)")
+	b.Queue(`
+SELECT format('holds row (stock %s, expires_at %s, reservation %s): no ACTIVE reservation with that deadline', h.stock, h.expires_at, h.reservation)
+	FROM holds h LEFT JOIN reservations r ON r.key = h.reservation AND r.status = 1 AND r.expires_at = h.expires_at WHERE r.key IS NULL
+UNION ALL
+SELECT format('holds row (stock %s, reservation %s): the reservation has no line there', h.stock, h.reservation)
+	FROM holds h LEFT JOIN reservations r ON r.key = h.reservation AND h.stock = ANY(r.stock) WHERE r.key IS NULL
+UNION ALL
+SELECT format('stock row %s: its product row %s is missing', s.key, s.product)
+	FROM stock s LEFT JOIN products p ON p.key = s.product WHERE p.key IS NULL
+LIMIT $1`, limit).Query(func(rows pgx.Rows) error {
+		page, err = pgx.CollectRows(rows, pgx.RowTo[string])
+		return err
+	})
+	return page, v.send(v.ctx, b)
+}
