@@ -20,7 +20,7 @@ func TestImports(t *testing.T) {
 		"internal/store/sqlite":    {"internal/inventory", "internal/store"}, // stores do not know each other, nor what uses them
 		"internal/store/postgres":  {"internal/inventory", "internal/store"},
 		"internal/dbtest":          {}, // servers for tests, whatever is tested
-		"internal/store/storetest": {"internal/inventory", "internal/store"},
+		"internal/store/storetest": {"internal/inventory", "internal/store", "internal/audit"},
 		"internal/commit":          {"internal/inventory", "internal/store"}, // any store
 		"internal/audit":           {"internal/inventory", "internal/store"}, // any store, running or not
 		"internal/expiry":          {"internal/inventory", "internal/store", "internal/commit"},

@@ -1,0 +1,219 @@
+package dbtest
+
+import (
+	"bytes"
+	"net"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// Cut is what a [Proxy] does with a message from the client and with the connection that it came on.
+type Cut int
+
+// The cuts.
+const (
+	Pass        Cut = iota
+	CutBefore       // drop the message and both connections: the server never sees it
+	CutInside       // pass the first half of it
+	CutAfter        // pass it, and drop both connections at once
+	CutReply        // pass it, wait for the reply, and drop that and both connections
+	SwallowIt       // drop the message and keep the connections: to the client the network is gone, to the server the client is silent
+	SwallowBack     // pass it, drop every reply and keep the connections
+	cuts
+)
+
+var cutNames = [...]string{"pass", "before", "inside", "after", "reply dropped", "half-open", "half-open, reply dropped"}
+
+func (c Cut) String() string { return cutNames[c] }
+
+// Cuts are all of them.
+func Cuts() (list []Cut) {
+	for c := CutBefore; c < cuts; c++ {
+		list = append(list, c)
+	}
+	return list
+}
+
+// HalfOpen reports whether the client notices only by its time-outs.
+func (c Cut) HalfOpen() bool { return c == SwallowIt || c == SwallowBack }
+
+// Proxy passes TCP connections to a database server on, and cuts one where a test tells it to. It cuts with RST.
+type Proxy struct {
+	Port     int
+	listener net.Listener
+	target   string
+
+	mu    sync.Mutex
+	armed Cut
+	match []byte          // what a message must contain
+	hit   chan struct{}   // closed when the cut was made
+	pairs map[*pair]bool  // open connections
+	down  bool            // refuse new connections
+	all   *sync.WaitGroup // of connections
+}
+
+// pair is a client's connection and the server's that belongs to it.
+type pair struct {
+	client, server net.Conn
+	swallow        bool // everything, from now on
+	dropping       bool // cut at the next reply
+}
+
+// NewProxy starts a proxy to the server that a URL names, and returns the URL that goes through it.
+func NewProxy(t testing.TB, address string) (*Proxy, string) {
+	t.Helper()
+	u, err := url.Parse(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &Proxy{
+		Port: listener.Addr().(*net.TCPAddr).Port, listener: listener, target: u.Host,
+		pairs: map[*pair]bool{}, all: &sync.WaitGroup{},
+	}
+	p.all.Go(p.accept)
+	t.Cleanup(func() {
+		listener.Close()
+		p.Down()
+		p.all.Wait()
+	})
+	return p, strings.Replace(address, u.Host, listener.Addr().String(), 1)
+}
+
+// Arm makes the next message from a client that contains match meet this cut. The channel closes when it has.
+func (p *Proxy) Arm(c Cut, match string) <-chan struct{} {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.armed, p.match, p.hit = c, []byte(match), make(chan struct{})
+	return p.hit
+}
+
+// Down drops all connections and refuses new ones until [Proxy.Up].
+func (p *Proxy) Down() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.down = true
+	for pair := range p.pairs {
+		pair.drop()
+	}
+}
+
+// Up lets connections pass again.
+func (p *Proxy) Up() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.down = false
+}
+
+func (p *Proxy) accept() {
+	for {
+		client, err := p.listener.Accept()
+		if err != nil {
+			return
+		}
+		p.mu.Lock()
+		down := p.down
+		p.mu.Unlock()
+		if down {
+			reset(client)
+			continue
+		}
+		server, err := net.Dial("tcp", p.target)
+		if err != nil {
+			reset(client)
+			continue
+		}
+		c := &pair{client: client, server: server}
+		p.mu.Lock()
+		p.pairs[c] = true
+		p.mu.Unlock()
+		p.all.Go(func() { p.pump(c, client, server, p.fromClient) })
+		p.all.Go(func() { p.pump(c, server, client, p.fromServer) })
+	}
+}
+
+// pump passes messages on until one side is gone.
+func (p *Proxy) pump(c *pair, from, to net.Conn, filter func(*pair, []byte) (pass []byte, cut bool)) {
+	buffer := make([]byte, 1<<20)
+	for {
+		n, err := from.Read(buffer)
+		if n > 0 {
+			pass, cut := filter(c, buffer[:n])
+			_, _ = to.Write(pass)
+			if cut {
+				break
+			}
+		}
+		if err != nil {
+			break
+		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if c.swallow && from == c.client {
+		return // the client has given up: the server must not learn of it
+	}
+	c.drop()
+	delete(p.pairs, c)
+}
+
+func (p *Proxy) fromClient(c *pair, message []byte) (pass []byte, cut bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if c.swallow {
+		return nil, false
+	}
+	if p.armed == Pass || !bytes.Contains(message, p.match) {
+		return message, false
+	}
+	kind := p.armed
+	p.armed = Pass
+	close(p.hit)
+	switch kind {
+	case CutBefore:
+		return nil, true
+	case CutInside:
+		return message[:len(message)/2], true
+	case CutAfter:
+		return message, true
+	case CutReply:
+		c.dropping = true
+		return message, false
+	case SwallowBack:
+		c.swallow = true
+		return message, false
+	default:
+		c.swallow = true
+		return nil, false
+	}
+}
+
+func (p *Proxy) fromServer(c *pair, reply []byte) (pass []byte, cut bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case c.dropping:
+		return nil, true
+	case c.swallow:
+		return nil, false
+	}
+	return reply, false
+}
+
+func (c *pair) drop() {
+	reset(c.client)
+	reset(c.server)
+}
+
+// reset closes a connection with RST.
+func reset(conn net.Conn) {
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0)
+	}
+	_ = conn.Close()
+}

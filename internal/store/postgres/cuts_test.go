@@ -1,0 +1,42 @@
+package postgres
+
+import (
+	"testing"
+	"time"
+
+	"github.com/holdfast/holdfast/internal/dbtest"
+	"github.com/holdfast/holdfast/internal/store/storetest"
+)
+
+const (
+	cutCommits     = 1000
+	halfOpenCuts   = 20
+	betweenHalfCut = cutCommits / halfOpenCuts
+)
+
+// TestCutCommits breaks the connection of a thousand batches at every point of their second round trip: before the server sees it, in
+// the middle, after, and before the answer; twenty of them without a word, so that only time-outs tell.
+func TestCutCommits(t *testing.T) {
+	proxy, address := dbtest.NewProxy(t, dbtest.Postgres(t))
+	short := defaultTimeouts
+	short.answer, short.idle = 150*time.Millisecond, 300*time.Millisecond
+	s := open(t, address, Options{timeouts: short})
+	var quick, half []dbtest.Cut
+	for _, c := range dbtest.Cuts() {
+		if c.HalfOpen() {
+			half = append(half, c)
+		} else {
+			quick = append(quick, c)
+		}
+	}
+	made := map[dbtest.Cut]int{}
+	storetest.Cuts(t, s, cutCommits, func(i int) {
+		cut := quick[i%len(quick)]
+		if i%betweenHalfCut == 0 {
+			cut = half[i/betweenHalfCut%len(half)]
+		}
+		made[cut]++
+		proxy.Arm(cut, "")
+	})
+	t.Log(made)
+}

@@ -1,0 +1,54 @@
+package storetest
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/holdfast/holdfast/internal/audit"
+	"github.com/holdfast/holdfast/internal/inventory"
+	"github.com/holdfast/holdfast/internal/store"
+)
+
+// Cuts commits n holds one after another. Between the load and the write of each it calls cut, which sees to it that the connection to
+// the database breaks. The store must find out what became of each batch: every hold is acknowledged and there once, whatever was
+// cut, and the audit is clean. The store reads its own clock.
+func Cuts(t *testing.T, s store.Store, n int, cut func(i int)) {
+	f := &fixture{TB: t, Store: s}
+	f.do(newProduct("mug", int64(n)))
+	for i := range n {
+		hold := reserve("mug", 1, time.Hour)
+		hold.CustomerID = fmt.Sprint("buyer-", i)
+		requests := []*inventory.Request{keyed(hold.CustomerID, hold)}
+		decided := false
+		var outcome inventory.Outcome
+		err := s.Commit(context.Background(), inventory.KeysOf(requests), func(state *inventory.State) (*inventory.Changes, error) {
+			outcomes, changes, err := inventory.Decide(state, requests)
+			if !decided {
+				cut(i)
+			}
+			decided = true
+			outcome = outcomes[0]
+			return changes, err
+		})
+		if err != nil || outcome.Refusal != nil || outcome.Replayed {
+			t.Fatalf("hold %d: %+v %v", i, outcome, err)
+		}
+		if again := f.requests(requests...)[0]; !again.Replayed || again.Reservation.ID != outcome.Reservation.ID {
+			t.Fatalf("hold %d repeated: %+v", i, again)
+		}
+		if got := f.listReservations(store.ReservationQuery{CustomerID: hold.CustomerID, Limit: 10}); len(got) != 1 || got[0] != outcome.Reservation.ID {
+			t.Fatalf("hold %d is there as %v", i, got)
+		}
+	}
+	f.stock("mug", inventory.Buckets{Reserved: int64(n)})
+	f.checkJournal(int64(n) + 1)
+	report, err := audit.Run(context.Background(), s, audit.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, b := range report.Breaches {
+		t.Error(b)
+	}
+}
