@@ -1,0 +1,156 @@
+package dbtest
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/gofrs/flock"
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+)
+
+// The MongoDB server itself is in no package registry. SecantusDB speaks its protocol, with transactions on WiredTiger.
+const secantus = "SecantusDB==0.7.0b3"
+
+var sharedMongoDB = sync.OnceValues(func() (string, error) {
+	if address := os.Getenv("HOLDFAST_TEST_MONGODB"); address != "" {
+		return address, nil
+	}
+	s, err := newMongoDB()
+	if err == nil {
+		err = s.Start()
+	}
+	if err != nil {
+		return "", fmt.Errorf("no MongoDB: %w: python3 with venv and pip installs one by itself (Debian: apt-get install python3-venv), or set HOLDFAST_TEST_MONGODB", err)
+	}
+	return mongoURL(s.Port), nil
+})
+
+// MongoDB returns the URL of an empty database on the shared server.
+func MongoDB(t testing.TB) string {
+	t.Helper()
+	address, err := sharedMongoDB()
+	need(t, "mongodb", err)
+	name := unique()
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		client, err := mongo.Connect(options.Client().ApplyURI(address))
+		if err != nil {
+			return
+		}
+		_ = client.Database(name).Drop(ctx) // the test may have stopped the server
+		_ = client.Disconnect(ctx)
+	})
+	return withDatabase(address, name)
+}
+
+func withDatabase(address, name string) string {
+	host, query, found := strings.Cut(address, "?")
+	address = strings.TrimSuffix(host, "/") + "/" + name
+	if found {
+		address += "?" + query
+	}
+	return address
+}
+
+// OwnMongoDB starts a server for this test alone, to be killed and started again, and returns the URL of a database.
+func OwnMongoDB(t testing.TB) (*Server, string) {
+	t.Helper()
+	s, err := newMongoDB()
+	if err == nil {
+		err = s.Start()
+	}
+	need(t, "mongodb", err)
+	return s, withDatabase(mongoURL(s.Port), unique())
+}
+
+// mongoURL connects directly: else the driver would learn the server's own address, and go past a proxy.
+func mongoURL(port int) string {
+	return fmt.Sprintf("mongodb://127.0.0.1:%d/?directConnection=true", port)
+}
+
+func newMongoDB() (*Server, error) {
+	binary, err := installSecantus()
+	if err != nil {
+		return nil, err
+	}
+	s, err := newServer("mongodb")
+	if err != nil {
+		return nil, err
+	}
+	s.start = func() (*exec.Cmd, error) {
+		return exec.Command(binary, "--host", "127.0.0.1", "--port", strconv.Itoa(s.Port), "--storage-path", filepath.Join(s.folder, "data"),
+			"--sync-on-commit", "--enable-test-commands", "--log-level", "ERROR"), nil
+	}
+	s.ready = func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+		defer cancel()
+		client, err := mongo.Connect(options.Client().ApplyURI(mongoURL(s.Port)))
+		if err != nil {
+			return err
+		}
+		defer func() { _ = client.Disconnect(ctx) }()
+		return client.Database("admin").RunCommand(ctx, bson.D{{Key: "ping", Value: 1}}).Err()
+	}
+	return s, nil
+}
+
+// installSecantus makes a virtual environment under the user's cache, once for all test binaries.
+func installSecantus() (binary string, err error) {
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return "", err
+	}
+	folder := filepath.Join(cache, "holdfast", secantus)
+	if err := os.MkdirAll(folder, 0o755); err != nil {
+		return "", err
+	}
+	lock := flock.New(filepath.Join(folder, "lock"))
+	if err := lock.Lock(); err != nil {
+		return "", err
+	}
+	defer func() { _ = lock.Unlock() }()
+	done := filepath.Join(folder, "done")
+	binary = filepath.Join(folder, "venv", "bin", "secantusd-py")
+	if _, err := os.Stat(done); err == nil {
+		return binary, nil
+	}
+	python, err := firstFound("python3")
+	if err != nil {
+		return "", fmt.Errorf("python3 was not found")
+	}
+	venv := filepath.Join(folder, "venv")
+	for _, command := range [][]string{
+		{python, "-m", "venv", venv},
+		{filepath.Join(venv, "bin", "pip"), "install", "--quiet", "--disable-pip-version-check", secantus},
+	} {
+		if out, err := exec.Command(command[0], command[1:]...).CombinedOutput(); err != nil {
+			return "", fmt.Errorf("%s: %w: %s", strings.Join(command, " "), err, out)
+		}
+	}
+	return binary, os.WriteFile(done, nil, 0o644)
+}
+
+// FailPoint makes the shared server fail commands as MongoDB's failCommand does, until the test ends.
+func FailPoint(t testing.TB, address string, mode any, data bson.D) {
+	t.Helper()
+	client, err := mongo.Connect(options.Client().ApplyURI(address))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = client.Disconnect(context.Background()) }()
+	err = client.Database("admin").RunCommand(context.Background(), bson.D{{Key: "configureFailPoint", Value: "failCommand"}, {Key: "mode", Value: mode}, {Key: "data", Value: data}}).Err()
+	if err != nil {
+		t.Fatalf("configureFailPoint: %v", err)
+	}
+}

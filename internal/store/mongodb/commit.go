@@ -1,0 +1,236 @@
+package mongodb
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	mathrand "math/rand/v2"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+
+	"github.com/holdfast/holdfast/internal/inventory"
+	"github.com/holdfast/holdfast/internal/store"
+)
+
+const (
+	firstBatchTime = 5 * time.Millisecond // until there is one to go by
+	// Whoever finds the head taken waits between shortestWait and longestWait times its own recent batches: then the one that has
+	// it is probably done, and those who wait do not meet again.
+	shortestWait, longestWait = 2, 6
+	// resends is how often commitTransaction is sent again before the head is asked.
+	resends = 2
+	// endStaleAfter is how long a process waits for the head before it looks for others that died with it.
+	endStaleAfter = 500 * time.Millisecond
+)
+
+// Commit implements [store.Store].
+func (s *Store) Commit(ctx context.Context, keys *inventory.Keys, decide store.Decide) (err error) {
+	select {
+	case <-s.writing:
+	case <-s.closed:
+		return store.ErrClosed
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { s.writing <- struct{}{} }()
+	switch {
+	case s.isClosed.Load():
+		return store.ErrClosed
+	case s.options.ReadOnly:
+		return fmt.Errorf("%w: it was opened for reading only", store.ErrUnavailable)
+	case ctx.Err() != nil:
+		return ctx.Err()
+	}
+	ctx = context.WithoutCancel(ctx)
+	start := time.Now()
+	looked := start
+	for {
+		begun := time.Now()
+		err = s.attempt(ctx, keys, decide)
+		if !errors.Is(err, errAgain) {
+			if err == nil {
+				s.batchTime = (7*s.batchTime + time.Since(begun)) / 8
+			}
+			return err
+		}
+		if time.Since(start) > s.options.timeouts.head {
+			return err
+		}
+		if time.Since(looked) > endStaleAfter {
+			looked = time.Now()
+			if err := s.within(ctx, s.process.endStale); err != nil {
+				s.options.Log.Warn("looking for processes that died failed", "error", err)
+			}
+		}
+		time.Sleep(s.wait())
+	}
+}
+
+// wait is how long to leave the head to whoever has it.
+func (s *Store) wait() time.Duration {
+	return shortestWait*s.batchTime + mathrand.N((longestWait-shortestWait)*s.batchTime)
+}
+
+// within calls f with a bounded context.
+func (s *Store) within(ctx context.Context, f func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, s.options.timeouts.answer)
+	defer cancel()
+	return f(ctx)
+}
+
+// attempt is one transaction. An [errAgain] says that it had no effect and that another may fare better.
+func (s *Store) attempt(ctx context.Context, keys *inventory.Keys, decide store.Decide) error {
+	if s.session == nil {
+		if err := s.renewSession(ctx); err != nil {
+			return err
+		}
+	}
+	if err := s.session.StartTransaction(transactionOptions); err != nil {
+		return translate(err)
+	}
+	l := newLoader(s, mongo.NewSessionContext(ctx, s.session), keys)
+	if err := l.load(); err != nil {
+		s.abort(ctx)
+		if errors.Is(err, store.ErrNewerFormat) {
+			return fmt.Errorf("%w: %w", store.ErrBroken, err) // another process has brought the store up to a later program
+		}
+		return fmt.Errorf("loading a batch: %w", translate(err))
+	}
+	changes, err := decide(l.state)
+	switch {
+	case err != nil:
+		s.abort(ctx)
+		return err
+	case len(changes.Receipts) > 0 && s.mustTurn(&l.head, l.state.Now):
+		s.abort(ctx)
+		s.turn(ctx, l.state.Now)
+		return errAgain
+	}
+	entry := store.Entry{}
+	if !changes.Empty() {
+		var batchID [16]byte
+		rand.Read(batchID[:])
+		head := l.head.head()
+		entry = head.Next(batchID, l.state.Now, changes)
+		w := writer{loader: l, changes: changes, entry: &entry}
+		if err := w.write(); err != nil {
+			s.abort(ctx)
+			return fmt.Errorf("writing a batch: %w", translate(err))
+		}
+	}
+	return s.commit(ctx, &entry)
+}
+
+// abort ends a transaction that was not committed. What cannot be aborted is ended by killing its session.
+func (s *Store) abort(ctx context.Context) {
+	err := s.within(ctx, s.session.AbortTransaction)
+	if err != nil {
+		s.dropSession(ctx)
+	}
+}
+
+// dropSession kills the session, so that nothing stays open in it; the next batch has another.
+func (s *Store) dropSession(ctx context.Context) {
+	_ = s.within(ctx, s.process.killOwn)
+	s.session.EndSession(ctx)
+	s.session = nil
+}
+
+func (s *Store) renewSession(ctx context.Context) error {
+	if err := s.newSession(); err != nil {
+		return translate(err)
+	}
+	err := s.within(ctx, func(ctx context.Context) error { return s.process.register(ctx, s.session) })
+	if err != nil {
+		s.session.EndSession(ctx)
+		s.session = nil
+	}
+	return err
+}
+
+// commit sends commitTransaction until it is answered, and otherwise finds out what became of the batch. A batch that wrote nothing
+// (its entry is zero) commits as well: then what its refusals were decided on is on the disks of a majority.
+func (s *Store) commit(ctx context.Context, entry *store.Entry) (err error) {
+	for range 1 + resends {
+		err = s.within(ctx, s.session.CommitTransaction)
+		if err == nil {
+			return nil
+		}
+		if hasLabel(err, labelAgain) || hasCode(err, noSuchTransaction) {
+			break // there is nothing left to send it to; whether an earlier one arrived, the head knows
+		}
+	}
+	s.dropSession(ctx)
+	if entry.BatchNo == 0 {
+		return fmt.Errorf("%w: %w: %w", errAgain, store.ErrUnavailable, err)
+	}
+	s.options.Log.Warn("the commit of a batch was not answered: finding out what became of it", "batch", entry.BatchNo, "error", err)
+	return s.settle(ctx, entry)
+}
+
+// settle finds out what became of a batch whose commit was not answered. Looking would not be enough: the old transaction may still
+// be on its way. It therefore writes the head in a new transaction, which cannot succeed beside an open old one, and believes what it
+// read there only once that is committed.
+func (s *Store) settle(ctx context.Context, entry *store.Entry) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, s.options.timeouts.settle)
+	defer cancel()
+	for {
+		var written bool
+		if written, err = s.look(ctx, entry); err == nil {
+			if written {
+				return nil
+			}
+			return fmt.Errorf("%w: %w: the batch was not committed", errAgain, store.ErrUnavailable)
+		}
+		if s.session != nil {
+			s.dropSession(ctx)
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%w: %w", store.ErrOutcomeUnknown, err)
+		case <-time.After(s.wait()):
+		}
+	}
+}
+
+// look reports whether the journal has this batch.
+func (s *Store) look(ctx context.Context, entry *store.Entry) (written bool, err error) {
+	if s.session == nil {
+		if err := s.renewSession(ctx); err != nil {
+			return false, err
+		}
+	}
+	if err := s.session.StartTransaction(transactionOptions); err != nil {
+		return false, err
+	}
+	inside := mongo.NewSessionContext(ctx, s.session)
+	err = s.within(inside, func(ctx context.Context) error {
+		if _, err := lockHead(ctx, s.db); err != nil {
+			return err
+		}
+		n, err := s.db.Collection(journalName).CountDocuments(ctx, bson.D{{Key: "_id", Value: entry.BatchNo}, {Key: "batchId", Value: entry.BatchID[:]}})
+		written = n == 1
+		return err
+	})
+	if err != nil {
+		s.abort(ctx)
+		return false, err
+	}
+	return written, s.within(ctx, s.session.CommitTransaction)
+}
+
+// lockHead writes the head, so that no other transaction can, and reads it with the server's clock.
+func lockHead(ctx context.Context, db *mongo.Database) (d headDocument, err error) {
+	err = db.Collection(headName).FindOneAndUpdate(ctx, bson.D{{Key: "_id", Value: headID}}, bson.D{
+		{Key: "$inc", Value: bson.D{{Key: "fence", Value: 1}}},
+		{Key: "$currentDate", Value: bson.D{{Key: "lockedAt", Value: true}}},
+	}, options.FindOneAndUpdate().SetReturnDocument(options.After)).Decode(&d)
+	if errors.Is(err, mongo.ErrNoDocuments) {
+		return d, fmt.Errorf("%w: the head document is missing: restore a backup", store.ErrUnavailable)
+	}
+	return d, err
+}

@@ -1,0 +1,84 @@
+package mongodb
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"go.mongodb.org/mongo-driver/v2/mongo"
+
+	"github.com/holdfast/holdfast/internal/store"
+)
+
+// Error codes of the MongoDB server (src/mongo/base/error_codes.yml) and of servers that speak its protocol.
+const (
+	illegalOperation         = 20 // transactions on a standalone server
+	lockTimeout              = 24
+	namespaceExists          = 48
+	writeConflict            = 112
+	conflictingOperation     = 117
+	documentValidation       = 121
+	snapshotUnavailable      = 246
+	snapshotTooOld           = 239
+	transactionTooOld        = 225
+	migrationConflict        = 250
+	noSuchTransaction        = 251
+	duplicateKey             = 11000
+	objectTooLarge           = 10334
+	objectToInsertTooLarge   = 2
+	otherServerWriteConflict = 16777220
+	otherServerRetry         = 33685826
+)
+
+// codesAgain are those after which a transaction that has not been committed is over and may be tried anew, where the server
+// forgets the label that says so.
+var codesAgain = []int{
+	writeConflict, lockTimeout, snapshotUnavailable, snapshotTooOld, migrationConflict, noSuchTransaction, conflictingOperation,
+	transactionTooOld, otherServerWriteConflict, otherServerRetry,
+}
+
+// labelAgain says the same.
+const labelAgain = "TransientTransactionError"
+
+// errAgain marks a failure after which nothing was written, and the same batch may succeed when it is tried again.
+var errAgain = errors.New("try again")
+
+// errUnsettled marks a commitTransaction that was sent and did not succeed.
+var errUnsettled = errors.New("the commit was not answered")
+
+func hasCode(err error, codes ...int) bool {
+	var e mongo.ServerError
+	return errors.As(err, &e) && slices.ContainsFunc(codes, e.HasErrorCode)
+}
+
+func hasLabel(err error, label string) bool {
+	var e mongo.LabeledError
+	return errors.As(err, &e) && e.HasErrorLabel(label)
+}
+
+// isConflict reports whether another transaction was in the way, so that waiting helps.
+func isConflict(err error) bool {
+	return hasCode(err, writeConflict, lockTimeout, conflictingOperation)
+}
+
+// isCorrupt reports whether a stored row cannot be used.
+func isCorrupt(err error) bool {
+	var bad *store.CorruptRow
+	return errors.As(err, &bad)
+}
+
+// translate turns an error of the driver into one of package store, by its code or label. What is left as it was is the batch's own
+// fault. Only for failures of which it is known that nothing was written: before a commit was sent.
+func translate(err error) error {
+	switch {
+	case err == nil, errors.Is(err, context.Canceled), isCorrupt(err), errors.Is(err, errAgain):
+		return err
+	case hasCode(err, duplicateKey, documentValidation, objectTooLarge, objectToInsertTooLarge):
+		return err
+	case hasLabel(err, labelAgain), hasCode(err, codesAgain...):
+		return fmt.Errorf("%w: %w: %w", errAgain, store.ErrUnavailable, err)
+	default:
+		return fmt.Errorf("%w: %w", store.ErrUnavailable, err)
+	}
+}

@@ -1,0 +1,301 @@
+package mongodb
+
+import (
+	"context"
+	"slices"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+
+	"github.com/holdfast/holdfast/internal/inventory"
+	"github.com/holdfast/holdfast/internal/store"
+)
+
+// loader fills the state of a batch, inside its transaction.
+type loader struct {
+	s    *Store
+	ctx  context.Context // of the transaction
+	keys *inventory.Keys
+
+	head  headDocument
+	state *inventory.State
+}
+
+func newLoader(s *Store, ctx context.Context, keys *inventory.Keys) *loader {
+	return &loader{s: s, ctx: ctx, keys: keys}
+}
+
+// findOptions are those of a find that are used here.
+type findOptions struct {
+	sort  bson.D
+	limit int64
+}
+
+func (o *findOptions) list() []options.Lister[options.FindOptions] {
+	if o == nil {
+		return nil
+	}
+	f := options.Find()
+	if o.sort != nil {
+		f.SetSort(o.sort)
+	}
+	if o.limit > 0 {
+		f.SetLimit(o.limit)
+	}
+	return []options.Lister[options.FindOptions]{f}
+}
+
+// step runs one part of the load, each with its own time-out.
+func (l *loader) step(f func() error) error {
+	transaction := l.ctx
+	var cancel context.CancelFunc
+	l.ctx, cancel = context.WithTimeout(transaction, l.s.options.timeouts.answer)
+	defer func() {
+		cancel()
+		l.ctx = transaction
+	}()
+	return f()
+}
+
+func (l *loader) load() error {
+	for _, f := range []func() error{l.lock, l.loadReceipts, l.loadReservations, l.loadOrders, l.loadWanted, l.loadLines, l.loadOverdue} {
+		if err := l.step(f); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// lock takes the head, and the time of the batch with it.
+func (l *loader) lock() (err error) {
+	if l.head, err = lockHead(l.ctx, l.s.db); err != nil {
+		return err
+	}
+	if err := l.head.check(); err != nil {
+		return err
+	}
+	source := l.head.LockedAt.Time()
+	if l.s.options.Now != nil {
+		source = l.s.options.Now()
+	}
+	head := l.head.head()
+	now, err := head.Now(source, l.s.options.AcceptClock)
+	if err != nil {
+		return err
+	}
+	l.state = inventory.NewState(now, head.Seq)
+	return nil
+}
+
+func in[T any](name string, values []T) bson.D {
+	return bson.D{{Key: name, Value: bson.D{{Key: "$in", Value: values}}}}
+}
+
+func texts(ids []inventory.ID, prefix string) []string {
+	list := make([]string, len(ids))
+	for i, id := range ids {
+		list[i] = id.Text(prefix)
+	}
+	return list
+}
+
+func (l *loader) loadReservations() error {
+	if len(l.keys.Reservations) == 0 {
+		return nil
+	}
+	return each(l.ctx, l.s.db.Collection(reservationsName), in("_id", texts(l.keys.Reservations, inventory.ReservationPrefix)), nil, func(raw bson.Raw) error {
+		r, err := readReservation(raw)
+		if err == nil {
+			l.state.Reservations[r.ID] = r
+		}
+		return err
+	})
+}
+
+func readReservation(raw bson.Raw) (*inventory.Reservation, error) {
+	var d reservationDocument
+	if err := bson.Unmarshal(raw, &d); err != nil {
+		return nil, corrupt("reservation", inventory.ReservationPrefix, idOf(raw), err.Error())
+	}
+	return d.reservation()
+}
+
+func readOrder(raw bson.Raw) (*inventory.Order, error) {
+	var d orderDocument
+	if err := bson.Unmarshal(raw, &d); err != nil {
+		return nil, corrupt("order", inventory.OrderPrefix, idOf(raw), err.Error())
+	}
+	return d.order()
+}
+
+func readProduct(raw bson.Raw) (*inventory.Product, error) {
+	var d productDocument
+	if err := bson.Unmarshal(raw, &d); err != nil {
+		return nil, &store.CorruptRow{Row: "product document " + idOf(raw), Key: idOf(raw), Detail: err.Error()}
+	}
+	return d.product(), nil
+}
+
+// idOf reads the id of a document that cannot be read otherwise.
+func idOf(raw bson.Raw) string {
+	id, _ := raw.Lookup("_id").StringValueOK()
+	return id
+}
+
+// loadOrders loads the orders that are asked for, and those of the reservations.
+func (l *loader) loadOrders() error {
+	var orders []inventory.ID
+	orders = append(orders, l.keys.Orders...)
+	for _, r := range l.state.Reservations {
+		if !r.OrderID.IsZero() {
+			orders = append(orders, r.OrderID)
+		}
+	}
+	if len(orders) == 0 {
+		return nil
+	}
+	return each(l.ctx, l.s.db.Collection(ordersName), in("_id", texts(orders, inventory.OrderPrefix)), nil, func(raw bson.Raw) error {
+		o, err := readOrder(raw)
+		if err == nil {
+			l.state.Orders[o.ID] = o
+		}
+		return err
+	})
+}
+
+// loadWanted loads the products and stock rows that the commands name.
+func (l *loader) loadWanted() error {
+	products := slices.Clone(l.keys.Products)
+	rows := make([]inventory.StockKey, len(l.keys.Stock))
+	for i := range rows {
+		rows[i] = l.keys.Stock[i].StockKey
+		products = append(products, rows[i].ProductID)
+	}
+	if err := l.products(products); err != nil {
+		return err
+	}
+	if len(l.keys.Products) > 0 {
+		if err := l.stock(in("productId", l.keys.Products)); err != nil {
+			return err
+		}
+	}
+	return l.stockRows(rows)
+}
+
+// loadLines loads what the lines of the reservations and orders are about.
+func (l *loader) loadLines() error {
+	var rows []inventory.StockKey
+	add := func(lines []inventory.Line) {
+		for i := range lines {
+			rows = append(rows, lines[i].Key())
+		}
+	}
+	for _, r := range l.state.Reservations {
+		add(r.Lines)
+	}
+	for _, o := range l.state.Orders {
+		add(o.Lines)
+	}
+	products := make([]string, len(rows))
+	for i := range rows {
+		products[i] = rows[i].ProductID
+	}
+	if err := l.products(products); err != nil {
+		return err
+	}
+	return l.stockRows(rows)
+}
+
+// products loads those that are not there yet, without their stock.
+func (l *loader) products(ids []string) error {
+	missing := slices.DeleteFunc(ids, func(id string) bool { return l.state.Products[id] != nil })
+	slices.Sort(missing)
+	if missing = slices.Compact(missing); len(missing) == 0 {
+		return nil
+	}
+	return each(l.ctx, l.s.db.Collection(productsName), in("_id", missing), nil, func(raw bson.Raw) error {
+		p, err := readProduct(raw)
+		if err == nil {
+			l.state.Products[p.ID] = p
+		}
+		return err
+	})
+}
+
+// stockRows loads those that are not there yet.
+func (l *loader) stockRows(keys []inventory.StockKey) error {
+	var missing []string
+	for _, key := range keys {
+		if l.state.Stock(key) == nil {
+			missing = append(missing, stockID(key))
+		}
+	}
+	slices.Sort(missing)
+	if missing = slices.Compact(missing); len(missing) == 0 {
+		return nil
+	}
+	return l.stock(in("_id", missing))
+}
+
+func (l *loader) stock(filter bson.D) error {
+	return each(l.ctx, l.s.db.Collection(stockName), filter, nil, func(raw bson.Raw) error {
+		var d stockDocument
+		if err := bson.Unmarshal(raw, &d); err != nil {
+			return &store.CorruptRow{Row: "stock document " + idOf(raw), Key: idOf(raw), Detail: err.Error()}
+		}
+		if p := l.state.Products[d.ProductID]; p != nil {
+			p.Put(d.stock())
+		}
+		return nil
+	})
+}
+
+// loadOverdue loads the holds whose units the batch may need back (I8).
+func (l *loader) loadOverdue() error {
+	budget := int64(inventory.MaxOverdueLoaded)
+	for i := range l.keys.Stock {
+		d := &l.keys.Stock[i]
+		stock := l.state.Stock(d.StockKey)
+		if stock == nil || stock.Available >= d.Units {
+			continue
+		}
+		found, err := l.overdueOf(d.StockKey, budget)
+		if err != nil {
+			return err
+		}
+		budget -= found
+	}
+	return l.loadLines() // of the holds that were found
+}
+
+func (l *loader) overdueOf(key inventory.StockKey, budget int64) (found int64, err error) {
+	filter := bson.D{
+		{Key: "status", Value: "ACTIVE"},
+		{Key: "lines", Value: bson.D{{Key: "$elemMatch", Value: bson.D{{Key: "productId", Value: key.ProductID}, {Key: "location", Value: key.Location}}}}},
+		{Key: "expiresAt", Value: bson.D{{Key: "$lte", Value: dateOf(l.state.Now)}}},
+	}
+	more := false
+	o := &findOptions{sort: bson.D{up("expiresAt"), up("_id")}, limit: budget + 1}
+	err = each(l.ctx, l.s.db.Collection(reservationsName), filter, o, func(raw bson.Raw) error {
+		if found == budget {
+			more = true
+			return nil
+		}
+		found++
+		r, err := readReservation(raw)
+		if isCorrupt(err) {
+			return nil // a damaged hold keeps its units, but must not stop every buyer; the sweeper reports it, verify names it
+		}
+		if err != nil {
+			return err
+		}
+		if l.state.Reservations[r.ID] == nil {
+			l.state.Reservations[r.ID] = r
+		}
+		l.state.Overdue[key] = append(l.state.Overdue[key], r.ID)
+		return nil
+	})
+	// Waiting for the next batch helps only if this one makes progress: not where all that was found here is damaged.
+	l.state.MoreOverdue[key] = more && (budget == 0 || len(l.state.Overdue[key]) > 0)
+	return found, err
+}

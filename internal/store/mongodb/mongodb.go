@@ -1,0 +1,273 @@
+// Package mongodb is the store on MongoDB 4.4 or later, a replica set or a sharded cluster, for one or many processes that share a
+// database.
+//
+// A batch is one multi-document transaction that begins by writing the head: of two, the server aborts one, which waits and tries
+// again. Every change carries what it changes in its filter, and the number of matches is checked, so that the batch is right even
+// where the isolation is weaker than the server says.
+package mongodb
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+	"go.mongodb.org/mongo-driver/v2/mongo/readconcern"
+	"go.mongodb.org/mongo-driver/v2/mongo/readpref"
+	"go.mongodb.org/mongo-driver/v2/mongo/writeconcern"
+
+	"github.com/holdfast/holdfast/internal/store"
+)
+
+// Options are what a store needs from outside.
+type Options struct {
+	// Now is the clock that decides, for tests; default: the server's clock, which locking the head writes into it.
+	Now         func() time.Time
+	AcceptClock bool
+	// ReadOnly opens collections that exist, and writes nothing: View works, Commit does not.
+	ReadOnly bool
+	Log      *slog.Logger // default: none
+
+	timeouts timeouts // of tests
+}
+
+// timeouts bound what a batch waits for.
+type timeouts struct {
+	answer    time.Duration // for the server's answer to one command
+	head      time.Duration // while other processes commit
+	settle    time.Duration // to find out what became of a batch
+	heartbeat time.Duration // how often a process says that it lives
+	stale     time.Duration // after how long without that its transaction is ended by others
+}
+
+// A process that dies in its transaction holds up the others until it is stale and they have noticed: that must stay under 5 seconds.
+var defaultTimeouts = timeouts{
+	answer: 5 * time.Second, head: 10 * time.Second, settle: 12 * time.Second, heartbeat: 500 * time.Millisecond, stale: 3 * time.Second,
+}
+
+// flushed is the write concern of everything that is acknowledged: on the disks of a majority.
+var flushed = func() *writeconcern.WriteConcern {
+	journaled := true
+	return &writeconcern.WriteConcern{W: "majority", Journal: &journaled}
+}()
+
+var transactionOptions = options.Transaction().SetReadConcern(readconcern.Snapshot()).SetWriteConcern(flushed).SetReadPreference(readpref.Primary())
+
+// Store is a [store.Store] in one MongoDB database.
+type Store struct {
+	options Options
+	client  *mongo.Client
+	db      *mongo.Database
+
+	writing   chan struct{} // holds a token while nobody commits
+	session   *mongo.Session
+	process   *process      // nil where nothing is written
+	batchTime time.Duration // of the recent batches, in the mean
+	turned    time.Time     // when the receipts last failed to turn
+	address   string        // set by tests
+
+	viewing  sync.WaitGroup
+	closeMu  sync.RWMutex // held for reading while a View enters
+	isClosed atomic.Bool
+	closed   chan struct{}
+}
+
+var _ store.Store = (*Store)(nil)
+
+// Open connects to a database, shows that its transactions work, and makes the collections and indexes that are missing. The URL is
+// MongoDB's own (mongodb.com/docs/manual/reference/connection-string) and must name a database.
+func Open(ctx context.Context, address string, o Options) (*Store, error) {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.timeouts == (timeouts{}) {
+		o.timeouts = defaultTimeouts
+	}
+	database, err := databaseOf(address)
+	if err != nil {
+		return nil, err
+	}
+	client, err := mongo.Connect(clientOptions(address))
+	if err != nil {
+		return nil, fmt.Errorf("the store URL cannot be used: %w", withoutSecrets(err, address))
+	}
+	s := &Store{
+		options: o, client: client, writing: make(chan struct{}, 1), closed: make(chan struct{}), batchTime: firstBatchTime,
+		db: client.Database(database, options.Database().SetWriteConcern(flushed).SetReadConcern(readconcern.Majority()).SetReadPreference(readpref.Primary())),
+	}
+	s.writing <- struct{}{}
+	if err := s.open(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("opening the store: %w", err), s.Close())
+	}
+	return s, nil
+}
+
+// databaseOf reads the database that the URL names: mongodb://hosts/DATABASE?options.
+func databaseOf(address string) (string, error) {
+	_, rest, _ := strings.Cut(address, "://")
+	_, path, _ := strings.Cut(rest, "/")
+	name, _, _ := strings.Cut(path, "?")
+	name, err := url.PathUnescape(name)
+	if err != nil || name == "" {
+		return "", errors.New("the store URL must name a database: mongodb://HOST/DATABASE")
+	}
+	return name, nil
+}
+
+// Connections are given up sooner than the driver would by itself, unless the URL says otherwise: callers wait.
+const (
+	connectTimeout   = 5 * time.Second
+	selectionTimeout = 5 * time.Second
+)
+
+func clientOptions(address string) *options.ClientOptions {
+	o := options.Client().ApplyURI(address)
+	if o.ConnectTimeout == nil {
+		o.SetConnectTimeout(connectTimeout)
+	}
+	if o.ServerSelectionTimeout == nil {
+		o.SetServerSelectionTimeout(selectionTimeout)
+	}
+	if o.AppName == nil {
+		o.SetAppName("holdfast")
+	}
+	return o
+}
+
+// withoutSecrets keeps what a parser quotes of a URL out of messages.
+func withoutSecrets(err error, address string) error {
+	user, _, found := strings.Cut(strings.TrimPrefix(address, "mongodb://"), "@")
+	_, password, _ := strings.Cut(user, ":")
+	if found && password != "" && strings.Contains(err.Error(), password) {
+		return errors.New("percent-encode what is special in the user and the password, and look at the options")
+	}
+	return err
+}
+
+func (s *Store) open(ctx context.Context) (err error) {
+	if s.options.ReadOnly {
+		return s.openReadOnly(ctx)
+	}
+	if err := prove(ctx, s.db); err != nil {
+		return unreachable(err)
+	}
+	if err := migrate(ctx, s.db, s.options.Log); err != nil {
+		return unreachable(err)
+	}
+	if err := s.checkLayout(ctx); err != nil {
+		return err
+	}
+	if err := s.newSession(); err != nil {
+		return err
+	}
+	s.process = newProcess(s)
+	return s.process.start(ctx, s.session)
+}
+
+func unreachable(err error) error {
+	var answered mongo.ServerError
+	if mongo.IsNetworkError(err) || mongo.IsTimeout(err) || (!errors.As(err, &answered) && !errors.Is(err, errNoTransactions)) {
+		return fmt.Errorf("%w: %w", store.ErrUnavailable, err)
+	}
+	return err
+}
+
+func (s *Store) openReadOnly(ctx context.Context) error {
+	err := s.checkLayout(ctx)
+	if errors.Is(err, mongo.ErrNoDocuments) {
+		return fmt.Errorf("there is no Holdfast store in the database %s", s.db.Name())
+	}
+	return err
+}
+
+func (s *Store) checkLayout(ctx context.Context) error {
+	var d headDocument
+	if err := s.db.Collection(headName).FindOne(ctx, bson.D{{Key: "_id", Value: headID}}).Decode(&d); err != nil {
+		if errors.Is(err, mongo.ErrNoDocuments) {
+			return err
+		}
+		return fmt.Errorf("reading the head: %w", translate(err))
+	}
+	return d.check()
+}
+
+func (d *headDocument) check() error {
+	if d.Format > store.Format || d.Layout > layout {
+		return fmt.Errorf("%w: its format is %d.%d, this program knows up to %d.%d: use the Holdfast that wrote it, or a later one",
+			store.ErrNewerFormat, d.Format, d.Layout, store.Format, layout)
+	}
+	return nil
+}
+
+// newSession makes the session of the transactions that commit. Its id is what others end it by.
+func (s *Store) newSession() (err error) {
+	s.session, err = s.client.StartSession()
+	return err
+}
+
+// Close implements [store.Store].
+func (s *Store) Close() (err error) {
+	s.closeMu.Lock()
+	first := s.isClosed.CompareAndSwap(false, true)
+	s.closeMu.Unlock()
+	if !first {
+		return nil
+	}
+	close(s.closed)
+	<-s.writing
+	defer func() { s.writing <- struct{}{} }()
+	s.viewing.Wait()
+	ctx, cancel := context.WithTimeout(context.Background(), s.options.timeouts.answer)
+	defer cancel()
+	if s.process != nil {
+		s.process.stop(ctx)
+	}
+	if s.session != nil {
+		s.session.EndSession(ctx)
+	}
+	return s.client.Disconnect(ctx)
+}
+
+// View implements [store.Store].
+func (s *Store) View(ctx context.Context, read func(store.View) error) error {
+	s.closeMu.RLock()
+	if s.isClosed.Load() {
+		s.closeMu.RUnlock()
+		return store.ErrClosed
+	}
+	s.viewing.Add(1)
+	s.closeMu.RUnlock()
+	defer s.viewing.Done()
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	session, err := s.client.StartSession()
+	if err != nil {
+		return translate(err)
+	}
+	defer session.EndSession(ctx)
+	if err := session.StartTransaction(transactionOptions); err != nil {
+		return translate(err)
+	}
+	v := &view{ctx: mongo.NewSessionContext(ctx, session), db: s.db, now: s.options.Now}
+	readErr := read(v)
+	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.options.timeouts.answer)
+	defer cancel()
+	if readErr != nil {
+		_ = session.AbortTransaction(end)
+		return readErr
+	}
+	// Committing what only read waits until all that was read is on the disks of a majority: it will not be rolled back by an election.
+	if err := session.CommitTransaction(end); err != nil {
+		return fmt.Errorf("%w: %w", store.ErrUnavailable, err)
+	}
+	return nil
+}

@@ -1,0 +1,223 @@
+package mongodb
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+
+	"github.com/holdfast/holdfast/internal/store"
+)
+
+// The collections. Those of the receipts are named by the head; see receipts.go.
+const (
+	headName         = "head"
+	productsName     = "products"
+	stockName        = "stock"
+	reservationsName = "reservations"
+	ordersName       = "orders"
+	journalName      = "journal"
+	processesName    = "processes"
+	proofName        = "proof"
+)
+
+// headID is the id of the one document of the collection head.
+const headID = "head"
+
+// layout is the version of the collections and indexes that this program makes.
+const layout = 1
+
+var (
+	wholeNumber = bson.D{{Key: "bsonType", Value: bson.A{"long", "int"}}, {Key: "minimum", Value: 0}}
+	text        = bson.D{{Key: "bsonType", Value: "string"}}
+	date        = bson.D{{Key: "bsonType", Value: "date"}}
+	lines       = bson.D{{Key: "bsonType", Value: "array"}}
+)
+
+// shape is a $jsonSchema: these members, of these types, must be there.
+func shape(members bson.D) bson.D {
+	required := bson.A{}
+	for _, m := range members {
+		required = append(required, m.Key)
+	}
+	return bson.D{{Key: "$jsonSchema", Value: bson.D{{Key: "bsonType", Value: "object"}, {Key: "required", Value: required}, {Key: "properties", Value: members}}}}
+}
+
+func oneOf(names ...any) bson.D { return bson.D{{Key: "enum", Value: bson.A(names)}} }
+
+// validators are the second wall of I1: no bucket is negative, and the buckets add up to the units on hand.
+var validators = map[string]bson.D{
+	stockName: {{Key: "$and", Value: bson.A{
+		shape(bson.D{
+			{Key: "productId", Value: text},
+			{Key: "location", Value: text},
+			{Key: "totalStock", Value: wholeNumber},
+			{Key: "availableStock", Value: wholeNumber},
+			{Key: "reservedStock", Value: wholeNumber},
+			{Key: "committedStock", Value: wholeNumber},
+		}),
+		bson.D{{Key: "$expr", Value: bson.D{{Key: "$eq", Value: bson.A{
+			"$totalStock", bson.D{{Key: "$add", Value: bson.A{"$availableStock", "$reservedStock", "$committedStock"}}},
+		}}}}},
+	}}},
+	productsName: shape(bson.D{{Key: "name", Value: text}, {Key: "version", Value: wholeNumber}}),
+	reservationsName: shape(bson.D{
+		{Key: "status", Value: oneOf("ACTIVE", "CONFIRMED", "EXPIRED", "CANCELLED")}, {Key: "lines", Value: lines}, {Key: "expiresAt", Value: date},
+	}),
+	ordersName: shape(bson.D{
+		{Key: "status", Value: oneOf("CONFIRMED", "FULFILLED", "CANCELLED")}, {Key: "lines", Value: lines}, {Key: "reservationId", Value: text},
+	}),
+	headName: {}, journalName: {}, processesName: {}, proofName: {},
+}
+
+// collectionNames in the order in which they are made.
+var collectionNames = []string{headName, productsName, stockName, reservationsName, ordersName, journalName, processesName, proofName}
+
+func index(partial bson.D, unique bool, keys ...bson.E) mongo.IndexModel {
+	o := options.Index()
+	if partial != nil {
+		o.SetPartialFilterExpression(partial)
+	}
+	if unique {
+		o.SetUnique(true)
+	}
+	return mongo.IndexModel{Keys: bson.D(keys), Options: o}
+}
+
+func up(name string) bson.E   { return bson.E{Key: name, Value: 1} }
+func down(name string) bson.E { return bson.E{Key: name, Value: -1} }
+
+// indexes find what must be found: the due holds in deadline order, the overdue holds of one stock row, the ACTIVE reservations of a
+// product, a customer's reservations and orders, orders by reference, by status CONFIRMED and by reservation (I4).
+func indexes() map[string][]mongo.IndexModel {
+	active := bson.D{{Key: "status", Value: "ACTIVE"}}
+	has := func(name string) bson.D {
+		return bson.D{{Key: name, Value: bson.D{{Key: "$exists", Value: true}}}}
+	}
+	return map[string][]mongo.IndexModel{
+		stockName: {index(nil, true, up("productId"), up("location"))},
+		reservationsName: {
+			index(active, false, up("expiresAt")),
+			index(active, false, up("lines.productId"), up("lines.location"), up("expiresAt")),
+			index(active, false, up("lines.productId"), down("_id")),
+			index(has("customerId"), false, up("customerId"), down("_id")),
+		},
+		ordersName: {
+			index(nil, true, up("reservationId")),
+			index(bson.D{{Key: "status", Value: "CONFIRMED"}}, false, up("status"), down("_id")),
+			index(has("customerId"), false, up("customerId"), down("_id")),
+			index(has("reference"), false, up("reference"), down("_id")),
+		},
+		journalName: {index(nil, false, up("lastSequence"), up("_id"))},
+	}
+}
+
+// migrate makes what is missing: collections and indexes first, then, in one write, the head.
+func migrate(ctx context.Context, db *mongo.Database, log *slog.Logger) error {
+	warned := false
+	for _, name := range collectionNames {
+		if err := createCollection(ctx, db, name, validators[name]); err != nil {
+			if len(validators[name]) == 0 {
+				return fmt.Errorf("making the collection %s: %w", name, err)
+			}
+			if err := createCollection(ctx, db, name, nil); err != nil {
+				return fmt.Errorf("making the collection %s: %w", name, err)
+			}
+			if !warned {
+				log.Warn("the server does not check what is written to it: Holdfast checks alone", "error", err)
+				warned = true
+			}
+		}
+	}
+	for name, models := range indexes() {
+		if _, err := db.Collection(name).Indexes().CreateMany(ctx, models); err != nil {
+			return fmt.Errorf("making the indexes of %s: %w", name, err)
+		}
+	}
+	first := receiptsName(1)
+	if err := createCollection(ctx, db, first, nil); err != nil {
+		return fmt.Errorf("making the collection %s: %w", first, err)
+	}
+	_, err := db.Collection(headName).UpdateOne(ctx, bson.D{{Key: "_id", Value: headID}}, bson.D{{Key: "$setOnInsert", Value: headDocument{
+		Store: strings.ToLower(rand.Text()), Format: store.Format, Layout: layout, BatchID: make([]byte, 16), Chain: make([]byte, 32), Receipts: []string{first},
+	}}}, options.UpdateOne().SetUpsert(true))
+	if mongo.IsDuplicateKeyError(err) {
+		err = nil // another process has just made it
+	}
+	return err
+}
+
+func createCollection(ctx context.Context, db *mongo.Database, name string, validator bson.D) error {
+	o := options.CreateCollection()
+	if len(validator) > 0 {
+		o.SetValidator(validator)
+	}
+	err := db.CreateCollection(ctx, name, o)
+	if hasCode(err, namespaceExists) {
+		return nil
+	}
+	return err
+}
+
+// errNoTransactions: the server must not be served from.
+var errNoTransactions = errors.New("the server has no transactions")
+
+// prove shows that transactions really work: what is inserted and aborted is not there, what is inserted and committed is there, and a
+// duplicate key takes everything with it. A server that only pretends would sell one unit twice.
+func prove(ctx context.Context, db *mongo.Database) (err error) {
+	proof := db.Collection(proofName)
+	aborted, committed, spoilt := rand.Text(), rand.Text(), rand.Text()
+	defer func() {
+		_, undo := proof.DeleteMany(ctx, bson.D{{Key: "_id", Value: bson.D{{Key: "$in", Value: bson.A{aborted, committed, spoilt}}}}})
+		err = errors.Join(err, undo)
+	}()
+	insert := func(commit bool, ids ...string) error {
+		session, err := db.Client().StartSession()
+		if err != nil {
+			return err
+		}
+		defer session.EndSession(ctx)
+		if err := session.StartTransaction(transactionOptions); err != nil {
+			return err
+		}
+		inside := mongo.NewSessionContext(ctx, session)
+		for _, id := range ids {
+			if _, err := proof.InsertOne(inside, bson.D{{Key: "_id", Value: id}}); err != nil {
+				return errors.Join(err, session.AbortTransaction(ctx))
+			}
+		}
+		if commit {
+			return session.CommitTransaction(ctx)
+		}
+		return session.AbortTransaction(ctx)
+	}
+	err = insert(false, aborted)
+	if hasCode(err, illegalOperation) {
+		return fmt.Errorf("%w: it is a standalone server: start it as a replica set, of one member if need be (mongod --replSet rs0, then rs.initiate())", errNoTransactions)
+	}
+	if err == nil {
+		err = insert(true, committed)
+	}
+	if err != nil {
+		return fmt.Errorf("trying a transaction: %w", err)
+	}
+	if err := insert(true, spoilt, committed); !mongo.IsDuplicateKeyError(err) {
+		return fmt.Errorf("%w: it took a duplicate key (%w): Holdfast needs a MongoDB 4.4 or later, as a replica set or sharded cluster", errNoTransactions, err)
+	}
+	for id, want := range map[string]int64{aborted: 0, committed: 1, spoilt: 0} {
+		n, err := proof.CountDocuments(ctx, bson.D{{Key: "_id", Value: id}})
+		if err != nil {
+			return fmt.Errorf("trying a transaction: %w", err)
+		}
+		if n != want {
+			return fmt.Errorf("%w: it takes the commands and does not keep them together: Holdfast needs a MongoDB 4.4 or later, as a replica set or sharded cluster", errNoTransactions)
+		}
+	}
+	return nil
+}
