@@ -149,7 +149,11 @@ func FailPoint(t testing.TB, address string, mode any, data bson.D) {
 		t.Fatal(err)
 	}
 	defer func() { _ = client.Disconnect(context.Background()) }()
-	err = client.Database("admin").RunCommand(context.Background(), bson.D{{Key: "configureFailPoint", Value: "failCommand"}, {Key: "mode", Value: mode}, {Key: "data", Value: data}}).Err()
+	command := bson.D{{Key: "configureFailPoint", Value: "failCommand"}, {Key: "mode", Value: mode}}
+	if data != nil {
+		command = append(command, bson.E{Key: "data", Value: data})
+	}
+	err = client.Database("admin").RunCommand(context.Background(), command).Err()
 	if err != nil {
 		t.Fatalf("configureFailPoint: %v", err)
 	}

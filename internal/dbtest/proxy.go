@@ -47,8 +47,9 @@ type Proxy struct {
 
 	mu    sync.Mutex
 	armed Cut
+	times int             // how many messages are left to cut
 	match []byte          // what a message must contain
-	hit   chan struct{}   // closed when the cut was made
+	hit   chan struct{}   // closed when the first cut was made
 	pairs map[*pair]bool  // open connections
 	down  bool            // refuse new connections
 	all   *sync.WaitGroup // of connections
@@ -85,11 +86,11 @@ func NewProxy(t testing.TB, address string) (*Proxy, string) {
 	return p, strings.Replace(address, u.Host, listener.Addr().String(), 1)
 }
 
-// Arm makes the next message from a client that contains match meet this cut. The channel closes when it has.
-func (p *Proxy) Arm(c Cut, match string) <-chan struct{} {
+// Arm makes the next messages from clients that contain match, so many of them, meet this cut. The channel closes when the first has.
+func (p *Proxy) Arm(c Cut, match string, times int) <-chan struct{} {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.armed, p.match, p.hit = c, []byte(match), make(chan struct{})
+	p.armed, p.times, p.match, p.hit = c, times, []byte(match), make(chan struct{})
 	return p.hit
 }
 
@@ -168,13 +169,16 @@ func (p *Proxy) fromClient(c *pair, message []byte) (pass []byte, cut bool) {
 	if c.swallow {
 		return nil, false
 	}
-	if p.armed == Pass || !bytes.Contains(message, p.match) {
+	if p.times == 0 || !bytes.Contains(message, p.match) {
 		return message, false
 	}
-	kind := p.armed
-	p.armed = Pass
-	close(p.hit)
-	switch kind {
+	p.times--
+	select {
+	case <-p.hit:
+	default:
+		close(p.hit)
+	}
+	switch p.armed {
 	case CutBefore:
 		return nil, true
 	case CutInside:

@@ -125,22 +125,24 @@ func (s *Store) attempt(ctx context.Context, keys *inventory.Keys, decide store.
 	return s.commit(ctx, &entry)
 }
 
-// abort ends a transaction that was not committed. What cannot be aborted is ended by killing its session.
+// abort ends a transaction that was not committed. Should the server not hear of it, the next one in this session ends it.
 func (s *Store) abort(ctx context.Context) {
-	err := s.within(ctx, s.session.AbortTransaction)
-	if err != nil {
+	if err := s.within(ctx, s.session.AbortTransaction); err != nil {
 		s.dropSession(ctx)
 	}
 }
 
-// dropSession kills the session, so that nothing stays open in it; the next batch has another.
+// dropSession gives the session up. Something may be open in it, so it is killed before there is another.
 func (s *Store) dropSession(ctx context.Context) {
-	_ = s.within(ctx, s.process.killOwn)
+	s.process.condemn()
 	s.session.EndSession(ctx)
 	s.session = nil
 }
 
 func (s *Store) renewSession(ctx context.Context) error {
+	if err := s.within(ctx, s.process.killCondemned); err != nil {
+		return translate(err)
+	}
 	if err := s.newSession(); err != nil {
 		return translate(err)
 	}

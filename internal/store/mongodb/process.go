@@ -28,8 +28,9 @@ type process struct {
 	id         string
 	collection *mongo.Collection
 
-	mu      sync.Mutex
-	session bson.Binary
+	mu        sync.Mutex
+	session   bson.Binary
+	condemned []bson.Binary // sessions of this process in which something may be open
 
 	stopping chan struct{}
 	beating  sync.WaitGroup
@@ -125,10 +126,28 @@ func (p *process) kill(ctx context.Context, session bson.Binary) error {
 	return p.s.client.Database("admin").RunCommand(ctx, bson.D{{Key: "killSessions", Value: bson.A{bson.D{{Key: "id", Value: session}}}}}).Err()
 }
 
-// killOwn ends the session that this process commits in.
-func (p *process) killOwn(ctx context.Context) error {
+// condemn has the session that this process commits in ended before it uses another.
+func (p *process) condemn() {
 	p.mu.Lock()
-	session := p.session
-	p.mu.Unlock()
-	return p.kill(ctx, session)
+	defer p.mu.Unlock()
+	p.condemned = append(p.condemned, p.session)
+}
+
+// killCondemned ends the sessions of this process that it does not use any more.
+func (p *process) killCondemned(ctx context.Context) error {
+	for {
+		p.mu.Lock()
+		if len(p.condemned) == 0 {
+			p.mu.Unlock()
+			return nil
+		}
+		session := p.condemned[0]
+		p.mu.Unlock()
+		if err := p.kill(ctx, session); err != nil {
+			return fmt.Errorf("ending a session: %w", err)
+		}
+		p.mu.Lock()
+		p.condemned = p.condemned[1:]
+		p.mu.Unlock()
+	}
 }

@@ -36,7 +36,7 @@ func TestCutCommits(t *testing.T) {
 			cut = half[i/betweenHalfCut%len(half)]
 		}
 		made[cut]++
-		proxy.Arm(cut, "")
-	})
+		proxy.Arm(cut, "", 1)
+	}, func() {})
 	t.Log(made)
 }

@@ -12,9 +12,9 @@ import (
 )
 
 // Cuts commits n holds one after another. Between the load and the write of each it calls cut, which sees to it that the connection to
-// the database breaks. The store must find out what became of each batch: every hold is acknowledged and there once, whatever was
+// the database breaks, and afterwards mend. The store must find out what became of each batch: every hold is acknowledged and there once, whatever was
 // cut, and the audit is clean. The store reads its own clock.
-func Cuts(t *testing.T, s store.Store, n int, cut func(i int)) {
+func Cuts(t *testing.T, s store.Store, n int, cut func(i int), mend func()) {
 	f := &fixture{TB: t, Store: s}
 	f.do(newProduct("mug", int64(n)))
 	for i := range n {
@@ -32,6 +32,7 @@ func Cuts(t *testing.T, s store.Store, n int, cut func(i int)) {
 			outcome = outcomes[0]
 			return changes, err
 		})
+		mend()
 		if err != nil || outcome.Refusal != nil || outcome.Replayed {
 			t.Fatalf("hold %d: %+v %v", i, outcome, err)
 		}

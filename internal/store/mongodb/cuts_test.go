@@ -1,0 +1,76 @@
+package mongodb
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/holdfast/holdfast/internal/dbtest"
+	"github.com/holdfast/holdfast/internal/store/storetest"
+)
+
+const (
+	cutCommits     = 700 // and others by fail points
+	failedCommits  = 300
+	halfOpenCuts   = 20
+	betweenHalfCut = cutCommits / halfOpenCuts
+)
+
+// TestCutCommits breaks the connection of commitTransaction: before the server sees it, in the middle, after, and before the answer;
+// once, or so often that the driver and the store have sent it again in vain and the head has to be asked; twenty of them without a
+// word, so that only time-outs tell.
+func TestCutCommits(t *testing.T) {
+	proxy, address := dbtest.NewProxy(t, dbtest.MongoDB(t))
+	short := defaultTimeouts
+	short.answer = 400 * time.Millisecond
+	s := open(t, address, Options{timeouts: short})
+	var quick, half []dbtest.Cut
+	for _, c := range dbtest.Cuts() {
+		if c.HalfOpen() {
+			half = append(half, c)
+		} else {
+			quick = append(quick, c)
+		}
+	}
+	made := map[string]int{}
+	storetest.Cuts(t, s, cutCommits, func(i int) {
+		cut := quick[i%len(quick)]
+		if i%betweenHalfCut == 0 {
+			cut = half[i/betweenHalfCut%len(half)]
+		}
+		times := 1
+		if i%3 == 1 {
+			times = 6 + i%2 // the driver sends each of ours twice
+		}
+		made[fmt.Sprint(cut, " x", times)]++
+		proxy.Arm(cut, "commitTransaction", times)
+	}, func() { proxy.Arm(dbtest.Pass, "", 0) })
+	t.Log(made)
+}
+
+// TestFailedCommits has the server fail commitTransaction: with codes and labels that say that it may have been done, with those that
+// say that it was not, without any, and by closing the connection.
+func TestFailedCommits(t *testing.T) {
+	_, address := dbtest.OwnMongoDB(t) // fail points are of the whole server
+	s := open(t, address, Options{})
+	labels := func(names ...any) bson.E { return bson.E{Key: "errorLabels", Value: bson.A(names)} }
+	code := func(code int) bson.E { return bson.E{Key: "errorCode", Value: code} }
+	failures := []bson.D{
+		{{Key: "closeConnection", Value: true}},
+		{code(262), labels("RetryableWriteError", "UnknownTransactionCommitResult")}, // ExceededTimeLimit
+		{code(50), labels("UnknownTransactionCommitResult")},                         // MaxTimeMSExpired
+		{code(64)}, // WriteConcernFailed
+		{code(251), labels("TransientTransactionError")},
+		{code(112), labels("TransientTransactionError")},
+		{code(112)},
+		{code(24)},
+		{code(250)},
+		{code(16777220)},
+	}
+	storetest.Cuts(t, s, failedCommits, func(i int) {
+		data := append(bson.D{{Key: "failCommands", Value: bson.A{"commitTransaction"}}}, failures[i%len(failures)]...)
+		dbtest.FailPoint(t, address, bson.D{{Key: "times", Value: 1 + 3*(i/len(failures)%3)}}, data)
+	}, func() { dbtest.FailPoint(t, address, "off", nil) })
+}
