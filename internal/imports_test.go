@@ -18,6 +18,7 @@ func TestImports(t *testing.T) {
 		"internal/store":           {"internal/inventory"}, // a contract, not an implementation
 		"internal/store/memory":    {"internal/inventory", "internal/store"},
 		"internal/store/sqlite":    {"internal/inventory", "internal/store"}, // stores do not know each other, nor what uses them
+		"internal/store/mongodb":   {"internal/inventory", "internal/store"},
 		"internal/store/postgres":  {"internal/inventory", "internal/store"},
 		"internal/dbtest":          {}, // servers for tests, whatever is tested
 		"internal/store/storetest": {"internal/inventory", "internal/store", "internal/audit"},

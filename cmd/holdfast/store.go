@@ -9,6 +9,7 @@ import (
 
 	"github.com/holdfast/holdfast/internal/store"
 	"github.com/holdfast/holdfast/internal/store/memory"
+	"github.com/holdfast/holdfast/internal/store/mongodb"
 	"github.com/holdfast/holdfast/internal/store/postgres"
 	"github.com/holdfast/holdfast/internal/store/sqlite"
 )
@@ -51,17 +52,29 @@ func openStore(ctx context.Context, address string, o storeOptions) (s store.Sto
 			return nil, "postgres", err
 		}
 		return s, "postgres", nil
+	case "mongodb", "mongodb+srv":
+		s, err := mongodb.Open(ctx, address, mongodb.Options{AcceptClock: o.acceptClock, ReadOnly: o.readOnly, Log: o.log})
+		if err != nil {
+			return nil, "mongodb", err
+		}
+		return s, "mongodb", nil
 	default:
 		return nil, "", fmt.Errorf("%w: no store is called %q: use %s", errUsage, redact(address), storeHelp)
 	}
 }
 
-// redact keeps passwords out of messages.
+// redact keeps passwords out of messages, those among the parameters too.
 func redact(address string) string {
+	if kind, _, _ := strings.Cut(address, ":"); kind == "memory" || kind == "sqlite" {
+		return address
+	}
 	u, err := url.Parse(address)
-	if err != nil {
+	if err != nil { // several hosts are no URL to Go
 		scheme, _, _ := strings.Cut(address, ":")
 		return scheme + ":…"
+	}
+	if u.RawQuery != "" {
+		u.RawQuery = "…"
 	}
 	return u.Redacted()
 }

@@ -8,7 +8,6 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -22,9 +21,12 @@ import (
 	"github.com/holdfast/holdfast/api"
 	"github.com/holdfast/holdfast/internal/audit"
 	"github.com/holdfast/holdfast/internal/commit"
+	"github.com/holdfast/holdfast/internal/dbtest"
 	"github.com/holdfast/holdfast/internal/httpapi"
 	"github.com/holdfast/holdfast/internal/store"
 	"github.com/holdfast/holdfast/internal/store/memory"
+	"github.com/holdfast/holdfast/internal/store/mongodb"
+	"github.com/holdfast/holdfast/internal/store/postgres"
 	"github.com/holdfast/holdfast/internal/store/sqlite"
 	"github.com/holdfast/holdfast/internal/store/storetest"
 )
@@ -46,7 +48,7 @@ func TestMain(m *testing.M) {
 	for _, media := range []string{"text/html", "application/yaml"} {
 		openapi3filter.RegisterBodyDecoder(media, openapi3filter.PlainBodyDecoder)
 	}
-	os.Exit(m.Run())
+	dbtest.Main(m)
 }
 
 // harness is a server on a fresh store, whose every request and answer is held against the contract.
@@ -72,6 +74,24 @@ func onEveryStore(t *testing.T, test func(*harness)) {
 		t.Parallel()
 		clock := storetest.NewClock()
 		s, err := sqlite.Open(filepath.Join(t.TempDir(), "store.db"), sqlite.Options{Now: clock.Now})
+		if err != nil {
+			t.Fatal(err)
+		}
+		test(newHarness(t, clock, s, httpapi.Options{}, commit.Options{}))
+	})
+	t.Run("postgres", func(t *testing.T) {
+		t.Parallel()
+		clock := storetest.NewClock()
+		s, err := postgres.Open(t.Context(), dbtest.Postgres(t), postgres.Options{Now: clock.Now})
+		if err != nil {
+			t.Fatal(err)
+		}
+		test(newHarness(t, clock, s, httpapi.Options{}, commit.Options{}))
+	})
+	t.Run("mongodb", func(t *testing.T) {
+		t.Parallel()
+		clock := storetest.NewClock()
+		s, err := mongodb.Open(t.Context(), dbtest.MongoDB(t), mongodb.Options{Now: clock.Now})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -37,12 +37,12 @@ func (s *Server) updateProduct(c *call) *problem {
 		if p != nil {
 			return nil, p
 		}
-		return b.command(c.PathValue("id"), ifMatch)
+		return b.command(c.pathProduct(), ifMatch)
 	}, "application/merge-patch+json")
 }
 
 func (s *Server) adjustStock(c *call) *problem {
-	return submit(c, func(b *adjustmentBody) (inventory.Command, *problem) { return b.command(c.PathValue("id")) })
+	return submit(c, func(b *adjustmentBody) (inventory.Command, *problem) { return b.command(c.pathProduct()) })
 }
 
 func (s *Server) createReservation(c *call) *problem {
@@ -100,7 +100,7 @@ func (s *Server) getProduct(c *call) *problem {
 	}
 	var page []*inventory.Product
 	p := c.view(func(v store.View) (err error) {
-		page, _, err = v.Products(store.ProductQuery{IDs: []string{c.PathValue("id")}})
+		page, _, err = v.Products(store.ProductQuery{IDs: []string{c.pathProduct()}})
 		return err
 	})
 	switch {

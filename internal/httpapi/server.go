@@ -357,6 +357,15 @@ func (c *call) pathID(prefix string) inventory.ID {
 	return id
 }
 
+// pathProduct reads a product's id of the path. One that cannot be an id becomes none, which names nothing: a database may not even
+// take it as text.
+func (c *call) pathProduct() string {
+	if id := c.PathValue("id"); isKey(id) {
+		return id
+	}
+	return ""
+}
+
 // do sends a command through the door.
 func (c *call) do(command inventory.Command) (inventory.Outcome, *problem) {
 	ctx, cancel := context.WithTimeout(c.Context(), c.server.o.RequestTimeout)
