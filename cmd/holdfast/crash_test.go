@@ -14,9 +14,11 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/holdfast/holdfast/client"
 	"github.com/holdfast/holdfast/internal/audit"
+	"github.com/holdfast/holdfast/internal/dbtest"
 )
 
 var crashRounds = flag.Int("crash-rounds", 20, "rounds of TestCrash")
@@ -34,41 +36,90 @@ type acknowledgement struct {
 	answer          []byte
 }
 
-// TestCrash kills the real binary under load, again and again. After each restart every acknowledged request, repeated with its
-// key, has the answer that it was given, and the audit is clean.
+// TestCrash kills the real binary under load, again and again, and the database as well where there is one. After each restart every
+// acknowledged request, repeated with its key, has the answer that it was given, and the audit is clean.
 func TestCrash(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "crash.db")
+	t.Run("sqlite", func(t *testing.T) {
+		crash(t, nil, "sqlite:"+filepath.Join(t.TempDir(), "crash.db"), *crashRounds)
+	})
+	t.Run("postgres", func(t *testing.T) {
+		database, address := dbtest.OwnPostgres(t)
+		crash(t, database, address, *crashRounds)
+	})
+	t.Run("mongodb", func(t *testing.T) {
+		database, address := dbtest.OwnMongoDB(t)
+		crash(t, database, address, max(1, *crashRounds/4)) // it is slow
+	})
+}
+
+func crash(t *testing.T, database *dbtest.Server, store string, rounds int) {
 	random := rand.New(rand.NewPCG(1, 2))
 	total := 0
-	for round := range *crashRounds {
-		s, err := startChild(t.Context(), "127.0.0.1:0", file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if round == 0 {
-			createProducts(t, s.url)
-		}
+	s, err := startChild(t.Context(), "127.0.0.1:0", store)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.stop() }()
+	createProducts(t, s.url)
+	for round := range rounds {
+		started := make(chan error, 1)
 		w := &crashLoad{url: s.url, round: round, killAfter: int64(1 + random.IntN(maxAcknowledged)), kill: s.kill}
-		acknowledged := w.run(t)
-		total += len(acknowledged)
-		verifyFile(t, file, round) // as the crash left it, with nobody serving it
-		s, err = startChild(t.Context(), "127.0.0.1:0", file)
-		if err != nil {
-			t.Fatalf("round %d: restarting: %v", round, err)
-		}
-		for _, a := range acknowledged {
-			again, err := post(t.Context(), http.DefaultClient, s.url, a.path, a.body, a.key)
-			if err != nil || again.status != a.status || !bytes.Equal(again.answer, a.answer) {
-				t.Errorf("round %d: %s %s was answered\n%d %s, and after the crash\n%+v (%v)", round, a.path, a.key, a.status, a.answer, again, err)
+		databaseDies := database != nil && round%2 == 1
+		if databaseDies {
+			w.kill = func() error {
+				database.Kill()
+				go func() { started <- database.Start() }()
+				return nil
 			}
 		}
-		verifyFile(t, file, round)
+		acknowledged := w.run(t)
+		total += len(acknowledged)
+		if databaseDies {
+			if err := <-started; err != nil {
+				t.Fatal(err)
+			}
+			awaitReady(t, s.url)
+		}
+		verifyStore(t, store, round) // as the crash left it
+		if !databaseDies {
+			if s, err = startChild(t.Context(), "127.0.0.1:0", store); err != nil {
+				t.Fatalf("round %d: restarting: %v", round, err)
+			}
+		}
+		repeat(t, s.url, round, acknowledged)
+		verifyStore(t, store, round)
 		http.DefaultClient.CloseIdleConnections()
-		if err := s.stop(); err != nil {
-			t.Fatal(err)
+	}
+	t.Logf("%d rounds, %d acknowledgements, none lost", rounds, total)
+}
+
+// repeat requires of a server every answer that was acknowledged.
+func repeat(t *testing.T, url string, round int, acknowledged []acknowledgement) {
+	t.Helper()
+	for _, a := range acknowledged {
+		again, err := post(t.Context(), http.DefaultClient, url, a.path, a.body, a.key)
+		if err != nil || again.status != a.status || !bytes.Equal(again.answer, a.answer) {
+			t.Errorf("round %d: %s %s was answered\n%d %s, and afterwards\n%+v (%v)", round, a.path, a.key, a.status, a.answer, again, err)
 		}
 	}
-	t.Logf("%d rounds, %d acknowledgements, none lost", *crashRounds, total)
+}
+
+// awaitReady polls until a server that lost its database has it back by itself.
+func awaitReady(t *testing.T, url string) {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); ; {
+		response, err := http.Get(url + "/readyz")
+		if err != nil {
+			t.Fatal(err)
+		}
+		response.Body.Close()
+		if response.StatusCode == http.StatusOK {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the server does not become ready again")
+		}
+	}
 }
 
 func createProducts(t *testing.T, url string) {
@@ -82,9 +133,9 @@ func createProducts(t *testing.T, url string) {
 	}
 }
 
-func verifyFile(t *testing.T, file string, round int) {
+func verifyStore(t *testing.T, address string, round int) {
 	t.Helper()
-	s, _, err := openStore(t.Context(), "sqlite:"+file, storeOptions{readOnly: true})
+	s, _, err := openStore(t.Context(), address, storeOptions{readOnly: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -128,15 +179,21 @@ func (w *crashLoad) run(t *testing.T) []acknowledgement {
 	return w.acknowledged
 }
 
+// errDatabaseGone: the server says that its database is.
+var errDatabaseGone = errors.New("503 or 504")
+
 type statusError struct{ acknowledgement }
 
 func (e *statusError) Error() string {
 	return fmt.Sprintf("%s %s: %d %s", e.path, e.body, e.status, e.answer)
 }
 
-// work goes on until the server is gone.
+// afterKill is how many answers a load goes on for where only the database was killed: the server has it back by itself.
+const afterKill = 100
+
+// work goes on until the server is gone, or there were enough answers after the kill.
 func (w *crashLoad) work(ctx context.Context, c *http.Client, worker int) error {
-	for n := 0; ; n++ {
+	for n := 0; w.answered.Load() < w.killAfter+afterKill; n++ {
 		key := fmt.Sprintf("r%d-w%d-%d", w.round, worker, n)
 		hold, err := w.send(ctx, c, "/v1/reservations", fmt.Sprintf(`{"productId":"p%d","quantity":1}`, n%crashProducts), key+"-hold")
 		if err != nil {
@@ -154,12 +211,16 @@ func (w *crashLoad) work(ctx context.Context, c *http.Client, worker int) error 
 			return err
 		}
 	}
+	return nil
 }
 
 func (w *crashLoad) send(ctx context.Context, c *http.Client, path, body, key string) (acknowledgement, error) {
 	a, err := post(ctx, c, w.url, path, body, key)
 	if err != nil {
 		return a, err
+	}
+	if a.status == http.StatusServiceUnavailable || a.status == http.StatusGatewayTimeout {
+		return a, errDatabaseGone
 	}
 	if a.status >= 300 {
 		return a, &statusError{a}

@@ -45,7 +45,7 @@ func (c *demoCommand) Run(env *environment) (err error) {
 		return err
 	}
 	defer os.RemoveAll(folder)
-	d := &demo{environment: env, command: c, file: filepath.Join(folder, "demo.db")}
+	d := &demo{environment: env, command: c, store: "sqlite:" + filepath.Join(folder, "demo.db")}
 	defer func() { err = errors.Join(err, d.stop()) }()
 	return d.run()
 }
@@ -54,7 +54,7 @@ func (c *demoCommand) Run(env *environment) (err error) {
 type demo struct {
 	*environment
 	command *demoCommand
-	file    string
+	store   string // URL
 	server  *childServer
 
 	killedAt time.Time
@@ -65,7 +65,7 @@ func (d *demo) say(format string, a ...any) { fmt.Fprintf(d.stdout, format+"\n",
 
 func (d *demo) run() (err error) {
 	d.say("1. Starting a server on a fresh SQLite file, every commit flushed to disk.")
-	if d.server, err = startChild(d.Context, d.command.Listen, d.file); err != nil {
+	if d.server, err = startChild(d.Context, d.command.Listen, d.store); err != nil {
 		return err
 	}
 	c := client.New(d.server.url)
@@ -127,7 +127,7 @@ func (d *demo) crash(sale *load.Sale) (err error) {
 		return err
 	}
 	d.say("   CRASH: server killed after %d answers and %d tickets sold", sale.Answered(), sale.Sold())
-	if d.server, err = startChild(d.Context, d.server.address, d.file); err != nil {
+	if d.server, err = startChild(d.Context, d.server.address, d.store); err != nil {
 		return err
 	}
 	d.downtime = time.Since(d.killedAt)
@@ -144,7 +144,7 @@ func (d *demo) audit(c *client.Client, result *load.SaleResult) (clean bool, err
 	if err != nil {
 		return false, err
 	}
-	s, _, err := openStore(d, "sqlite:"+d.file, storeOptions{readOnly: true, acceptClock: true})
+	s, _, err := openStore(d, d.store, storeOptions{readOnly: true, acceptClock: true})
 	if err != nil {
 		return false, err
 	}
@@ -211,12 +211,12 @@ type childServer struct {
 const childStartTimeout = 30 * time.Second
 
 // startChild starts a server and waits until it says that it is ready. A child started again has its port back within moments.
-func startChild(ctx context.Context, listen, file string) (*childServer, error) {
+func startChild(ctx context.Context, listen, store string) (*childServer, error) {
 	binary, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	process := exec.Command(binary, "serve", "--listen", listen, "--store", "sqlite:"+file, "--log-level", "warn")
+	process := exec.Command(binary, "serve", "--listen", listen, "--store", store, "--log-level", "warn")
 	process.Stderr = os.Stderr
 	process.Env = append(os.Environ(), childEnvironment+"=1") // our own tests are this program too
 	stdout, err := process.StdoutPipe()

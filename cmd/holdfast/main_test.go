@@ -18,6 +18,7 @@ import (
 	"zombiezen.com/go/sqlite/sqlitex"
 
 	"github.com/holdfast/holdfast/client"
+	"github.com/holdfast/holdfast/internal/dbtest"
 	"github.com/holdfast/holdfast/internal/inventory"
 	"github.com/holdfast/holdfast/internal/store"
 	"github.com/holdfast/holdfast/internal/store/memory"
@@ -29,7 +30,7 @@ func TestMain(m *testing.M) {
 		main()
 		return
 	}
-	os.Exit(m.Run())
+	dbtest.Main(m)
 }
 
 // output collects what a command prints, and lets a test wait for a line.
@@ -79,13 +80,19 @@ func TestUsage(t *testing.T) {
 		"serve --queue-limit=0":                 {exitUsage, "--queue-limit"},
 		"serve --store=redis:x":                 {exitUsage, "sqlite:PATH"},
 		"serve --store=sqlite:":                 {exitUsage, "needs a file"},
-		"serve --store=sqlite:/no/such/folder/db":          {exitFailure, "make it first"},
-		"verify --store=sqlite:none.db":                    {exitFailure, "name an existing store file"},
-		"verify --store=postgres://u:secret@127.0.0.1:1/d": {exitFailure, "cannot be reached"},
-		"verify --store=memory:":                           {exitUsage, "nothing to read"},
-		"demo --buyers=0":                                  {exitUsage, "--buyers"},
-		"--help":                                           {exitOK, ""},
-		"version":                                          {exitOK, ""},
+		"serve --store=sqlite:/no/such/folder/db":                                              {exitFailure, "make it first"},
+		"verify --store=sqlite:none.db":                                                        {exitFailure, "name an existing store file"},
+		"verify --store=postgres://u:secret@127.0.0.1:1/d":                                     {exitFailure, "cannot be reached"},
+		"verify --store=mongodb://u:secret@127.0.0.1:1/d?serverSelectionTimeoutMS=50":          {exitFailure, "cannot be reached"},
+		"serve --store=mongodb://u:secret@127.0.0.1:1/?x=secret":                               {exitFailure, "must name a database"},
+		"serve --store=mongodb://u:secret@127.0.0.1:1/d?w=secret&readConcernLevel=1&tls=maybe": {exitFailure, ""},
+		"serve --store=postgres://u:secret@127.0.0.1:1/d?sslmode=secret":                       {exitFailure, "cannot be read"},
+		"serve --store=postgres://u:sec%ret@127.0.0.1:1/d":                                     {exitFailure, "percent-encode"},
+		"serve --store=mysql://u:secret@h/d?password=secret":                                   {exitUsage, "u:xxxxx@h"},
+		"verify --store=memory:":                                                               {exitUsage, "nothing to read"},
+		"demo --buyers=0":                                                                      {exitUsage, "--buyers"},
+		"--help":                                                                               {exitOK, ""},
+		"version":                                                                              {exitOK, ""},
 	} {
 		code, _, stderr := execute(t.Context(), strings.Fields(line)...)
 		if code != want.code || !strings.Contains(stderr, want.says) || strings.Contains(stderr, "secret") {

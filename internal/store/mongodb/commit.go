@@ -47,17 +47,18 @@ func (s *Store) Commit(ctx context.Context, keys *inventory.Keys, decide store.D
 	}
 	ctx = context.WithoutCancel(ctx)
 	start := time.Now()
-	looked := start
+	looked, losses := start, 0
 	for {
 		begun := time.Now()
 		err = s.attempt(ctx, keys, decide)
-		if !errors.Is(err, errAgain) {
-			if err == nil {
-				s.batchTime = (7*s.batchTime + time.Since(begun)) / 8
-			}
-			return err
-		}
-		if time.Since(start) > s.options.timeouts.head {
+		switch {
+		case err == nil:
+			s.batchTime = (7*s.batchTime + time.Since(begun)) / 8
+			return nil
+		case errors.As(err, new(lost)) && losses == 0:
+			losses++
+			continue
+		case !isAgain(err) || time.Since(start) > s.options.timeouts.head:
 			return err
 		}
 		if time.Since(looked) > endStaleAfter {
@@ -82,7 +83,7 @@ func (s *Store) within(ctx context.Context, f func(context.Context) error) error
 	return f(ctx)
 }
 
-// attempt is one transaction. An [errAgain] says that it had no effect and that another may fare better.
+// attempt is one transaction. An error that [isAgain] says that it had no effect and that another may fare better.
 func (s *Store) attempt(ctx context.Context, keys *inventory.Keys, decide store.Decide) error {
 	if s.session == nil {
 		if err := s.renewSession(ctx); err != nil {
@@ -108,7 +109,7 @@ func (s *Store) attempt(ctx context.Context, keys *inventory.Keys, decide store.
 	case len(changes.Receipts) > 0 && s.mustTurn(&l.head, l.state.Now):
 		s.abort(ctx)
 		s.turn(ctx, l.state.Now)
-		return errAgain
+		return again{store.ErrUnavailable}
 	}
 	entry := store.Entry{}
 	if !changes.Empty() {
@@ -168,7 +169,7 @@ func (s *Store) commit(ctx context.Context, entry *store.Entry) (err error) {
 	}
 	s.dropSession(ctx)
 	if entry.BatchNo == 0 {
-		return fmt.Errorf("%w: %w: %w", errAgain, store.ErrUnavailable, err)
+		return again{fmt.Errorf("%w: %w", store.ErrUnavailable, err)}
 	}
 	s.options.Log.Warn("the commit of a batch was not answered: finding out what became of it", "batch", entry.BatchNo, "error", err)
 	return s.settle(ctx, entry)
@@ -186,7 +187,7 @@ func (s *Store) settle(ctx context.Context, entry *store.Entry) (err error) {
 			if written {
 				return nil
 			}
-			return fmt.Errorf("%w: %w: the batch was not committed", errAgain, store.ErrUnavailable)
+			return again{fmt.Errorf("%w: the batch was not committed", store.ErrUnavailable)}
 		}
 		if s.session != nil {
 			s.dropSession(ctx)

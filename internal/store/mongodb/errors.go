@@ -41,11 +41,26 @@ var codesAgain = []int{
 // labelAgain says the same.
 const labelAgain = "TransientTransactionError"
 
-// errAgain marks a failure after which nothing was written, and the same batch may succeed when it is tried again.
-var errAgain = errors.New("try again")
+// again marks a failure after which nothing was written, and the same batch may succeed when it is tried again.
+type again struct{ error }
+
+func (e again) Unwrap() error { return e.error }
+
+func isAgain(err error) bool { return errors.As(err, new(again)) }
 
 // errUnsettled marks a commitTransaction that was sent and did not succeed.
 var errUnsettled = errors.New("the commit was not answered")
+
+// lost marks a failure to reach the server: one connection may have been gone, so once more, and not oftener.
+type lost struct{ error }
+
+func (e lost) Unwrap() error { return e.error }
+
+// isLost reports whether a command got no answer. The driver labels such errors like those that a server wants tried again.
+func isLost(err error) bool {
+	var answered mongo.ServerError
+	return mongo.IsNetworkError(err) || mongo.IsTimeout(err) || !errors.As(err, &answered)
+}
 
 func hasCode(err error, codes ...int) bool {
 	var e mongo.ServerError
@@ -72,12 +87,14 @@ func isCorrupt(err error) bool {
 // fault. Only for failures of which it is known that nothing was written: before a commit was sent.
 func translate(err error) error {
 	switch {
-	case err == nil, errors.Is(err, context.Canceled), isCorrupt(err), errors.Is(err, errAgain):
+	case err == nil, errors.Is(err, context.Canceled), isCorrupt(err):
 		return err
 	case hasCode(err, duplicateKey, documentValidation, objectTooLarge, objectToInsertTooLarge):
 		return err
+	case isLost(err):
+		return lost{fmt.Errorf("%w: %w", store.ErrUnavailable, err)}
 	case hasLabel(err, labelAgain), hasCode(err, codesAgain...):
-		return fmt.Errorf("%w: %w: %w", errAgain, store.ErrUnavailable, err)
+		return again{fmt.Errorf("%w: %w", store.ErrUnavailable, err)}
 	default:
 		return fmt.Errorf("%w: %w", store.ErrUnavailable, err)
 	}

@@ -50,7 +50,7 @@ type timeouts struct {
 
 // A process that dies in its transaction holds up the others until it is stale and they have noticed: that must stay under 5 seconds.
 var defaultTimeouts = timeouts{
-	answer: 5 * time.Second, head: 10 * time.Second, settle: 12 * time.Second, heartbeat: 500 * time.Millisecond, stale: 3 * time.Second,
+	answer: 4 * time.Second, head: 10 * time.Second, settle: 12 * time.Second, heartbeat: 500 * time.Millisecond, stale: 3 * time.Second,
 }
 
 // flushed is the write concern of everything that is acknowledged: on the disks of a majority.
@@ -173,8 +173,7 @@ func (s *Store) open(ctx context.Context) (err error) {
 }
 
 func unreachable(err error) error {
-	var answered mongo.ServerError
-	if mongo.IsNetworkError(err) || mongo.IsTimeout(err) || (!errors.As(err, &answered) && !errors.Is(err, errNoTransactions)) {
+	if isLost(err) && !errors.Is(err, errNoTransactions) {
 		return fmt.Errorf("%w: %w", store.ErrUnavailable, err)
 	}
 	return err

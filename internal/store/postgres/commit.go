@@ -46,7 +46,7 @@ func (s *Store) Commit(ctx context.Context, keys *inventory.Keys, decide store.D
 			time.Sleep(backoff(attempt))
 		}
 		err = s.attempt(ctx, keys, decide)
-		if !errors.Is(err, errAgain) {
+		if !isAgain(err) {
 			return err
 		}
 	}
@@ -58,7 +58,7 @@ func backoff(attempt int) time.Duration {
 	return d/2 + mathrand.N(d)
 }
 
-// attempt is one transaction. An [errAgain] says that it had no effect and that another may fare better.
+// attempt is one transaction. An error that [isAgain] says that it had no effect and that another may fare better.
 func (s *Store) attempt(ctx context.Context, keys *inventory.Keys, decide store.Decide) error {
 	fresh := s.writer == nil
 	if fresh {
@@ -69,7 +69,7 @@ func (s *Store) attempt(ctx context.Context, keys *inventory.Keys, decide store.
 	l := newLoader(s, keys)
 	if err := l.load(ctx); err != nil {
 		if s.abandon(ctx, err) && !fresh {
-			return fmt.Errorf("%w: %w", errAgain, err) // the server was restarted, say: a new connection will tell
+			return again{err} // the server was restarted, say: a new connection will tell
 		}
 		return err
 	}
@@ -80,7 +80,7 @@ func (s *Store) attempt(ctx context.Context, keys *inventory.Keys, decide store.
 	if err == nil && len(changes.Receipts) > 0 && s.mustTurn(&l.head, l.state.Now) {
 		s.rollback(ctx)
 		s.turn(ctx, l.state.Now)
-		return errAgain
+		return again{store.ErrUnavailable}
 	}
 	if err != nil || changes.Empty() {
 		s.rollback(ctx)
@@ -130,7 +130,7 @@ func (s *Store) write(ctx context.Context, w *writer) error {
 	case err == nil && w.committed:
 		return nil
 	case err == nil: // the server turned COMMIT into ROLLBACK
-		return fmt.Errorf("%w: %w: the server rolled the batch back", errAgain, store.ErrUnavailable)
+		return again{fmt.Errorf("%w: the server rolled the batch back", store.ErrUnavailable)}
 	case isAnswer(err): // COMMIT was not reached
 		s.rollback(ctx)
 		if code(err) == divisionByZero {
@@ -155,7 +155,7 @@ func (s *Store) settle(ctx context.Context, entry *store.Entry) (err error) {
 			if written {
 				return nil
 			}
-			return fmt.Errorf("%w: %w: the batch was not committed", errAgain, store.ErrUnavailable)
+			return again{fmt.Errorf("%w: the batch was not committed", store.ErrUnavailable)}
 		}
 		s.disconnect()
 		select {
