@@ -28,6 +28,9 @@ var backend = storetest.Backend{
 		again.address = address
 		return again
 	},
+	Share: func(t testing.TB, s store.Store, now func() time.Time) store.Store {
+		return open(t, s.(*Store).address, Options{Now: now})
+	},
 	Enforces: true,
 }
 

@@ -22,6 +22,9 @@ var backend = storetest.Backend{
 		}
 		return open(t, s.(*Store).config.ConnString(), Options{Now: now})
 	},
+	Share: func(t testing.TB, s store.Store, now func() time.Time) store.Store {
+		return open(t, s.(*Store).config.ConnString(), Options{Now: now})
+	},
 	Enforces: true,
 }
 

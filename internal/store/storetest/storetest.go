@@ -19,6 +19,8 @@ type Backend struct {
 	Open func(t testing.TB, now func() time.Time) store.Store
 	// Reopen closes a store and opens it again; nil where nothing is kept.
 	Reopen func(t testing.TB, s store.Store, now func() time.Time) store.Store
+	// Share opens another store on the database of one, as another process would; nil where that cannot be.
+	Share func(t testing.TB, s store.Store, now func() time.Time) store.Store
 	// Enforces says that the store itself refuses a negative bucket, the second wall of I1.
 	Enforces bool
 }
@@ -73,6 +75,7 @@ func Run(t *testing.T, b Backend) {
 		"Receipts": receipts, "OverdueIsLoaded": overdueIsLoaded, "OverdueIsBounded": overdueIsBounded, "OverdueCart": overdueCart,
 		"ListReservations": listReservations, "ListOrders": listOrders, "ListProducts": listProducts, "Due": due, "Journal": journal,
 		"Locations": locations, "Reopen": reopen, "WholeLife": wholeLife, "SnapshotIsOne": snapshotIsOne,
+		"ViewClock": viewClock, "SharedByProcesses": sharedByProcesses,
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -708,6 +711,66 @@ func snapshotIsOne(f *fixture) {
 		}
 		return errors.Join(err, err2, err3)
 	})
+}
+
+// viewClock: readers go by the clock that decides, and never by one before the head.
+func viewClock(f *fixture) {
+	clock := func() (now inventory.Time) {
+		f.Helper()
+		f.view(func(v store.View) (err error) {
+			now, err = v.Now()
+			return err
+		})
+		return now
+	}
+	f.do(newProduct("mug", 1))
+	f.Advance(1500 * time.Millisecond)
+	if now := clock(); now != inventory.Time(Start.UnixMilli()+1500) {
+		f.Errorf("the clock of a view is %d", now)
+	}
+	f.Advance(-time.Minute)
+	if now := clock(); now != f.head().At {
+		f.Errorf("the clock of a view is %d, before the head's %d", now, f.head().At)
+	}
+}
+
+// sharedByProcesses: several stores on one database commit beside each other as one would alone, and share its receipts.
+func sharedByProcesses(f *fixture) {
+	if f.backend.Share == nil {
+		f.Skip("declared: this store is of one process")
+	}
+	stores := []store.Store{f.Store, f.backend.Share(f, f.Store, f.Now), f.backend.Share(f, f.Store, f.Now)}
+	f.do(newProduct("mug", 50))
+	var writers sync.WaitGroup
+	for i, s := range stores {
+		writers.Go(func() {
+			other := &fixture{TB: f.TB, Store: s}
+			for n := range 30 {
+				outcomes, err := other.try(context.Background(), keyed(fmt.Sprint("of all ", n), reserve("mug", 1, time.Minute)), &inventory.Request{Command: reserve("mug", 1, time.Minute)})
+				if err != nil {
+					f.Errorf("store %d: %v", i, err)
+				} else if o := outcomes[0]; o.Refusal != nil && o.Refusal.Code != inventory.InsufficientStock {
+					f.Errorf("store %d: %+v", i, o.Refusal)
+				}
+			}
+		})
+	}
+	writers.Wait()
+	f.stock("mug", inventory.Buckets{Reserved: 50})
+	f.checkJournal(51)
+	for n := range 30 {
+		request := keyed(fmt.Sprint("of all ", n), reserve("mug", 1, time.Minute))
+		var ids []inventory.ID
+		for _, s := range stores {
+			other := &fixture{TB: f.TB, Store: s}
+			if o := other.requests(request)[0]; o.Reservation != nil {
+				ids = append(ids, o.Reservation.ID)
+			}
+		}
+		if len(ids) > 0 && (len(ids) != len(stores) || ids[0] != ids[1] || ids[1] != ids[2]) {
+			f.Errorf("key %d has the answers %v", n, ids)
+		}
+	}
 }
 
 // Benchmark measures a store at the engine: commands a second in batches of 1, 64 and 1,024, on one product and on 1,000.
