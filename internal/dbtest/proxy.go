@@ -52,6 +52,8 @@ type Proxy struct {
 	hit   chan struct{}   // closed when the first cut was made
 	pairs map[*pair]bool  // open connections
 	down  bool            // refuse new connections
+	sent  int             // messages from clients
+	words [][2][]byte     // what is replaced in them, of equal length
 	all   *sync.WaitGroup // of connections
 }
 
@@ -163,9 +165,27 @@ func (p *Proxy) pump(c *pair, from, to net.Conn, filter func(*pair, []byte) (pas
 	delete(p.pairs, c)
 }
 
+// Rewrite replaces a word in all messages from clients by one of the same length.
+func (p *Proxy) Rewrite(from, to string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.words = append(p.words, [2][]byte{[]byte(from), []byte(to)})
+}
+
+// Messages is how many messages clients have sent: of a client that waits for each answer, how many round trips it made.
+func (p *Proxy) Messages() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.sent
+}
+
 func (p *Proxy) fromClient(c *pair, message []byte) (pass []byte, cut bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.sent++
+	for _, w := range p.words {
+		message = bytes.ReplaceAll(message, w[0], w[1])
+	}
 	if c.swallow {
 		return nil, false
 	}

@@ -1,11 +1,21 @@
 package mongodb
 
 import (
+	"bytes"
 	"context"
+	"errors"
+	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+
+	"github.com/holdfast/holdfast/internal/audit"
 	"github.com/holdfast/holdfast/internal/dbtest"
+	"github.com/holdfast/holdfast/internal/inventory"
 	"github.com/holdfast/holdfast/internal/store"
 	"github.com/holdfast/holdfast/internal/store/storetest"
 )
@@ -46,3 +56,304 @@ func open(t testing.TB, address string, o Options) *Store {
 
 func TestStore(t *testing.T)      { storetest.Run(t, backend) }
 func BenchmarkStore(b *testing.B) { storetest.Benchmark(b, backend) }
+
+// with runs f on the database beside the store.
+func with(t testing.TB, address string, f func(db *mongo.Database)) {
+	t.Helper()
+	name, err := databaseOf(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, err := mongo.Connect(options.Client().ApplyURI(address))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = client.Disconnect(context.Background()) }()
+	f(client.Database(name))
+}
+
+func commit(s store.Store, requests ...*inventory.Request) (outcomes []inventory.Outcome, err error) {
+	err = s.Commit(context.Background(), inventory.KeysOf(requests), func(state *inventory.State) (changes *inventory.Changes, err error) {
+		outcomes, changes, err = inventory.Decide(state, requests)
+		return changes, err
+	})
+	return outcomes, err
+}
+
+func product(id string) *inventory.Request {
+	return &inventory.Request{Command: &inventory.CreateProduct{ID: id, Name: id, Price: inventory.Money{Amount: 1, Currency: "EUR"}, TotalStock: 100, Location: inventory.MainLocation}}
+}
+
+func hold(id, key string) *inventory.Request {
+	r := &inventory.Request{Command: &inventory.Reserve{TTL: 60_000, CustomerID: "anna", Lines: []inventory.ReserveLine{{ProductID: id, Location: inventory.MainLocation, Quantity: 1}}}}
+	if key != "" {
+		r.Receipt = &inventory.ReceiptID{}
+		copy(r.Receipt.Key[:], key)
+	}
+	return r
+}
+
+func must(t testing.TB, s store.Store, requests ...*inventory.Request) []inventory.Outcome {
+	t.Helper()
+	outcomes, err := commit(s, requests...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range outcomes {
+		if outcomes[i].Refusal != nil {
+			t.Fatalf("command %d: %+v", i, outcomes[i].Refusal)
+		}
+	}
+	return outcomes
+}
+
+// TestServerClock: the server's clock decides, read by locking the head.
+func TestServerClock(t *testing.T) {
+	address := dbtest.MongoDB(t)
+	s := open(t, address, Options{})
+	clock := func() (now inventory.Time) {
+		with(t, address, func(db *mongo.Database) {
+			var hello struct{ LocalTime bson.DateTime }
+			if err := db.RunCommand(context.Background(), bson.D{{Key: "hello", Value: 1}}).Decode(&hello); err != nil {
+				t.Fatal(err)
+			}
+			now = timeOf(hello.LocalTime)
+		})
+		return now
+	}
+	before := clock()
+	p := must(t, s, product("mug"))[0].Product
+	if after := clock(); p.CreatedAt < before || p.CreatedAt > after {
+		t.Errorf("made at %d, between %d and %d by the server", p.CreatedAt, before, after)
+	}
+	with(t, address, func(db *mongo.Database) {
+		_, err := db.Collection(headName).UpdateOne(context.Background(), bson.D{}, bson.D{{Key: "$set", Value: bson.D{{Key: "at", Value: dateOf(clock() + 3_600_000)}}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+	})
+	if _, err := commit(s, hold("mug", "")); !errors.Is(err, store.ErrClockBehind) {
+		t.Errorf("an hour behind the head: %v", err)
+	}
+	must(t, open(t, address, Options{AcceptClock: true}), hold("mug", ""))
+}
+
+// TestTurn: receipts live for a day at least and go with the collection that they are in.
+func TestTurn(t *testing.T) {
+	clock := storetest.NewClock()
+	address := dbtest.MongoDB(t)
+	s := open(t, address, Options{Now: clock.Now})
+	must(t, s, product("mug"), hold("mug", "first"))
+	replayed := func(key string) bool { return must(t, s, hold("mug", key))[0].Replayed }
+	clock.Advance(24 * time.Hour)
+	must(t, s, hold("mug", "second"))
+	if !replayed("first") || !replayed("second") {
+		t.Error("a receipt of a day ago is gone")
+	}
+	clock.Advance(25 * time.Hour)
+	must(t, s, hold("mug", "third"))
+	if replayed("first") {
+		t.Error("a receipt of two days ago is still there")
+	}
+	if !replayed("second") || !replayed("third") {
+		t.Error("a newer receipt went with the old ones")
+	}
+	with(t, address, func(db *mongo.Database) {
+		names, err := db.ListCollectionNames(context.Background(), bson.D{{Key: "name", Value: bson.D{{Key: "$regex", Value: "^receipts_"}}}})
+		if err != nil || len(names) != receiptsKept {
+			t.Errorf("collections of receipts: %v %v", names, err)
+		}
+	})
+}
+
+// TestRetries: what the server wants tried again is, told by its label or its code alone, at every command of a batch.
+func TestRetries(t *testing.T) {
+	_, address := dbtest.OwnMongoDB(t)
+	s := open(t, address, Options{})
+	must(t, s, product("mug"))
+	label := bson.E{Key: "errorLabels", Value: bson.A{labelAgain}}
+	for _, command := range []string{"findAndModify", "find", "insert", "update"} {
+		for _, code := range codesAgain {
+			for _, data := range []bson.D{{{Key: "errorCode", Value: code}}, {{Key: "errorCode", Value: code}, label}} {
+				dbtest.FailPoint(t, address, bson.D{{Key: "times", Value: 2}}, append(bson.D{{Key: "failCommands", Value: bson.A{command}}}, data...))
+				if _, err := commit(s, hold("mug", "")); err != nil {
+					t.Fatalf("%s fails with %v: %v", command, data, err)
+				}
+			}
+		}
+	}
+	dbtest.FailPoint(t, address, bson.D{{Key: "times", Value: 1}}, bson.D{{Key: "failCommands", Value: bson.A{"insert"}}, {Key: "errorCode", Value: 8000}})
+	if _, err := commit(s, hold("mug", "")); !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("an error of the server that says nothing: %v", err)
+	}
+	must(t, s, hold("mug", ""))
+}
+
+// TestRefusedServers: what has no transactions, or only says so, is not served from.
+func TestRefusedServers(t *testing.T) {
+	ctx := context.Background()
+	if _, err := Open(ctx, "mongodb://127.0.0.1:1/", Options{}); err == nil || !strings.Contains(err.Error(), "must name a database") {
+		t.Errorf("no database: %v", err)
+	}
+	address := dbtest.MongoDB(t)
+	if _, err := Open(ctx, address, Options{ReadOnly: true}); err == nil || !strings.Contains(err.Error(), "no Holdfast store") {
+		t.Errorf("an empty database, for reading: %v", err)
+	}
+	proxy, proxied := dbtest.NewProxy(t, address)
+	// The server no longer sees that a command is of a transaction: what is aborted stays.
+	proxy.Rewrite("startTransaction", "startTranzaction")
+	proxy.Rewrite("readConcern", "readConcerN")
+	proxy.Rewrite("autocommit\x00\x00", "autocommiT\x00\x00")
+	if _, err := Open(ctx, proxied, Options{}); !errors.Is(err, errNoTransactions) {
+		t.Errorf("a server that only pretends: %v", err)
+	}
+	s := open(t, address, Options{})
+	must(t, s, product("mug"))
+	if _, err := commit(open(t, address, Options{ReadOnly: true}), hold("mug", "")); !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("a store for reading committed: %v", err)
+	}
+	with(t, address, func(db *mongo.Database) {
+		if _, err := db.Collection(headName).UpdateOne(ctx, bson.D{}, bson.D{{Key: "$set", Value: bson.D{{Key: "format", Value: 2}}}}); err != nil {
+			t.Fatal(err)
+		}
+	})
+	if _, err := commit(s, hold("mug", "")); !errors.Is(err, store.ErrBroken) || !errors.Is(err, store.ErrNewerFormat) {
+		t.Errorf("a head of a newer format, under way: %v", err)
+	}
+	if _, err := Open(ctx, address, Options{}); !errors.Is(err, store.ErrNewerFormat) {
+		t.Errorf("a head of a newer format: %v", err)
+	}
+}
+
+// TestStandalone: the sentence says what to do.
+func TestStandalone(t *testing.T) {
+	_, address := dbtest.OwnMongoDB(t)
+	dbtest.FailPoint(t, address, "alwaysOn", bson.D{{Key: "failCommands", Value: bson.A{"insert"}}, {Key: "errorCode", Value: illegalOperation}})
+	if _, err := Open(context.Background(), address, Options{}); !errors.Is(err, errNoTransactions) || !strings.Contains(err.Error(), "replica set") {
+		t.Errorf("a standalone server: %v", err)
+	}
+}
+
+// TestWithoutValidators: a server that does not take them is served, with one warning.
+func TestWithoutValidators(t *testing.T) {
+	_, address := dbtest.OwnMongoDB(t)
+	dbtest.FailPoint(t, address, bson.D{{Key: "times", Value: 1}}, bson.D{{Key: "failCommands", Value: bson.A{"create"}}, {Key: "errorCode", Value: 59}})
+	var log bytes.Buffer
+	s, err := Open(context.Background(), address, Options{Log: slog.New(slog.NewTextHandler(&log, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	must(t, s, product("mug"))
+	if n := strings.Count(log.String(), "Holdfast checks alone"); n != 1 {
+		t.Errorf("%d warnings: %s", n, log.String())
+	}
+}
+
+// TestReadable: people can read their data, by the names of the API.
+func TestReadable(t *testing.T) {
+	address := dbtest.MongoDB(t)
+	s := open(t, address, Options{})
+	must(t, s, product("mug"))
+	r := must(t, s, hold("mug", ""))[0].Reservation
+	must(t, s, &inventory.Request{Command: &inventory.Confirm{ReservationID: r.ID, Reference: "pay-1"}})
+	with(t, address, func(db *mongo.Database) {
+		for collection, want := range map[string]bson.D{
+			stockName:        {{Key: "productId", Value: "mug"}, {Key: "totalStock", Value: 100}, {Key: "availableStock", Value: 99}, {Key: "committedStock", Value: 1}},
+			reservationsName: {{Key: "_id", Value: r.ID.Text(inventory.ReservationPrefix)}, {Key: "status", Value: "CONFIRMED"}, {Key: "customerId", Value: "anna"}, {Key: "lines.unitPrice.amount", Value: 1}, {Key: "expiresAt", Value: dateOf(r.ExpiresAt)}},
+			ordersName:       {{Key: "reservationId", Value: r.ID.Text(inventory.ReservationPrefix)}, {Key: "lines.priceAtPurchase.currency", Value: "EUR"}, {Key: "reference", Value: "pay-1"}},
+		} {
+			if n, err := db.Collection(collection).CountDocuments(context.Background(), want); err != nil || n != 1 {
+				t.Errorf("%s: %d documents like %v (%v)", collection, n, want, err)
+			}
+		}
+	})
+}
+
+// TestDamageIsNamed: what somebody changes in the collections is named by the audit.
+func TestDamageIsNamed(t *testing.T) {
+	ctx := context.Background()
+	address := dbtest.MongoDB(t)
+	s := open(t, address, Options{})
+	must(t, s, product("mug"), product("cup"))
+	held := must(t, s, hold("mug", "k"), hold("cup", ""))
+	must(t, s, &inventory.Request{Command: &inventory.Confirm{ReservationID: held[1].Reservation.ID}})
+	breaches := func() (all string) {
+		report, err := audit.Run(ctx, s, audit.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, b := range report.Breaches {
+			all += b.String() + "\n"
+		}
+		return all
+	}
+	if found := breaches(); found != "" {
+		t.Fatalf("before any damage: %s", found)
+	}
+	set := func(name string, value any) bson.D {
+		return bson.D{{Key: "$set", Value: bson.D{{Key: name, Value: value}}}}
+	}
+	inc := func(names ...string) bson.D {
+		var d bson.D
+		for _, name := range names {
+			d = append(d, bson.E{Key: name, Value: 1})
+		}
+		return bson.D{{Key: "$inc", Value: d}}
+	}
+	by := func(name string, value any) bson.D { return bson.D{{Key: name, Value: value}} }
+	for name, c := range map[string]struct {
+		collection   string
+		filter, edit bson.D // no edit: delete
+		want         string
+	}{
+		"available":  {stockName, by("productId", "mug"), inc("availableStock", "totalStock"), "I9: stock of mug"},
+		"reserved":   {stockName, by("productId", "mug"), inc("reservedStock", "totalStock"), "I2: stock of mug"},
+		"no stock":   {stockName, by("productId", "cup"), nil, "I9: stock of cup"},
+		"stock seq":  {stockName, by("productId", "mug"), set("sequence", 1), "I9: stock of mug"},
+		"status":     {reservationsName, by("status", "ACTIVE"), set("status", "EXPIRED"), "I9: rsv_"},
+		"deadline":   {reservationsName, by("status", "ACTIVE"), set("expiresAt", bson.DateTime(7)), "I9: rsv_"},
+		"customer":   {reservationsName, by("status", "ACTIVE"), set("customerId", "bob"), "I9: rsv_"},
+		"quantity":   {reservationsName, by("status", "ACTIVE"), set("lines.0.quantity", 2), "I9: rsv_"},
+		"type":       {reservationsName, by("status", "ACTIVE"), set("version", "one"), "row: reservation document rsv_"},
+		"line":       {reservationsName, by("status", "ACTIVE"), set("lines.0.line", 2), "row: reservation document rsv_"},
+		"no hold":    {reservationsName, by("status", "ACTIVE"), nil, "its row is missing"},
+		"order":      {ordersName, bson.D{}, set("status", "FULFILLED"), "I9: ord_"},
+		"reference":  {ordersName, bson.D{}, set("reference", "x"), "I9: ord_"},
+		"price":      {ordersName, bson.D{}, set("lines.0.priceAtPurchase.amount", 2), "I4: ord_"},
+		"no order":   {ordersName, bson.D{}, nil, "I4"},
+		"events":     {journalName, by("_id", 2), set("events", []byte{1}), "was changed"},
+		"no entry":   {journalName, by("_id", 2), nil, "are missing"},
+		"entry at":   {journalName, by("_id", 1), set("at", bson.DateTime(7)), "was changed"},
+		"head":       {headName, bson.D{}, inc("sequence"), "head"},
+		"name":       {productsName, by("_id", "mug"), set("name", "x"), "I9: product mug"},
+		"no product": {productsName, by("_id", "mug"), nil, "its product mug is missing"},
+	} {
+		with(t, address, func(db *mongo.Database) {
+			collection := db.Collection(c.collection)
+			var before bson.D
+			if err := collection.FindOne(ctx, c.filter).Decode(&before); err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			id := bson.D{{Key: "_id", Value: before[0].Value}}
+			var err error
+			if c.edit == nil {
+				_, err = collection.DeleteOne(ctx, id)
+			} else {
+				_, err = collection.UpdateOne(ctx, id, c.edit)
+			}
+			if err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			if found := breaches(); !strings.Contains(found, c.want) {
+				t.Errorf("%s: want %q in\n%s", name, c.want, found)
+			}
+			if _, err := collection.ReplaceOne(ctx, id, before, options.Replace().SetUpsert(true)); err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+		})
+	}
+	if found := breaches(); found != "" {
+		t.Fatalf("after all was put back: %s", found)
+	}
+}

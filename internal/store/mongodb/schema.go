@@ -77,7 +77,7 @@ var validators = map[string]bson.D{
 }
 
 // collectionNames in the order in which they are made.
-var collectionNames = []string{headName, productsName, stockName, reservationsName, ordersName, journalName, processesName, proofName}
+var collectionNames = []string{stockName, headName, productsName, reservationsName, ordersName, journalName, processesName, proofName}
 
 func index(partial bson.D, unique bool, keys ...bson.E) mongo.IndexModel {
 	o := options.Index()
@@ -201,23 +201,23 @@ func prove(ctx context.Context, db *mongo.Database) (err error) {
 	if hasCode(err, illegalOperation) {
 		return fmt.Errorf("%w: it is a standalone server: start it as a replica set, of one member if need be (mongod --replSet rs0, then rs.initiate())", errNoTransactions)
 	}
-	if err == nil {
-		err = insert(true, committed)
+	if err := errors.Join(err, count(ctx, proof, aborted, 0)); err != nil {
+		return fmt.Errorf("trying a transaction: %w", err)
 	}
-	if err != nil {
+	if err := errors.Join(insert(true, committed), count(ctx, proof, committed, 1)); err != nil {
 		return fmt.Errorf("trying a transaction: %w", err)
 	}
 	if err := insert(true, spoilt, committed); !mongo.IsDuplicateKeyError(err) {
-		return fmt.Errorf("%w: it took a duplicate key (%w): Holdfast needs a MongoDB 4.4 or later, as a replica set or sharded cluster", errNoTransactions, err)
+		return fmt.Errorf("%w: it took a duplicate key (%w)", errNoTransactions, err)
 	}
-	for id, want := range map[string]int64{aborted: 0, committed: 1, spoilt: 0} {
-		n, err := proof.CountDocuments(ctx, bson.D{{Key: "_id", Value: id}})
-		if err != nil {
-			return fmt.Errorf("trying a transaction: %w", err)
-		}
-		if n != want {
-			return fmt.Errorf("%w: it takes the commands and does not keep them together: Holdfast needs a MongoDB 4.4 or later, as a replica set or sharded cluster", errNoTransactions)
-		}
+	return count(ctx, proof, spoilt, 0)
+}
+
+// count requires so many documents with an id.
+func count(ctx context.Context, proof *mongo.Collection, id string, want int64) error {
+	n, err := proof.CountDocuments(ctx, bson.D{{Key: "_id", Value: id}})
+	if err == nil && n != want {
+		err = fmt.Errorf("%w: it takes the commands and does not keep them together: Holdfast needs MongoDB 4.4 or later, as a replica set or sharded cluster", errNoTransactions)
 	}
-	return nil
+	return err
 }

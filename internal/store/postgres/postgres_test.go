@@ -2,10 +2,18 @@ package postgres
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
+	"github.com/holdfast/holdfast/internal/audit"
 	"github.com/holdfast/holdfast/internal/dbtest"
+	"github.com/holdfast/holdfast/internal/inventory"
 	"github.com/holdfast/holdfast/internal/store"
 	"github.com/holdfast/holdfast/internal/store/storetest"
 )
@@ -40,3 +48,319 @@ func open(t testing.TB, address string, o Options) *Store {
 
 func TestStore(t *testing.T)      { storetest.Run(t, backend) }
 func BenchmarkStore(b *testing.B) { storetest.Benchmark(b, backend) }
+
+// exec runs statements beside the store.
+func exec(t testing.TB, address string, statements ...string) {
+	t.Helper()
+	conn, err := pgx.Connect(context.Background(), address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	for _, statement := range statements {
+		if _, err := conn.Exec(context.Background(), statement); err != nil {
+			t.Fatalf("%s: %v", statement, err)
+		}
+	}
+}
+
+func commit(s store.Store, requests ...*inventory.Request) (outcomes []inventory.Outcome, err error) {
+	err = s.Commit(context.Background(), inventory.KeysOf(requests), func(state *inventory.State) (changes *inventory.Changes, err error) {
+		outcomes, changes, err = inventory.Decide(state, requests)
+		return changes, err
+	})
+	return outcomes, err
+}
+
+func product(id string) *inventory.Request {
+	return &inventory.Request{Command: &inventory.CreateProduct{ID: id, Name: id, Price: inventory.Money{Amount: 1, Currency: "EUR"}, TotalStock: 100, Location: inventory.MainLocation}}
+}
+
+func hold(id, key string) *inventory.Request {
+	r := &inventory.Request{Command: &inventory.Reserve{TTL: 60_000, Lines: []inventory.ReserveLine{{ProductID: id, Location: inventory.MainLocation, Quantity: 1}}}}
+	if key != "" {
+		r.Receipt = &inventory.ReceiptID{}
+		copy(r.Receipt.Key[:], key)
+	}
+	return r
+}
+
+func must(t testing.TB, s store.Store, requests ...*inventory.Request) []inventory.Outcome {
+	t.Helper()
+	outcomes, err := commit(s, requests...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range outcomes {
+		if outcomes[i].Refusal != nil {
+			t.Fatalf("command %d: %+v", i, outcomes[i].Refusal)
+		}
+	}
+	return outcomes
+}
+
+// TestRoundTrips: a batch pays two round trips, whatever its commands, once its statements are prepared.
+func TestRoundTrips(t *testing.T) {
+	proxy, address := dbtest.NewProxy(t, dbtest.Postgres(t))
+	s := open(t, address, Options{})
+	must(t, s, product("mug"))
+	for range 2 { // the first time prepares
+		for name, batch := range map[string]func() []*inventory.Request{
+			"hold":       func() []*inventory.Request { return []*inventory.Request{hold("mug", "")} },
+			"keyed hold": func() []*inventory.Request { return []*inventory.Request{hold("mug", time.Now().String()[11:27])} },
+			"confirm": func() []*inventory.Request {
+				return []*inventory.Request{{Command: &inventory.Confirm{ReservationID: must(t, s, hold("mug", ""))[0].Reservation.ID}}}
+			},
+			"cancel": func() []*inventory.Request {
+				return []*inventory.Request{{Command: &inventory.Cancel{ID: must(t, s, hold("mug", ""))[0].Reservation.ID}}}
+			},
+			"refused hold": func() []*inventory.Request {
+				return []*inventory.Request{{Command: &inventory.Reserve{TTL: 1000, Lines: []inventory.ReserveLine{{ProductID: "mug", Location: inventory.MainLocation, Quantity: 1000}}}}}
+			},
+		} {
+			requests := batch()
+			_, _ = commit(s, requests...)
+			requests = batch()
+			before := proxy.Messages()
+			if _, err := commit(s, requests...); err != nil {
+				t.Fatal(err)
+			}
+			if n := proxy.Messages() - before; n > 2 {
+				t.Errorf("%s: %d round trips", name, n)
+			}
+		}
+	}
+}
+
+// TestServerClock: the server's clock decides, read while the head is locked.
+func TestServerClock(t *testing.T) {
+	address := dbtest.Postgres(t)
+	s := open(t, address, Options{})
+	conn, err := pgx.Connect(context.Background(), address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	clock := func() (now int64) {
+		if err := conn.QueryRow(context.Background(), "SELECT "+clockSQL).Scan(&now); err != nil {
+			t.Fatal(err)
+		}
+		return now
+	}
+	before := clock()
+	p := must(t, s, product("mug"))[0].Product
+	if after := clock(); int64(p.CreatedAt) < before || int64(p.CreatedAt) > after {
+		t.Errorf("made at %d, between %d and %d by the server", p.CreatedAt, before, after)
+	}
+	exec(t, address, fmt.Sprintf("UPDATE head SET at = %d", clock()+3_600_000))
+	if _, err := commit(s, hold("mug", "")); !errors.Is(err, store.ErrClockBehind) {
+		t.Errorf("an hour behind the head: %v", err)
+	}
+	accepting := open(t, address, Options{AcceptClock: true})
+	must(t, accepting, hold("mug", ""))
+}
+
+// TestTurn: receipts live for a day at least, go with the table that they are in, and do not wait for whoever reads it.
+func TestTurn(t *testing.T) {
+	clock := storetest.NewClock()
+	address := dbtest.Postgres(t)
+	s := open(t, address, Options{Now: clock.Now})
+	must(t, s, product("mug"), hold("mug", "first"))
+	replayed := func(key string) bool { return must(t, s, hold("mug", key))[0].Replayed }
+	clock.Advance(24 * time.Hour)
+	must(t, s, hold("mug", "second"))
+	if !replayed("first") || !replayed("second") {
+		t.Error("a receipt of a day ago is gone")
+	}
+	reader, err := pgx.Connect(context.Background(), address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Close(context.Background())
+	for _, statement := range []string{"BEGIN", "SELECT count(*) FROM receipts_0"} { // as a backup does
+		if _, err := reader.Exec(context.Background(), statement); err != nil {
+			t.Fatal(err)
+		}
+	}
+	clock.Advance(25 * time.Hour)
+	must(t, s, hold("mug", "third"))
+	if !replayed("first") {
+		t.Error("receipts went although a backup reads them")
+	}
+	if _, err := reader.Exec(context.Background(), "COMMIT"); err != nil {
+		t.Fatal(err)
+	}
+	s.turned = time.Time{} // a minute later
+	must(t, s, hold("mug", "fourth"))
+	if replayed("first") {
+		t.Error("a receipt of two days ago is still there")
+	}
+	if !replayed("second") || !replayed("third") || !replayed("fourth") {
+		t.Error("a newer receipt went with the old ones")
+	}
+}
+
+// TestRetries: a serialization failure or deadlock has the batch loaded and decided anew.
+func TestRetries(t *testing.T) {
+	address := dbtest.Postgres(t)
+	s := open(t, address, Options{})
+	must(t, s, product("mug"))
+	for _, sqlstate := range []string{"40001", "40P01"} {
+		exec(t, address, "CREATE SEQUENCE tries", `CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+			IF nextval('tries') <= 3 THEN RAISE EXCEPTION 'once more' USING ERRCODE = '`+sqlstate+`'; END IF; RETURN NEW; END $$`,
+			"CREATE TRIGGER fail BEFORE INSERT ON journal FOR EACH ROW EXECUTE FUNCTION fail()")
+		must(t, s, hold("mug", ""))
+		exec(t, address, "SELECT setval('tries', 1, false)", "ALTER SEQUENCE tries INCREMENT -1 MINVALUE -1000000")
+		if _, err := commit(s, hold("mug", "")); !errors.Is(err, store.ErrUnavailable) {
+			t.Errorf("%s without end: %v", sqlstate, err)
+		}
+		exec(t, address, "DROP TRIGGER fail ON journal", "DROP FUNCTION fail()", "DROP SEQUENCE tries")
+		must(t, s, hold("mug", ""))
+	}
+}
+
+// TestChangedRows: rows that are not those that were loaded end the batch, not the store.
+func TestChangedRows(t *testing.T) {
+	address := dbtest.Postgres(t)
+	s := open(t, address, Options{})
+	must(t, s, product("mug"))
+	exec(t, address, `CREATE FUNCTION drift() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$`,
+		"CREATE TRIGGER drift BEFORE UPDATE ON stock FOR EACH ROW EXECUTE FUNCTION drift()")
+	if _, err := commit(s, hold("mug", "")); err == nil || errors.Is(err, store.ErrUnavailable) || !strings.Contains(err.Error(), "holdfast verify") {
+		t.Errorf("a stock row that does not change: %v", err)
+	}
+	exec(t, address, "DROP TRIGGER drift ON stock")
+	must(t, s, hold("mug", ""))
+}
+
+func TestRefusedStores(t *testing.T) {
+	ctx := context.Background()
+	address := dbtest.Postgres(t)
+	if _, err := Open(ctx, address, Options{ReadOnly: true}); err == nil || !strings.Contains(err.Error(), "no Holdfast store") {
+		t.Errorf("an empty database, for reading: %v", err)
+	}
+	s := open(t, address, Options{})
+	must(t, s, product("mug"))
+	reader := open(t, address, Options{ReadOnly: true})
+	if _, err := commit(reader, hold("mug", "")); !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("a store for reading committed: %v", err)
+	}
+	exec(t, address, "UPDATE head SET format = 2")
+	if _, err := commit(s, hold("mug", "")); !errors.Is(err, store.ErrBroken) || !errors.Is(err, store.ErrNewerFormat) {
+		t.Errorf("a head of a newer format, under way: %v", err)
+	}
+	if _, err := Open(ctx, address, Options{}); !errors.Is(err, store.ErrNewerFormat) {
+		t.Errorf("a head of a newer format: %v", err)
+	}
+	exec(t, address, "UPDATE head SET format = 1, version = 99")
+	if _, err := Open(ctx, address, Options{}); !errors.Is(err, store.ErrNewerFormat) {
+		t.Errorf("a newer schema: %v", err)
+	}
+	if _, err := Open(ctx, address+"&synchronous_commit=off", Options{}); err == nil || !strings.Contains(err.Error(), "synchronous_commit") {
+		t.Errorf("synchronous_commit=off: %v", err)
+	}
+}
+
+// TestNoFsync: a server that does not flush is served only when the operator says so.
+func TestNoFsync(t *testing.T) {
+	_, address := dbtest.OwnPostgres(t)
+	exec(t, address, "ALTER SYSTEM SET fsync = off", "SELECT pg_reload_conf()")
+	for deadline := time.Now().Add(10 * time.Second); ; { // the reload is asynchronous
+		_, err := Open(context.Background(), address, Options{})
+		if err != nil && strings.Contains(err.Error(), "fsync=on") {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("fsync=off: %v", err)
+		}
+	}
+	must(t, open(t, address, Options{AcceptNoFsync: true}), product("mug"))
+}
+
+// TestConcurrentStart: of several processes that start on an empty database one makes the tables.
+func TestConcurrentStart(t *testing.T) {
+	address := dbtest.Postgres(t)
+	stores := make([]*Store, 6)
+	var starting sync.WaitGroup
+	for i := range stores {
+		starting.Go(func() {
+			var err error
+			if stores[i], err = Open(context.Background(), address, Options{}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	starting.Wait()
+	for i, s := range stores {
+		if s != nil {
+			must(t, s, product(fmt.Sprint("p", i)))
+			s.Close()
+		}
+	}
+}
+
+// TestDamageIsNamed: what somebody changes in the tables is named by the audit.
+func TestDamageIsNamed(t *testing.T) {
+	address := dbtest.Postgres(t)
+	s := open(t, address, Options{})
+	must(t, s, product("mug"), product("cup"))
+	active := must(t, s, hold("mug", "k"), hold("cup", ""))
+	must(t, s, &inventory.Request{Command: &inventory.Confirm{ReservationID: active[1].Reservation.ID}})
+	breaches := func() (all string) {
+		report, err := audit.Run(context.Background(), s, audit.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, b := range report.Breaches {
+			all += b.String() + "\n"
+		}
+		return all
+	}
+	if found := breaches(); found != "" {
+		t.Fatalf("before any damage: %s", found)
+	}
+	for damage, want := range map[string]string{
+		"UPDATE stock SET available = available + 1 WHERE key = 3":             "I9: stock of mug",
+		"UPDATE stock SET reserved = reserved + 1 WHERE key = 3":               "I2: stock of mug",
+		"DELETE FROM stock WHERE key = 4":                                      "I9: stock of cup",
+		"UPDATE reservations SET status = 3 WHERE status = 1":                  "column status",
+		"UPDATE reservations SET expires_at = expires_at + 1 WHERE status = 1": "column expires_at",
+		"UPDATE reservations SET customer = 'x'":                               "column customer",
+		"UPDATE reservations SET stock = '{4}' WHERE status = 1":               "column stock does not name",
+		"UPDATE reservations SET data = '\\x00'":                               "cannot be read",
+		"DELETE FROM reservations WHERE status = 1":                            "its row is missing",
+		"DELETE FROM holds":                                              "no row in holds",
+		"INSERT INTO holds VALUES (3, 5, 4)":                             "no ACTIVE reservation with that deadline",
+		"INSERT INTO holds SELECT 4, expires_at, reservation FROM holds": "the reservation has no line there",
+		"UPDATE orders SET status = 2":                                   "column status",
+		"UPDATE orders SET reference = 'x'":                              "column reference",
+		"DELETE FROM orders":                                             "I4",
+		"UPDATE journal SET events = overlay(events PLACING '\\x01' FROM 30) WHERE batch_no = 2":           "was changed",
+		"DELETE FROM journal WHERE batch_no = 2":                                                           "are missing",
+		"UPDATE journal SET at = at + 1 WHERE batch_no = 1":                                                "was changed",
+		"UPDATE head SET seq = seq + 1":                                                                    "head",
+		"UPDATE products SET id = 'mugs' WHERE id = 'mug'":                                                 "column id",
+		"DELETE FROM products WHERE id = 'mug'":                                                            "its product row 1 is missing",
+		"UPDATE products SET data = (SELECT data FROM products WHERE id = 'cup') WHERE id = 'mug'":         "column id",
+		"UPDATE stock SET seq = 1 WHERE key = 3":                                                           "I9: stock of mug",
+		"UPDATE reservations SET data = (SELECT data FROM reservations WHERE status = 2) WHERE status = 1": "its key is not",
+	} {
+		exec(t, address, "CREATE SCHEMA saved_"+s.schema())
+		for _, table := range tables {
+			exec(t, address, fmt.Sprintf("CREATE TABLE saved_%s.%s AS TABLE %s", s.schema(), table, table))
+		}
+		exec(t, address, damage)
+		if found := breaches(); !strings.Contains(found, want) {
+			t.Errorf("%s: want %q in\n%s", damage, want, found)
+		}
+		for _, table := range tables {
+			exec(t, address, "TRUNCATE "+table, fmt.Sprintf("INSERT INTO %s SELECT * FROM saved_%s.%s", table, s.schema(), table))
+		}
+		exec(t, address, "DROP SCHEMA saved_"+s.schema()+" CASCADE")
+	}
+	if found := breaches(); found != "" {
+		t.Fatalf("after all was put back: %s", found)
+	}
+}
+
+var tables = []string{"head", "products", "stock", "reservations", "holds", "orders", "journal"}
