@@ -211,12 +211,17 @@ type childServer struct {
 const childStartTimeout = 30 * time.Second
 
 // startChild starts a server and waits until it says that it is ready. A child started again has its port back within moments.
-func startChild(ctx context.Context, listen, store string) (*childServer, error) {
+func startChild(ctx context.Context, listen, store string, more ...string) (*childServer, error) {
+	return startProgram(ctx, append([]string{"serve", "--listen", listen, "--store", store, "--log-level", "warn"}, more...)...)
+}
+
+// startProgram starts this program with other arguments, which make it print the address that it serves.
+func startProgram(ctx context.Context, arguments ...string) (*childServer, error) {
 	binary, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	process := exec.Command(binary, "serve", "--listen", listen, "--store", store, "--log-level", "warn")
+	process := exec.Command(binary, arguments...)
 	process.Stderr = os.Stderr
 	process.Env = append(os.Environ(), childEnvironment+"=1") // our own tests are this program too
 	stdout, err := process.StdoutPipe()

@@ -24,6 +24,7 @@ const (
 type commands struct {
 	Serve   serveCommand   `cmd:"" help:"Serve the HTTP API from a store."`
 	Demo    demoCommand    `cmd:"" help:"Watch a sale: 1,000 buyers, 100 units, a crash in the middle, the audit."`
+	Bench   benchCommand   `cmd:"" help:"Measure how fast, how fair and how safe it is here."`
 	Verify  verifyCommand  `cmd:"" help:"Audit a store: exit 0, or 1 naming each breach."`
 	Version versionCommand `cmd:"" help:"Print the version."`
 }
