@@ -17,15 +17,18 @@ demo: ## watch a sale with a crash in the middle, and the audit
 
 test: lint race ## everything that must pass: linters, then all tests with the race detector
 
-race: ## all tests with the race detector
-	$(GO) test -race -timeout 15m ./...
+race: ## all tests with the race detector; it says loudly which databases it cannot test
+	@$(GO) test -count=1 -v -run '^TestServers$$' ./internal/dbtest | grep SKIPPED || true
+	$(GO) test -race -timeout 20m ./...
 
 lint: ## go vet, staticcheck, gofumpt
 	$(GO) vet ./...
 	$(TOOL) staticcheck ./...
 	@unformatted=$$($(TOOL) gofumpt -l .); test -z "$$unformatted" || { echo "not formatted (run: $(TOOL) gofumpt -w .):"; echo "$$unformatted"; exit 1; }
 
-bench: ## the benchmarks; docs/PERFORMANCE.md says how to read them
+bench: ## how fast it is here; docs/PERFORMANCE.md says how to read it
+	$(GO) run ./cmd/holdfast bench
+	$(GO) run ./cmd/holdfast bench compare
 	$(GO) test -run '^$$' -bench . -benchmem ./internal/...
 
 fuzz: ## every fuzz target for FUZZTIME (default 10s)
