@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/alecthomas/kong"
+	"gopkg.in/yaml.v3"
 	"zombiezen.com/go/sqlite"
 	"zombiezen.com/go/sqlite/sqlitex"
 
@@ -90,6 +92,11 @@ func TestUsage(t *testing.T) {
 		"serve --store=postgres://u:sec%ret@127.0.0.1:1/d":                                     {exitFailure, "percent-encode"},
 		"serve --store=mysql://u:secret@h/d?password=secret":                                   {exitUsage, "u:xxxxx@h"},
 		"verify --store=memory:":                                                               {exitUsage, "nothing to read"},
+		"bench --workload=none":                                                                {exitUsage, "none is none of them"},
+		"bench --clients=0":                                                                    {exitUsage, "--clients"},
+		"bench --url=ftp://x":                                                                  {exitUsage, "http://HOST:PORT"},
+		"bench --store=redis:x":                                                                {exitFailure, "cannot be measured"},
+		"bench compare --share=99":                                                             {exitUsage, "--share"},
 		"demo --buyers=0":                                                                      {exitUsage, "--buyers"},
 		"--help":                                                                               {exitOK, ""},
 		"version":                                                                              {exitOK, ""},
@@ -278,4 +285,77 @@ func TestDemo(t *testing.T) {
 			t.Errorf("the table lacks %q:\n%s", row, stdout)
 		}
 	}
+}
+
+// TestDeploy: the command lines of the compose files are this program's, and name stores that it has.
+func TestDeploy(t *testing.T) {
+	files, err := filepath.Glob("../../deploy/*.yaml")
+	if err != nil || len(files) != 3 {
+		t.Fatalf("%v %v", files, err)
+	}
+	for _, file := range files {
+		content, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var compose struct {
+			Services map[string]struct{ Command []string }
+		}
+		if err := yaml.Unmarshal(content, &compose); err != nil {
+			t.Fatalf("%s: %v", file, err)
+		}
+		served := 0
+		for name, service := range compose.Services {
+			if !strings.HasPrefix(name, "holdfast") {
+				continue
+			}
+			served++
+			var all commands
+			parser, err := kong.New(&all)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := parser.Parse(service.Command); err != nil {
+				t.Errorf("%s, %s: %v", file, name, err)
+			}
+			if kind, _, _ := strings.Cut(all.Serve.Store, ":"); kind != strings.TrimSuffix(filepath.Base(file), ".yaml") {
+				t.Errorf("%s, %s: the store is %s", file, name, all.Serve.Store)
+			}
+		}
+		if served == 0 {
+			t.Errorf("%s serves nothing", file)
+		}
+	}
+}
+
+// TestBench: the measurements run, and end with a clean audit.
+func TestBench(t *testing.T) {
+	report := filepath.Join(t.TempDir(), "report.html")
+	code, stdout, stderr := execute(t.Context(), "bench", "--duration=200ms", "--clients=4", "--report="+report)
+	if code != exitOK || !strings.Contains(stdout, "audit: clean") || !strings.Contains(stdout, "retries") {
+		t.Errorf("bench: exit %d: %s%s", code, stdout, stderr)
+	}
+	page, err := os.ReadFile(report)
+	if err != nil || !strings.Contains(string(page), "<svg") || strings.Contains(string(page), "http://") || strings.Contains(string(page), "https://") {
+		t.Errorf("the report needs charts and no network: %d bytes, %v", len(page), err)
+	}
+	s := serve(t, "--store=memory:")
+	code, stdout, stderr = execute(t.Context(), "bench", "--url="+s.url, "--duration=200ms", "--clients=4", "--workload=life", "--rate=200", "--json")
+	var out struct {
+		Results []struct{ Good int }
+		Audit   struct{ Acknowledged, Lost int }
+	}
+	if err := json.Unmarshal([]byte(stdout), &out); code != exitOK || err != nil || len(out.Results) != 1 || out.Results[0].Good == 0 || out.Audit.Acknowledged == 0 {
+		t.Errorf("bench --url: exit %d: %v %s%s", code, err, stdout, stderr)
+	}
+	code, stdout, stderr = execute(t.Context(), "bench", "--sweep", "--duration=100ms", "--clients=4", "--workload=hot")
+	if code != exitOK || !strings.Contains(stdout, "The server keeps up with") {
+		t.Errorf("bench --sweep: exit %d: %s%s", code, stdout, stderr)
+	}
+	onSharedStores(t, func(t *testing.T, address string) {
+		code, stdout, stderr := execute(t.Context(), "bench", "compare", "--duration=100ms", "--clients=2", "--products=2", "--share=2", "--store="+address)
+		if code != exitOK || !strings.Contains(stdout, "2 processes on one database") {
+			t.Errorf("bench compare: exit %d: %s%s", code, stdout, stderr)
+		}
+	})
 }

@@ -8,6 +8,14 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/holdfast/holdfast/internal/commit"
+	"github.com/holdfast/holdfast/internal/dbtest"
+	"github.com/holdfast/holdfast/internal/httpapi"
+	"github.com/holdfast/holdfast/internal/store"
+	"github.com/holdfast/holdfast/internal/store/mongodb"
+	"github.com/holdfast/holdfast/internal/store/postgres"
+	"github.com/holdfast/holdfast/internal/store/storetest"
 )
 
 // TestCheckout is the story of the README: product, hold, order, shipment.
@@ -370,3 +378,48 @@ func TestLongPoll(t *testing.T) {
 		h.request("GET", "/readyz", "", 503)
 	})
 }
+
+// TestProcessClockChangesNothing: on a shared database its clock decides, whatever the process's says.
+func TestProcessClockChangesNothing(t *testing.T) {
+	test := func(t *testing.T, s store.Store) {
+		for _, offset := range []time.Duration{-time.Hour, time.Hour} {
+			clock := storetest.NewClock()
+			clock.Advance(offset - time.Until(clock.Now())) // now, and off
+			h := newHarness(t, clock, keptOpen{s}, httpapi.Options{}, commit.Options{})
+			id := fmt.Sprint("p", offset.Hours())
+			h.product(id, 1)
+			hold := h.hold(id, 1, 60)
+			if got := h.request("GET", "/v1/reservations/"+hold.id(), "", 200).at("status"); got != "ACTIVE" {
+				t.Errorf("with a clock %v off the hold is %v", offset, got)
+			}
+			if list := h.request("GET", "/v1/reservations?status=EXPIRED", "", 200).at("data").([]any); len(list) != 0 {
+				t.Errorf("with a clock %v off these are expired: %v", offset, list)
+			}
+			expires, err := time.Parse(time.RFC3339, hold.at("expiresAt").(string))
+			if left := time.Until(expires); err != nil || left > time.Minute || left < 30*time.Second {
+				t.Errorf("with a clock %v off the hold lapses in %v", offset, left)
+			}
+		}
+	}
+	t.Run("postgres", func(t *testing.T) {
+		s, err := postgres.Open(t.Context(), dbtest.Postgres(t), postgres.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { s.Close() })
+		test(t, s)
+	})
+	t.Run("mongodb", func(t *testing.T) {
+		s, err := mongodb.Open(t.Context(), dbtest.MongoDB(t), mongodb.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { s.Close() })
+		test(t, s)
+	})
+}
+
+// keptOpen is a store that outlives its server.
+type keptOpen struct{ store.Store }
+
+func (keptOpen) Close() error { return nil }
