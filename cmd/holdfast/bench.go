@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -24,6 +25,7 @@ import (
 type benchCommand struct {
 	Run     benchRunCommand     `cmd:"" default:"withargs" help:"Load a server, audit it, and print a table."`
 	Compare benchCompareCommand `cmd:"" help:"Compare Holdfast with the obvious design on the same database, and with a handler that stores nothing."`
+	Sheet   benchSheetCommand   `cmd:"" help:"Measure everything that the embedded store should reach, in one sitting: about ten minutes."`
 	Nothing benchNothingCommand `cmd:"" hidden:"" help:"Serve a handler that stores nothing."`
 }
 
@@ -487,4 +489,83 @@ func (o *compareOutput) print(env *environment) error {
 	}
 	_, err := fmt.Fprintln(env.stdout, "\nThe obvious design is one transaction a request: it takes the unit from the stock row, inserts hold and event, and commits.\nThe handler that stores nothing reads the request and writes an answer of the same size.")
 	return err
+}
+
+// benchSheetCommand are the flags of holdfast bench sheet.
+type benchSheetCommand struct {
+	Duration     time.Duration `default:"2s" help:"Of each measurement."`
+	Rounds       int           `default:"3" help:"Medians of so many."`
+	Reservations int           `default:"10000000" help:"Reservations in the large store: about 4 GB for ten million."`
+	Lapsing      int           `default:"1000000" help:"Holds that lapse at the same instant."`
+	JSON         bool          `help:"Print JSON, a row a line."`
+}
+
+// Validate is called by kong.
+func (c *benchSheetCommand) Validate() error {
+	if c.Duration < load.Interval || c.Rounds < 1 || c.Reservations < 1 || c.Lapsing < 1 {
+		return errors.New("--duration must be 100ms at least, the numbers at least 1")
+	}
+	return nil
+}
+
+// Host, Kill and Stop make a server of ours a [load.Child].
+func (s *childServer) Host() string { return s.address }
+func (s *childServer) Kill() error  { return s.kill() }
+func (s *childServer) Stop() error  { return s.stop() }
+
+// Run implements holdfast bench sheet.
+func (c *benchSheetCommand) Run(env *environment) (err error) {
+	b := &bench{environment: env, progress: isTerminal(env.stderr)}
+	defer func() { err = errors.Join(err, b.cleanUp()) }()
+	folder, err := b.temporary()
+	if err != nil {
+		return err
+	}
+	files := 0
+	started := func(s *childServer, err error) (load.Child, error) {
+		if err != nil {
+			return nil, err
+		}
+		b.servers = append(b.servers, s)
+		return s, nil
+	}
+	m := machine()
+	if !c.JSON {
+		fmt.Fprintf(env.stdout, "%s\n%s, %d cores, %s; the load runs on the same cores\n\n", m.Command, m.System, m.Cores, m.Go)
+	}
+	return load.Sheet(env, load.SheetOptions{
+		Duration: c.Duration, Rounds: c.Rounds, Reservations: c.Reservations, Lapsing: c.Lapsing, Progress: b.say,
+		Fresh: func() string {
+			files++
+			return filepath.Join(folder, fmt.Sprintf("%d.db", files))
+		},
+		Open: func(ctx context.Context, path string) (store.Store, error) {
+			s, _, err := openStore(ctx, "sqlite:"+path, storeOptions{})
+			return s, err
+		},
+		Serve: func(path string, more ...string) (load.Child, error) {
+			return started(startChild(b, "127.0.0.1:0", "sqlite:"+path, more...))
+		},
+		Nothing: func(flushed bool) (load.Child, error) {
+			arguments := []string{"bench", "nothing"}
+			if flushed {
+				arguments = append(arguments, "--fsync", filepath.Join(folder, "flushed"))
+			}
+			return started(startProgram(b, arguments...))
+		},
+	}, func(r load.SheetRow) {
+		b.say("")
+		if c.JSON {
+			_ = json.NewEncoder(env.stdout).Encode(r)
+			return
+		}
+		verdict, relation := "reached", "at least"
+		if r.AtMost {
+			relation = "at most"
+		}
+		if !r.Met() {
+			verdict = "MISSED"
+		}
+		fmt.Fprintf(env.stdout, "%-64s %9.2f %-4s %s %g: %s\n    %s\n", r.What, r.Value, r.Unit, relation, r.Goal, verdict, r.Detail)
+	})
 }

@@ -46,8 +46,13 @@ func (e *Engine) Products(ctx context.Context, n int) error {
 }
 
 func (e *Engine) reserve(ctx context.Context, product int) error {
+	return e.hold(ctx, product, time.Hour)
+}
+
+// hold reserves one unit of a product for so long.
+func (e *Engine) hold(ctx context.Context, product int, ttl time.Duration) error {
 	o, err := e.door.Do(ctx, &inventory.Request{Salt: rand.Uint32(), Command: &inventory.Reserve{
-		TTL: time.Hour.Milliseconds(), Lines: []inventory.ReserveLine{{ProductID: fmt.Sprint("p", product), Location: inventory.MainLocation, Quantity: 1}},
+		TTL: max(ttl.Milliseconds(), 1000), Lines: []inventory.ReserveLine{{ProductID: fmt.Sprint("p", product), Location: inventory.MainLocation, Quantity: 1}},
 	}})
 	if err == nil && o.Refusal != nil {
 		err = fmt.Errorf("refused: %s", o.Refusal.Code)

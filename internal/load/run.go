@@ -44,7 +44,8 @@ type Result struct {
 	Refusals map[string]int `json:"refusals"` // business as usual, by code
 	Errors   map[string]int `json:"errors"`   // everything else
 	Latency  Latency        `json:"latencyMicroseconds"`
-	Timeline []float64      `json:"answersPerSecond"` // over time, a value each Interval
+	Service  Latency        `json:"serviceMicroseconds"` // from when a request was sent: the same in a closed loop
+	Timeline []float64      `json:"answersPerSecond"`    // over time, a value each Interval
 	Server   ServerUse      `json:"server"`
 
 	Curve        []Point          `json:"latencyByPercentile"`
@@ -99,6 +100,7 @@ type runner struct {
 	mu     sync.Mutex
 	result Result
 	hist   *hdrhistogram.Histogram
+	sent   *hdrhistogram.Histogram // from when it was sent
 	failed error
 }
 
@@ -129,7 +131,7 @@ func Prepare(ctx context.Context, url string, w *Workload, prefix string) error 
 
 // Run runs a workload whose products are there.
 func Run(ctx context.Context, o RunOptions) (*Result, error) {
-	r := &runner{RunOptions: &o, hist: newHistogram(), timeline: make([]atomic.Int64, int(o.Duration/Interval)+1)}
+	r := &runner{RunOptions: &o, hist: newHistogram(), sent: newHistogram(), timeline: make([]atomic.Int64, int(o.Duration/Interval)+1)}
 	r.result = Result{Workload: o.Workload.Name, Clients: o.Clients, Rate: o.Rate, Refusals: map[string]int{}, Errors: map[string]int{}}
 	before, err := readUse(ctx, o.Host)
 	if err != nil {
@@ -187,14 +189,14 @@ func (r *runner) watch() (stop func()) {
 // client is one connection's part.
 func (r *runner) client(ctx context.Context, w *wire, number uint64) {
 	b := newBuyer(&r.Workload, r.Prefix, r.Seed, number)
-	t := teller{runner: r, hist: newHistogram(), refusals: map[string]int{}, errors: map[string]int{}}
+	t := teller{runner: r, hist: newHistogram(), sent: newHistogram(), refusals: map[string]int{}, errors: map[string]int{}}
 	defer t.merge()
 	for ctx.Err() == nil {
 		begin, more := r.next()
 		if !more {
 			return
 		}
-		t.begin = begin
+		t.begin, t.sentAt = begin, time.Now()
 		if err := b.act(w, t.tell); err != nil {
 			t.errors[transportError(err)]++
 			return // the connection is gone
@@ -227,8 +229,8 @@ func (r *runner) next() (begin time.Time, more bool) {
 // teller keeps one client's account.
 type teller struct {
 	*runner
-	begin            time.Time
-	hist             *hdrhistogram.Histogram
+	begin, sentAt    time.Time
+	hist, sent       *hdrhistogram.Histogram
 	refusals, errors map[string]int
 	good             int64
 	acknowledged     []acknowledgment
@@ -236,8 +238,9 @@ type teller struct {
 
 func (t *teller) tell(s step) error {
 	now := time.Now()
-	_ = t.hist.RecordValue(min(max(now.Sub(t.begin).Microseconds(), lowestMicroseconds), highestMicroseconds))
-	t.begin = now // of the next request of this visit
+	record(t.hist, now.Sub(t.begin))
+	record(t.sent, now.Sub(t.sentAt))
+	t.begin, t.sentAt = now, now // of the next request of this visit
 	t.answered.Add(1)
 	if i := int(now.Sub(t.start) / Interval); i < len(t.timeline) {
 		t.timeline[i].Add(1)
@@ -252,6 +255,10 @@ func (t *teller) tell(s step) error {
 		t.errors[s.code]++
 	}
 	return nil
+}
+
+func record(h *hdrhistogram.Histogram, d time.Duration) {
+	_ = h.RecordValue(min(max(d.Microseconds(), lowestMicroseconds), highestMicroseconds)) // within its range, so it has no error
 }
 
 func (t *teller) acknowledge(s step) {
@@ -272,6 +279,7 @@ func (t *teller) merge() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.runner.hist.Merge(t.hist)
+	t.runner.sent.Merge(t.sent)
 	t.result.Good += t.good
 	t.result.acknowledged = append(t.result.acknowledged, t.acknowledged...)
 	for code, n := range t.refusals {
@@ -285,10 +293,7 @@ func (t *teller) merge() {
 func (r *runner) finish(before, after use) {
 	res := &r.result
 	res.Answered = r.answered.Load()
-	res.Latency = Latency{
-		P50: r.hist.ValueAtQuantile(50), P90: r.hist.ValueAtQuantile(90), P99: r.hist.ValueAtQuantile(99),
-		P999: r.hist.ValueAtQuantile(99.9), Max: r.hist.Max(),
-	}
+	res.Latency, res.Service = latencyOf(r.hist), latencyOf(r.sent)
 	for _, bracket := range r.hist.CumulativeDistribution() {
 		res.Curve = append(res.Curve, Point{bracket.Quantile, bracket.ValueAt})
 	}
@@ -296,6 +301,10 @@ func (r *runner) finish(before, after use) {
 		res.Timeline = append(res.Timeline, float64(r.timeline[i].Load())/Interval.Seconds())
 	}
 	res.Server = after.since(before, res.Seconds)
+}
+
+func latencyOf(h *hdrhistogram.Histogram) Latency {
+	return Latency{P50: h.ValueAtQuantile(50), P90: h.ValueAtQuantile(90), P99: h.ValueAtQuantile(99), P999: h.ValueAtQuantile(99.9), Max: h.Max()}
 }
 
 // ServerUse is what the server spent on a run, by its own metrics.
@@ -321,19 +330,24 @@ func (u use) since(before use, seconds float64) ServerUse {
 }
 
 func readUse(ctx context.Context, host string) (u use, err error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+host+"/metrics", nil)
-	if err != nil {
-		return u, err
-	}
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return u, fmt.Errorf("no server answers at %s: %w", host, err)
-	}
-	defer response.Body.Close()
 	values := map[string]*float64{
 		"process_cpu_seconds_total": &u.cpu, "process_resident_memory_bytes": &u.resident, "holdfast_batch_commands_sum": &u.commands,
 		"holdfast_batch_commands_count": &u.batches, "holdfast_commit_seconds_sum": &u.commitSeconds,
 	}
+	return u, readMetrics(ctx, host, values)
+}
+
+// readMetrics reads those metrics of a server that are asked for.
+func readMetrics(ctx context.Context, host string, values map[string]*float64) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+host+"/metrics", nil)
+	if err != nil {
+		return err
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return fmt.Errorf("no server answers at %s: %w", host, err)
+	}
+	defer response.Body.Close()
 	lines := bufio.NewScanner(response.Body)
 	for lines.Scan() {
 		name, text, _ := strings.Cut(lines.Text(), " ")
@@ -341,5 +355,10 @@ func readUse(ctx context.Context, host string) (u use, err error) {
 			*value, _ = strconv.ParseFloat(text, 64)
 		}
 	}
-	return u, lines.Err()
+	return lines.Err()
+}
+
+func metric(ctx context.Context, host, name string) (value float64, err error) {
+	err = readMetrics(ctx, host, map[string]*float64{name: &value})
+	return value, err
 }
