@@ -493,6 +493,7 @@ func (o *compareOutput) print(env *environment) error {
 
 // benchSheetCommand are the flags of holdfast bench sheet.
 type benchSheetCommand struct {
+	Parts        []string      `default:"http,engine,alone,overload,large,lapse" enum:"http,engine,alone,overload,large,lapse" help:"What to measure: ${enum}."`
 	Duration     time.Duration `default:"2s" help:"Of each measurement."`
 	Rounds       int           `default:"3" help:"Medians of so many."`
 	Reservations int           `default:"10000000" help:"Reservations in the large store: about 4 GB for ten million."`
@@ -534,7 +535,7 @@ func (c *benchSheetCommand) Run(env *environment) (err error) {
 		fmt.Fprintf(env.stdout, "%s\n%s, %d cores, %s; the load runs on the same cores\n\n", m.Command, m.System, m.Cores, m.Go)
 	}
 	return load.Sheet(env, load.SheetOptions{
-		Duration: c.Duration, Rounds: c.Rounds, Reservations: c.Reservations, Lapsing: c.Lapsing, Progress: b.say,
+		Parts: c.Parts, Duration: c.Duration, Rounds: c.Rounds, Reservations: c.Reservations, Lapsing: c.Lapsing, Progress: b.say,
 		Fresh: func() string {
 			files++
 			return filepath.Join(folder, fmt.Sprintf("%d.db", files))

@@ -40,6 +40,7 @@ type Child interface {
 
 // SheetOptions say how large the measurements are, and how to get what they need.
 type SheetOptions struct {
+	Parts        []string      // some of SheetParts
 	Duration     time.Duration // of each measurement
 	Rounds       int           // medians of so many
 	Reservations int           // stored, of the large store
@@ -54,13 +55,17 @@ type SheetOptions struct {
 // Sheet measures everything that the embedded store should reach, in one sitting, and hands each row on as it is there.
 func Sheet(ctx context.Context, o SheetOptions, row func(SheetRow)) error {
 	s := &sheet{SheetOptions: o, ctx: ctx, row: row}
-	for _, part := range []func() error{s.http, s.engine, s.alone, s.overload, s.large, s.lapse} {
-		if err := part(); err != nil {
-			return err
+	parts := map[string]func() error{"http": s.http, "engine": s.engine, "alone": s.alone, "overload": s.overload, "large": s.large, "lapse": s.lapse}
+	for _, name := range o.Parts {
+		if err := parts[name](); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
 		}
 	}
 	return nil
 }
+
+// SheetParts are all parts of the sheet.
+var SheetParts = []string{"http", "engine", "alone", "overload", "large", "lapse"}
 
 type sheet struct {
 	SheetOptions

@@ -56,7 +56,7 @@ func (s *Store) transact(keys *inventory.Keys, decide store.Decide, now inventor
 			err = fmt.Errorf("%w: %w", store.ErrBroken, errors.Join(err, undo))
 		}
 	}()
-	l := loader{conn: s.writer, state: inventory.NewState(now, s.head.Seq), receipts: &s.receipts}
+	l := loader{conn: s.writer, state: inventory.NewState(now, s.head.Seq), receipts: &s.receipts, cache: &s.cache}
 	if err := l.load(keys); err != nil {
 		return fmt.Errorf("loading a batch: %w", translate(err))
 	}
@@ -79,6 +79,7 @@ func (s *Store) transact(keys *inventory.Keys, decide store.Decide, now inventor
 		return fmt.Errorf("%w: committing a batch: %w", store.ErrBroken, err)
 	}
 	s.head = head
+	s.cache.committed(&l, changes)
 	s.checkpoint(changes)
 	return nil
 }

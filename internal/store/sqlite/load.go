@@ -15,6 +15,7 @@ type loader struct {
 	conn     *sqlite.Conn
 	state    *inventory.State
 	receipts *slots
+	cache    *cache
 	products map[string]int64
 	stock    map[inventory.StockKey]int64
 }
@@ -58,9 +59,17 @@ func (l *loader) product(id string) (*inventory.Product, error) {
 	if p := l.state.Products[id]; p != nil {
 		return p, nil
 	}
+	if known, cached := l.cache.products[id]; cached {
+		p := known.product
+		l.products[id] = known.key
+		l.state.Products[id] = &p
+		return &p, nil
+	}
 	var found *inventory.Product
+	size := 0
 	err := exec(l.conn, "SELECT key, data FROM products WHERE id = ?", func(row *sqlite.Stmt) (err error) {
 		l.products[id] = row.ColumnInt64(0)
+		size = row.ColumnLen(1)
 		found, err = inventory.DecodeProduct(column(row, 1))
 		return err
 	}, text(id))
@@ -69,6 +78,7 @@ func (l *loader) product(id string) (*inventory.Product, error) {
 	}
 	if found != nil {
 		l.state.Products[id] = found
+		l.cache.putProduct(l.products[id], found, size)
 	}
 	return found, nil
 }
@@ -89,8 +99,14 @@ func (l *loader) stockRow(key inventory.StockKey) error {
 	if err != nil || p == nil || p.At(key.Location) != nil {
 		return err
 	}
+	if known, cached := l.cache.stock[key]; cached {
+		l.stock[key] = known.key
+		p.Put(known.row)
+		return nil
+	}
 	return exec(l.conn, "SELECT key, location, available, reserved, committed, seq FROM stock WHERE product = ? AND location = ?", func(row *sqlite.Stmt) error {
 		l.put(p, row)
+		l.cache.putStock(key, l.stock[key], *p.At(key.Location))
 		return nil
 	}, integer(l.products[key.ProductID]), text(key.Location))
 }

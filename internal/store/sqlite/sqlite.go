@@ -41,6 +41,7 @@ type Store struct {
 	writer   *sqlite.Conn
 	head     store.Head // as the last commit left it: nobody else writes
 	receipts slots
+	cache    cache
 	broken   error
 
 	checkpoints checkpoints

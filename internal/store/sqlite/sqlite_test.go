@@ -466,3 +466,50 @@ func BenchmarkSlotTurn(b *testing.B) {
 		write(1, 3)
 	}
 }
+
+// BenchmarkExpire ends 256 holds a batch, spread over 1,000 products, as the sweeper does when many lapse at once.
+func BenchmarkExpire(b *testing.B) {
+	const products, pass = 1000, 256
+	clock := storetest.NewClock()
+	s := openFile(b, filepath.Join(b.TempDir(), "store.db"), clock.Now)
+	var ids []inventory.ID
+	for i := range products {
+		if _, err := commit(s, product(fmt.Sprint("p", i))); err != nil {
+			b.Fatal(err)
+		}
+	}
+	for range b.N {
+		b.StopTimer()
+		requests := make([]inventory.Command, pass)
+		for i := range requests {
+			requests[i] = &inventory.Reserve{TTL: 1000, Lines: []inventory.ReserveLine{{ProductID: fmt.Sprint("p", (i+len(ids)*7)%products), Location: inventory.MainLocation, Quantity: 1}}}
+		}
+		outcomes, err := commitPlain(s, requests...)
+		if err != nil {
+			b.Fatal(err)
+		}
+		ids = ids[:0]
+		for _, o := range outcomes {
+			ids = append(ids, o.Reservation.ID)
+		}
+		clock.Advance(2 * time.Second)
+		b.StartTimer()
+		if _, err := commitPlain(s, &inventory.Expire{IDs: ids}); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(b.N*pass)/b.Elapsed().Seconds(), "holds/s")
+}
+
+// commitPlain commits commands without idempotency keys.
+func commitPlain(s *Store, commands ...inventory.Command) (outcomes []inventory.Outcome, err error) {
+	requests := make([]*inventory.Request, len(commands))
+	for i, c := range commands {
+		requests[i] = &inventory.Request{Command: c, Salt: uint32(i)}
+	}
+	err = s.Commit(context.Background(), inventory.KeysOf(requests), func(state *inventory.State) (changes *inventory.Changes, err error) {
+		outcomes, changes, err = inventory.Decide(state, requests)
+		return changes, err
+	})
+	return outcomes, err
+}
