@@ -501,7 +501,9 @@ func (c *call) one(version int64, build func([]byte) []byte) *problem {
 
 // view reads from the store in one snapshot.
 func (c *call) view(read func(store.View) error) *problem {
-	if err := c.server.o.Store.View(c.Context(), read); err != nil {
+	ctx, cancel := context.WithTimeout(c.Context(), c.server.o.RequestTimeout)
+	defer cancel()
+	if err := c.server.o.Store.View(ctx, read); err != nil {
 		return c.failed(err)
 	}
 	return nil

@@ -144,7 +144,8 @@ func clientOptions(address string) *options.ClientOptions {
 
 // withoutSecrets keeps what a parser quotes of a URL out of messages.
 func withoutSecrets(err error, address string) error {
-	user, _, found := strings.Cut(strings.TrimPrefix(address, "mongodb://"), "@")
+	_, rest, _ := strings.Cut(address, "://")
+	user, _, found := strings.Cut(rest, "@")
 	_, password, _ := strings.Cut(user, ":")
 	if found && password != "" && strings.Contains(err.Error(), password) {
 		return errors.New("percent-encode what is special in the user and the password, and look at the options")

@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/holdfast/holdfast/internal/inventory"
 	"github.com/holdfast/holdfast/internal/store"
@@ -12,6 +13,51 @@ type writer struct {
 	*loader
 	now     inventory.Time
 	scratch []byte
+	added   rows // reservations
+	held    rows // holds
+}
+
+// rowsPerInsert is how many rows one statement inserts: most of what a row costs is the statement.
+const rowsPerInsert = 16
+
+// inserter are the statements that insert rows into a table.
+type inserter struct {
+	width     int // columns
+	one, many string
+}
+
+func newInserter(table string, width int) *inserter {
+	row := "(?" + strings.Repeat(", ?", width-1) + ")"
+	one := "INSERT INTO " + table + " VALUES " + row
+	return &inserter{width, one, one + strings.Repeat(", "+row, rowsPerInsert-1)}
+}
+
+var insertReservations, insertHolds = newInserter("reservations", 5), newInserter("holds", 3)
+
+// rows are new rows of one table that wait for a statement of their own.
+type rows struct {
+	*inserter
+	values []value
+}
+
+func (w *writer) insert(r *rows, values ...value) error {
+	r.values = append(r.values, values...)
+	if len(r.values) < rowsPerInsert*r.width {
+		return nil
+	}
+	err := exec(w.conn, r.many, nil, r.values...)
+	r.values = r.values[:0]
+	return err
+}
+
+// flush inserts the rows that still wait.
+func (w *writer) flush(r *rows) error {
+	for ; len(r.values) > 0; r.values = r.values[r.width:] {
+		if err := exec(w.conn, r.one, nil, r.values[:r.width]...); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (w *writer) write(c *inventory.Changes, entry *store.Entry, head *store.Head) error {
@@ -27,6 +73,11 @@ func (w *writer) write(c *inventory.Changes, entry *store.Entry, head *store.Hea
 	}
 	for i := range c.Reservations {
 		if err := w.reservation(&c.Reservations[i]); err != nil {
+			return err
+		}
+	}
+	for _, r := range []*rows{&w.added, &w.held} {
+		if err := w.flush(r); err != nil {
 			return err
 		}
 	}
@@ -77,29 +128,33 @@ func (w *writer) stockRow(c *inventory.StockChange) error {
 
 func (w *writer) reservation(c *inventory.Change[inventory.Reservation]) error {
 	r := c.After
-	w.scratch = inventory.AppendReservation(w.scratch[:0], r)
+	start := len(w.scratch)
+	w.scratch = inventory.AppendReservation(w.scratch, r)
+	data := w.scratch[start:]
 	key := r.ID.Sequence()
 	if c.Before == nil {
-		err := exec(w.conn, "INSERT INTO reservations VALUES (?, ?, ?, ?, ?)", nil,
-			integer(key), integer(int64(r.Status)), integer(int64(r.ExpiresAt)), optional(r.CustomerID), blob(w.scratch))
+		err := w.insert(&w.added, integer(key), integer(int64(r.Status)), integer(int64(r.ExpiresAt)), optional(r.CustomerID), blob(data))
 		if err != nil {
 			return err
 		}
 	} else {
 		err := w.one("UPDATE reservations SET status = ?, expires_at = ?, data = ? WHERE key = ?",
-			integer(int64(r.Status)), integer(int64(r.ExpiresAt)), blob(w.scratch), integer(key))
+			integer(int64(r.Status)), integer(int64(r.ExpiresAt)), blob(data), integer(key))
 		if err != nil {
 			return err
 		}
-		if err := w.holds(c.Before, "DELETE FROM holds WHERE stock = ? AND expires_at = ? AND reservation = ?"); err != nil {
+		err = w.holds(c.Before, func(values ...value) error {
+			return w.one("DELETE FROM holds WHERE stock = ? AND expires_at = ? AND reservation = ?", values...)
+		})
+		if err != nil {
 			return err
 		}
 	}
-	return w.holds(r, "INSERT INTO holds VALUES (?, ?, ?)")
+	return w.holds(r, func(values ...value) error { return w.insert(&w.held, values...) })
 }
 
-// holds runs a statement for every stock row that an ACTIVE reservation takes from.
-func (w *writer) holds(r *inventory.Reservation, statement string) error {
+// holds writes a row for every stock row that an ACTIVE reservation takes from.
+func (w *writer) holds(r *inventory.Reservation, write func(...value) error) error {
 	if r.Status != inventory.Active {
 		return nil
 	}
@@ -107,7 +162,7 @@ func (w *writer) holds(r *inventory.Reservation, statement string) error {
 		if again(r.Lines[:i], &r.Lines[i]) {
 			continue
 		}
-		if err := w.one(statement, integer(w.stock[r.Lines[i].Key()]), integer(int64(r.ExpiresAt)), integer(r.ID.Sequence())); err != nil {
+		if err := write(integer(w.stock[r.Lines[i].Key()]), integer(int64(r.ExpiresAt)), integer(r.ID.Sequence())); err != nil {
 			return err
 		}
 	}
