@@ -32,6 +32,8 @@ type slots struct {
 	live []int64 // newest first
 	tail map[[16]byte]int64
 	row  int64 // last row of the newest slot
+
+	insertReceipts, insertKeys *inserter // into the tables of the newest slot
 }
 
 func receiptTable(slot int64) string { return fmt.Sprintf("receipts_%d", slot) }
@@ -50,6 +52,7 @@ func (s *slots) load(conn *sqlite.Conn) error {
 		return err
 	}
 	s.row = indexed[0]
+	s.insertReceipts, s.insertKeys = newInserter(receiptTable(s.live[0]), 4), newInserter(indexTable(s.live[0]), 2)
 	return exec(conn, "SELECT row, key FROM "+receiptTable(s.live[0])+" WHERE row > ? ORDER BY row", func(row *sqlite.Stmt) error {
 		s.row = row.ColumnInt64(0)
 		s.tail[[16]byte(column(row, 1))] = s.row
@@ -101,13 +104,16 @@ func (s *slots) write(conn *sqlite.Conn, receipts []*inventory.Receipt, now inve
 			return err
 		}
 	}
-	insert := "INSERT INTO " + receiptTable(s.live[0]) + " VALUES (?, ?, ?, ?)"
+	added := rows{inserter: s.insertReceipts}
 	for _, r := range receipts {
 		s.row++
-		if err := exec(conn, insert, nil, integer(s.row), blob(r.Key[:]), blob(r.Fingerprint[:]), blob(r.Answer)); err != nil {
+		if err := added.add(conn, integer(s.row), blob(r.Key[:]), blob(r.Fingerprint[:]), blob(r.Answer)); err != nil {
 			return err
 		}
 		s.tail[r.Key] = s.row
+	}
+	if err := added.flush(conn); err != nil {
+		return err
 	}
 	if len(s.tail) < tailLimit {
 		return nil
@@ -125,11 +131,14 @@ func (s *slots) index(conn *sqlite.Conn) error {
 		keys = append(keys, key)
 	}
 	slices.SortFunc(keys, func(a, b [16]byte) int { return bytes.Compare(a[:], b[:]) })
-	insert := "INSERT INTO " + indexTable(s.live[0]) + " VALUES (?, ?)"
-	for _, key := range keys {
-		if err := exec(conn, insert, nil, blob(key[:]), integer(s.tail[key])); err != nil {
+	added := rows{inserter: s.insertKeys}
+	for i := range keys {
+		if err := added.add(conn, blob(keys[i][:]), integer(s.tail[keys[i]])); err != nil {
 			return err
 		}
+	}
+	if err := added.flush(conn); err != nil {
+		return err
 	}
 	clear(s.tail)
 	return exec(conn, "UPDATE receipt_slots SET indexed = ? WHERE slot = ?", nil, integer(s.row), integer(s.live[0]))

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 
+	"zombiezen.com/go/sqlite"
+
 	"github.com/holdfast/holdfast/internal/inventory"
 	"github.com/holdfast/holdfast/internal/store"
 )
@@ -40,20 +42,21 @@ type rows struct {
 	values []value
 }
 
-func (w *writer) insert(r *rows, values ...value) error {
+// add inserts the rows that wait once there are enough of them. Bytes among the values must stay as they are until then.
+func (r *rows) add(conn *sqlite.Conn, values ...value) error {
 	r.values = append(r.values, values...)
 	if len(r.values) < rowsPerInsert*r.width {
 		return nil
 	}
-	err := exec(w.conn, r.many, nil, r.values...)
+	err := exec(conn, r.many, nil, r.values...)
 	r.values = r.values[:0]
 	return err
 }
 
 // flush inserts the rows that still wait.
-func (w *writer) flush(r *rows) error {
+func (r *rows) flush(conn *sqlite.Conn) error {
 	for ; len(r.values) > 0; r.values = r.values[r.width:] {
-		if err := exec(w.conn, r.one, nil, r.values[:r.width]...); err != nil {
+		if err := exec(conn, r.one, nil, r.values[:r.width]...); err != nil {
 			return err
 		}
 	}
@@ -77,7 +80,7 @@ func (w *writer) write(c *inventory.Changes, entry *store.Entry, head *store.Hea
 		}
 	}
 	for _, r := range []*rows{&w.added, &w.held} {
-		if err := w.flush(r); err != nil {
+		if err := r.flush(w.conn); err != nil {
 			return err
 		}
 	}
@@ -133,7 +136,7 @@ func (w *writer) reservation(c *inventory.Change[inventory.Reservation]) error {
 	data := w.scratch[start:]
 	key := r.ID.Sequence()
 	if c.Before == nil {
-		err := w.insert(&w.added, integer(key), integer(int64(r.Status)), integer(int64(r.ExpiresAt)), optional(r.CustomerID), blob(data))
+		err := w.added.add(w.conn, integer(key), integer(int64(r.Status)), integer(int64(r.ExpiresAt)), optional(r.CustomerID), blob(data))
 		if err != nil {
 			return err
 		}
@@ -150,7 +153,7 @@ func (w *writer) reservation(c *inventory.Change[inventory.Reservation]) error {
 			return err
 		}
 	}
-	return w.holds(r, func(values ...value) error { return w.insert(&w.held, values...) })
+	return w.holds(r, func(values ...value) error { return w.held.add(w.conn, values...) })
 }
 
 // holds writes a row for every stock row that an ACTIVE reservation takes from.
