@@ -28,12 +28,20 @@ var cutNames = [...]string{"pass", "before", "inside", "after", "reply dropped",
 
 func (c Cut) String() string { return cutNames[c] }
 
-// Cuts are all of them.
-func Cuts() (list []Cut) {
+// CutAt chooses a cut for the nth of many, from 0: all kinds in turn, and every so many one that only time-outs tell of.
+func CutAt(n, betweenHalfOpen int) Cut {
+	var quick, half []Cut
 	for c := CutBefore; c < cuts; c++ {
-		list = append(list, c)
+		if c.HalfOpen() {
+			half = append(half, c)
+		} else {
+			quick = append(quick, c)
+		}
 	}
-	return list
+	if n%betweenHalfOpen == 0 {
+		return half[n/betweenHalfOpen%len(half)]
+	}
+	return quick[n%len(quick)]
 }
 
 // HalfOpen reports whether the client notices only by its time-outs.

@@ -26,20 +26,9 @@ func TestCutCommits(t *testing.T) {
 	short := defaultTimeouts
 	short.answer = 400 * time.Millisecond
 	s := open(t, address, Options{timeouts: short})
-	var quick, half []dbtest.Cut
-	for _, c := range dbtest.Cuts() {
-		if c.HalfOpen() {
-			half = append(half, c)
-		} else {
-			quick = append(quick, c)
-		}
-	}
 	made := map[string]int{}
 	storetest.Cuts(t, s, cutCommits, func(i int) {
-		cut := quick[i%len(quick)]
-		if i%betweenHalfCut == 0 {
-			cut = half[i/betweenHalfCut%len(half)]
-		}
+		cut := dbtest.CutAt(i, betweenHalfCut)
 		times := 1
 		if i%3 == 1 {
 			times = 6 + i%2 // the driver sends each of ours twice

@@ -14,7 +14,6 @@ import (
 	"net/url"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -67,17 +66,15 @@ type Store struct {
 	client  *mongo.Client
 	db      *mongo.Database
 
-	writing   chan struct{} // holds a token while nobody commits
+	turn      *store.Turn
 	session   *mongo.Session
 	process   *process      // nil where nothing is written
 	batchTime time.Duration // of the recent batches, in the mean
 	turned    time.Time     // when the receipts last failed to turn
 	address   string        // set by tests
 
-	viewing  sync.WaitGroup
-	closeMu  sync.RWMutex // held for reading while a View enters
-	isClosed atomic.Bool
-	closed   chan struct{}
+	viewing sync.WaitGroup
+	entry   sync.RWMutex // held for reading while a View enters
 }
 
 var _ store.Store = (*Store)(nil)
@@ -100,10 +97,9 @@ func Open(ctx context.Context, address string, o Options) (*Store, error) {
 		return nil, fmt.Errorf("the store URL cannot be used: %w", withoutSecrets(err, address))
 	}
 	s := &Store{
-		options: o, client: client, writing: make(chan struct{}, 1), closed: make(chan struct{}), batchTime: firstBatchTime,
+		options: o, client: client, turn: store.NewTurn(), batchTime: firstBatchTime,
 		db: client.Database(database, options.Database().SetWriteConcern(flushed).SetReadConcern(readconcern.Majority()).SetReadPreference(readpref.Primary())),
 	}
-	s.writing <- struct{}{}
 	if err := s.open(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("opening the store: %w", err), s.Close())
 	}
@@ -214,37 +210,39 @@ func (s *Store) newSession() (err error) {
 }
 
 // Close implements [store.Store].
-func (s *Store) Close() (err error) {
-	s.closeMu.Lock()
-	first := s.isClosed.CompareAndSwap(false, true)
-	s.closeMu.Unlock()
-	if !first {
-		return nil
+func (s *Store) Close() error {
+	return s.turn.Close(func() error {
+		s.entry.Lock() // whoever entered before is counted
+		s.entry.Unlock()
+		s.viewing.Wait()
+		ctx, cancel := context.WithTimeout(context.Background(), s.options.timeouts.answer)
+		defer cancel()
+		if s.process != nil {
+			s.process.stop(ctx)
+		}
+		if s.session != nil {
+			s.session.EndSession(ctx)
+		}
+		return s.client.Disconnect(ctx)
+	})
+}
+
+// enter counts a View, unless the store is closed.
+func (s *Store) enter() error {
+	s.entry.RLock()
+	defer s.entry.RUnlock()
+	if s.turn.IsClosed() {
+		return store.ErrClosed
 	}
-	close(s.closed)
-	<-s.writing
-	defer func() { s.writing <- struct{}{} }()
-	s.viewing.Wait()
-	ctx, cancel := context.WithTimeout(context.Background(), s.options.timeouts.answer)
-	defer cancel()
-	if s.process != nil {
-		s.process.stop(ctx)
-	}
-	if s.session != nil {
-		s.session.EndSession(ctx)
-	}
-	return s.client.Disconnect(ctx)
+	s.viewing.Add(1)
+	return nil
 }
 
 // View implements [store.Store].
 func (s *Store) View(ctx context.Context, read func(store.View) error) error {
-	s.closeMu.RLock()
-	if s.isClosed.Load() {
-		s.closeMu.RUnlock()
-		return store.ErrClosed
+	if err := s.enter(); err != nil {
+		return err
 	}
-	s.viewing.Add(1)
-	s.closeMu.RUnlock()
 	defer s.viewing.Done()
 	if err := ctx.Err(); err != nil {
 		return err

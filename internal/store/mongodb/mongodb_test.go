@@ -72,41 +72,6 @@ func with(t testing.TB, address string, f func(db *mongo.Database)) {
 	f(client.Database(name))
 }
 
-func commit(s store.Store, requests ...*inventory.Request) (outcomes []inventory.Outcome, err error) {
-	err = s.Commit(context.Background(), inventory.KeysOf(requests), func(state *inventory.State) (changes *inventory.Changes, err error) {
-		outcomes, changes, err = inventory.Decide(state, requests)
-		return changes, err
-	})
-	return outcomes, err
-}
-
-func product(id string) *inventory.Request {
-	return &inventory.Request{Command: &inventory.CreateProduct{ID: id, Name: id, Price: inventory.Money{Amount: 1, Currency: "EUR"}, TotalStock: 100, Location: inventory.MainLocation}}
-}
-
-func hold(id, key string) *inventory.Request {
-	r := &inventory.Request{Command: &inventory.Reserve{TTL: 60_000, CustomerID: "anna", Lines: []inventory.ReserveLine{{ProductID: id, Location: inventory.MainLocation, Quantity: 1}}}}
-	if key != "" {
-		r.Receipt = &inventory.ReceiptID{}
-		copy(r.Receipt.Key[:], key)
-	}
-	return r
-}
-
-func must(t testing.TB, s store.Store, requests ...*inventory.Request) []inventory.Outcome {
-	t.Helper()
-	outcomes, err := commit(s, requests...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i := range outcomes {
-		if outcomes[i].Refusal != nil {
-			t.Fatalf("command %d: %+v", i, outcomes[i].Refusal)
-		}
-	}
-	return outcomes
-}
-
 // TestServerClock: the server's clock decides, read by locking the head.
 func TestServerClock(t *testing.T) {
 	address := dbtest.MongoDB(t)
@@ -122,7 +87,7 @@ func TestServerClock(t *testing.T) {
 		return now
 	}
 	before := clock()
-	p := must(t, s, product("mug"))[0].Product
+	p := storetest.Must(t, s, storetest.Product("mug"))[0].Product
 	if after := clock(); p.CreatedAt < before || p.CreatedAt > after {
 		t.Errorf("made at %d, between %d and %d by the server", p.CreatedAt, before, after)
 	}
@@ -132,10 +97,10 @@ func TestServerClock(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
-	if _, err := commit(s, hold("mug", "")); !errors.Is(err, store.ErrClockBehind) {
+	if _, err := storetest.Commit(context.Background(), s, storetest.Hold("mug", "")); !errors.Is(err, store.ErrClockBehind) {
 		t.Errorf("an hour behind the head: %v", err)
 	}
-	must(t, open(t, address, Options{AcceptClock: true}), hold("mug", ""))
+	storetest.Must(t, open(t, address, Options{AcceptClock: true}), storetest.Hold("mug", ""))
 }
 
 // TestTurn: receipts live for a day at least and go with the collection that they are in.
@@ -143,15 +108,15 @@ func TestTurn(t *testing.T) {
 	clock := storetest.NewClock()
 	address := dbtest.MongoDB(t)
 	s := open(t, address, Options{Now: clock.Now})
-	must(t, s, product("mug"), hold("mug", "first"))
-	replayed := func(key string) bool { return must(t, s, hold("mug", key))[0].Replayed }
+	storetest.Must(t, s, storetest.Product("mug"), storetest.Hold("mug", "first"))
+	replayed := func(key string) bool { return storetest.Must(t, s, storetest.Hold("mug", key))[0].Replayed }
 	clock.Advance(24 * time.Hour)
-	must(t, s, hold("mug", "second"))
+	storetest.Must(t, s, storetest.Hold("mug", "second"))
 	if !replayed("first") || !replayed("second") {
 		t.Error("a receipt of a day ago is gone")
 	}
 	clock.Advance(25 * time.Hour)
-	must(t, s, hold("mug", "third"))
+	storetest.Must(t, s, storetest.Hold("mug", "third"))
 	if replayed("first") {
 		t.Error("a receipt of two days ago is still there")
 	}
@@ -170,23 +135,23 @@ func TestTurn(t *testing.T) {
 func TestRetries(t *testing.T) {
 	_, address := dbtest.OwnMongoDB(t)
 	s := open(t, address, Options{})
-	must(t, s, product("mug"))
+	storetest.Must(t, s, storetest.Product("mug"))
 	label := bson.E{Key: "errorLabels", Value: bson.A{labelAgain}}
 	for _, command := range []string{"findAndModify", "find", "insert", "update"} {
 		for _, code := range codesAgain {
 			for _, data := range []bson.D{{{Key: "errorCode", Value: code}}, {{Key: "errorCode", Value: code}, label}} {
 				dbtest.FailPoint(t, address, bson.D{{Key: "times", Value: 2}}, append(bson.D{{Key: "failCommands", Value: bson.A{command}}}, data...))
-				if _, err := commit(s, hold("mug", "")); err != nil {
+				if _, err := storetest.Commit(context.Background(), s, storetest.Hold("mug", "")); err != nil {
 					t.Fatalf("%s fails with %v: %v", command, data, err)
 				}
 			}
 		}
 	}
 	dbtest.FailPoint(t, address, bson.D{{Key: "times", Value: 1}}, bson.D{{Key: "failCommands", Value: bson.A{"insert"}}, {Key: "errorCode", Value: 8000}})
-	if _, err := commit(s, hold("mug", "")); !errors.Is(err, store.ErrUnavailable) {
+	if _, err := storetest.Commit(context.Background(), s, storetest.Hold("mug", "")); !errors.Is(err, store.ErrUnavailable) {
 		t.Errorf("an error of the server that says nothing: %v", err)
 	}
-	must(t, s, hold("mug", ""))
+	storetest.Must(t, s, storetest.Hold("mug", ""))
 }
 
 // TestRefusedServers: what has no transactions, or only says so, is not served from.
@@ -208,8 +173,8 @@ func TestRefusedServers(t *testing.T) {
 		t.Errorf("a server that only pretends: %v", err)
 	}
 	s := open(t, address, Options{})
-	must(t, s, product("mug"))
-	if _, err := commit(open(t, address, Options{ReadOnly: true}), hold("mug", "")); !errors.Is(err, store.ErrUnavailable) {
+	storetest.Must(t, s, storetest.Product("mug"))
+	if _, err := storetest.Commit(context.Background(), open(t, address, Options{ReadOnly: true}), storetest.Hold("mug", "")); !errors.Is(err, store.ErrUnavailable) {
 		t.Errorf("a store for reading committed: %v", err)
 	}
 	with(t, address, func(db *mongo.Database) {
@@ -217,7 +182,7 @@ func TestRefusedServers(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
-	if _, err := commit(s, hold("mug", "")); !errors.Is(err, store.ErrBroken) || !errors.Is(err, store.ErrNewerFormat) {
+	if _, err := storetest.Commit(context.Background(), s, storetest.Hold("mug", "")); !errors.Is(err, store.ErrBroken) || !errors.Is(err, store.ErrNewerFormat) {
 		t.Errorf("a head of a newer format, under way: %v", err)
 	}
 	if _, err := Open(ctx, address, Options{}); !errors.Is(err, store.ErrNewerFormat) {
@@ -244,7 +209,7 @@ func TestWithoutValidators(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	must(t, s, product("mug"))
+	storetest.Must(t, s, storetest.Product("mug"))
 	if n := strings.Count(log.String(), "Holdfast checks alone"); n != 1 {
 		t.Errorf("%d warnings: %s", n, log.String())
 	}
@@ -254,13 +219,13 @@ func TestWithoutValidators(t *testing.T) {
 func TestReadable(t *testing.T) {
 	address := dbtest.MongoDB(t)
 	s := open(t, address, Options{})
-	must(t, s, product("mug"))
-	r := must(t, s, hold("mug", ""))[0].Reservation
-	must(t, s, &inventory.Request{Command: &inventory.Confirm{ReservationID: r.ID, Reference: "pay-1"}})
+	storetest.Must(t, s, storetest.Product("mug"))
+	r := storetest.Must(t, s, storetest.Hold("mug", ""))[0].Reservation
+	storetest.Must(t, s, &inventory.Request{Command: &inventory.Confirm{ReservationID: r.ID, Reference: "pay-1"}})
 	with(t, address, func(db *mongo.Database) {
 		for collection, want := range map[string]bson.D{
 			stockName:        {{Key: "productId", Value: "mug"}, {Key: "totalStock", Value: 100}, {Key: "availableStock", Value: 99}, {Key: "committedStock", Value: 1}},
-			reservationsName: {{Key: "_id", Value: r.ID.Text(inventory.ReservationPrefix)}, {Key: "status", Value: "CONFIRMED"}, {Key: "customerId", Value: "anna"}, {Key: "lines.unitPrice.amount", Value: 1}, {Key: "expiresAt", Value: dateOf(r.ExpiresAt)}},
+			reservationsName: {{Key: "_id", Value: r.ID.Text(inventory.ReservationPrefix)}, {Key: "status", Value: "CONFIRMED"}, {Key: "customerId", Value: "anna"}, {Key: "lines.unitPrice.amount", Value: 250}, {Key: "expiresAt", Value: dateOf(r.ExpiresAt)}},
 			ordersName:       {{Key: "reservationId", Value: r.ID.Text(inventory.ReservationPrefix)}, {Key: "lines.priceAtPurchase.currency", Value: "EUR"}, {Key: "reference", Value: "pay-1"}},
 		} {
 			if n, err := db.Collection(collection).CountDocuments(context.Background(), want); err != nil || n != 1 {
@@ -275,9 +240,9 @@ func TestDamageIsNamed(t *testing.T) {
 	ctx := context.Background()
 	address := dbtest.MongoDB(t)
 	s := open(t, address, Options{})
-	must(t, s, product("mug"), product("cup"))
-	held := must(t, s, hold("mug", "k"), hold("cup", ""))
-	must(t, s, &inventory.Request{Command: &inventory.Confirm{ReservationID: held[1].Reservation.ID}})
+	storetest.Must(t, s, storetest.Product("mug"), storetest.Product("cup"))
+	held := storetest.Must(t, s, storetest.Hold("mug", "k"), storetest.Hold("cup", ""))
+	storetest.Must(t, s, &inventory.Request{Command: &inventory.Confirm{ReservationID: held[1].Reservation.ID}})
 	breaches := func() (all string) {
 		report, err := audit.Run(ctx, s, audit.Options{})
 		if err != nil {

@@ -30,8 +30,8 @@ func (s *Store) mustTurn(h *headDocument, now inventory.Time) bool {
 	return h.ReceiptsSince != 0 && now-turnEvery >= timeOf(h.ReceiptsSince) && time.Since(s.turned) >= turnAgain
 }
 
-// turn makes a new collection the one that is written to, in a transaction of its own, and drops what no longer counts.
-func (s *Store) turn(ctx context.Context, now inventory.Time) {
+// turnReceipts makes a new collection the one that is written to, in a transaction of its own, and drops what no longer counts.
+func (s *Store) turnReceipts(ctx context.Context, now inventory.Time) {
 	err := s.within(ctx, func(ctx context.Context) error { return s.turnOnce(ctx, now) })
 	if err != nil {
 		s.turned = time.Now()

@@ -14,16 +14,6 @@ import (
 	"github.com/holdfast/holdfast/internal/store"
 )
 
-// scanLimit bounds how many documents one page looks at where no index serves all its conditions.
-const scanLimit = 10_000
-
-const (
-	// pageBytes is how many stored bytes fill a page, whatever its limit in documents: a cart with much metadata has 30 KB.
-	pageBytes = 4 << 20
-	// stockBytes is about what a stock row takes in memory.
-	stockBytes = 64
-)
-
 // view is a read transaction.
 type view struct {
 	ctx context.Context
@@ -106,7 +96,7 @@ func (v *view) Products(q store.ProductQuery) (page []*inventory.Product, next s
 		}
 		page, sizes = append(page, p), append(sizes, len(raw))
 		bytes += len(raw)
-		if q.IDs == nil && bytes >= pageBytes {
+		if q.IDs == nil && bytes >= store.PageBytes {
 			return errFull
 		}
 		return nil
@@ -147,13 +137,13 @@ func (v *view) stockOf(page []*inventory.Product, sizes []int, bounded bool) ([]
 			return &store.CorruptRow{Row: "stock document " + idOf(raw), Key: d.ProductID, Detail: err.Error()}
 		}
 		for page[at].ID != d.ProductID {
-			if bounded && bytes >= pageBytes {
+			if bounded && bytes >= store.PageBytes {
 				return errFull
 			}
 			at++
 			bytes += sizes[at]
 		}
-		bytes += stockBytes
+		bytes += store.StockBytes
 		page[at].Stock = append(page[at].Stock, d.stock())
 		return nil
 	})
@@ -243,7 +233,7 @@ func search[T any](
 			page = append(page, row)
 			bytes += len(raw)
 		}
-		if looked++; len(page) == limit || looked == scanLimit || bytes >= pageBytes {
+		if looked++; len(page) == limit || looked == store.ScanLimit || bytes >= store.PageBytes {
 			next = id(row)
 			return errFull
 		}

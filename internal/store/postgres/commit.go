@@ -24,21 +24,12 @@ const (
 
 // Commit implements [store.Store].
 func (s *Store) Commit(ctx context.Context, keys *inventory.Keys, decide store.Decide) (err error) {
-	select {
-	case <-s.writing:
-	case <-s.closed:
-		return store.ErrClosed
-	case <-ctx.Done():
-		return ctx.Err()
+	if err := s.turn.Take(ctx); err != nil {
+		return err
 	}
-	defer func() { s.writing <- struct{}{} }()
-	switch {
-	case s.isClosed():
-		return store.ErrClosed
-	case s.options.ReadOnly:
+	defer s.turn.Give()
+	if s.options.ReadOnly {
 		return fmt.Errorf("%w: it was opened for reading only", store.ErrUnavailable)
-	case ctx.Err() != nil:
-		return ctx.Err()
 	}
 	ctx = context.WithoutCancel(ctx)
 	for attempt := range attemptLimit {
@@ -73,13 +64,10 @@ func (s *Store) attempt(ctx context.Context, keys *inventory.Keys, decide store.
 		}
 		return err
 	}
-	if s.afterLoad != nil {
-		s.afterLoad()
-	}
 	changes, err := decide(l.state)
 	if err == nil && len(changes.Receipts) > 0 && s.mustTurn(&l.head, l.state.Now) {
 		s.rollback(ctx)
-		s.turn(ctx, l.state.Now)
+		s.turnReceipts(ctx, l.state.Now)
 		return again{store.ErrUnavailable}
 	}
 	if err != nil || changes.Empty() {

@@ -21,20 +21,9 @@ func TestCutCommits(t *testing.T) {
 	short := defaultTimeouts
 	short.answer, short.idle = 150*time.Millisecond, 300*time.Millisecond
 	s := open(t, address, Options{timeouts: short})
-	var quick, half []dbtest.Cut
-	for _, c := range dbtest.Cuts() {
-		if c.HalfOpen() {
-			half = append(half, c)
-		} else {
-			quick = append(quick, c)
-		}
-	}
 	made := map[dbtest.Cut]int{}
 	storetest.Cuts(t, s, cutCommits, func(i int) {
-		cut := quick[i%len(quick)]
-		if i%betweenHalfCut == 0 {
-			cut = half[i/betweenHalfCut%len(half)]
-		}
+		cut := dbtest.CutAt(i, betweenHalfCut)
 		made[cut]++
 		proxy.Arm(cut, "", 1)
 	}, func() {})

@@ -12,7 +12,6 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -56,15 +55,11 @@ type Store struct {
 	options Options
 	config  *pgx.ConnConfig // of the connection that commits
 
-	writing chan struct{} // holds a token while nobody commits
-	writer  *pgx.Conn     // nil: to be made
-	turned  time.Time     // when the receipts last failed to turn
+	turn   *store.Turn
+	writer *pgx.Conn // nil: to be made
+	turned time.Time // when the receipts last failed to turn
 
 	readers *pgxpool.Pool
-	closing sync.Once
-	closed  chan struct{}
-
-	afterLoad func() // set by tests
 }
 
 var _ store.Store = (*Store)(nil)
@@ -85,8 +80,7 @@ func Open(ctx context.Context, address string, o Options) (*Store, error) {
 	}
 	configure(pool.ConnConfig, &o, strings.Contains(address, "connect_timeout"))
 	pool.AfterConnect = prepareSession
-	s := &Store{options: o, config: pool.ConnConfig.Copy(), writing: make(chan struct{}, 1), closed: make(chan struct{})}
-	s.writing <- struct{}{}
+	s := &Store{options: o, config: pool.ConnConfig.Copy(), turn: store.NewTurn()}
 	if err := s.open(ctx, pool); err != nil {
 		return nil, errors.Join(fmt.Errorf("opening the store: %w", err), s.Close())
 	}
@@ -243,9 +237,7 @@ func hangUp(conn *pgx.Conn) {
 
 // Close implements [store.Store].
 func (s *Store) Close() error {
-	s.closing.Do(func() {
-		close(s.closed)
-		<-s.writing
+	return s.turn.Close(func() error {
 		if s.writer != nil {
 			ctx, cancel := context.WithTimeout(context.Background(), s.options.timeouts.answer)
 			defer cancel()
@@ -254,28 +246,18 @@ func (s *Store) Close() error {
 		if s.readers != nil {
 			s.readers.Close() // waits for the views under way
 		}
-		s.writing <- struct{}{}
+		return nil
 	})
-	return nil
-}
-
-func (s *Store) isClosed() bool {
-	select {
-	case <-s.closed:
-		return true
-	default:
-		return false
-	}
 }
 
 // View implements [store.Store].
 func (s *Store) View(ctx context.Context, read func(store.View) error) error {
-	if s.isClosed() {
+	if s.turn.IsClosed() {
 		return store.ErrClosed
 	}
 	conn, err := s.readers.Acquire(ctx)
 	if err != nil {
-		if s.isClosed() {
+		if s.turn.IsClosed() {
 			return store.ErrClosed
 		}
 		if ctx.Err() != nil {

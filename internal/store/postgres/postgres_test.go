@@ -64,65 +64,32 @@ func exec(t testing.TB, address string, statements ...string) {
 	}
 }
 
-func commit(s store.Store, requests ...*inventory.Request) (outcomes []inventory.Outcome, err error) {
-	err = s.Commit(context.Background(), inventory.KeysOf(requests), func(state *inventory.State) (changes *inventory.Changes, err error) {
-		outcomes, changes, err = inventory.Decide(state, requests)
-		return changes, err
-	})
-	return outcomes, err
-}
-
-func product(id string) *inventory.Request {
-	return &inventory.Request{Command: &inventory.CreateProduct{ID: id, Name: id, Price: inventory.Money{Amount: 1, Currency: "EUR"}, TotalStock: 100, Location: inventory.MainLocation}}
-}
-
-func hold(id, key string) *inventory.Request {
-	r := &inventory.Request{Command: &inventory.Reserve{TTL: 60_000, Lines: []inventory.ReserveLine{{ProductID: id, Location: inventory.MainLocation, Quantity: 1}}}}
-	if key != "" {
-		r.Receipt = &inventory.ReceiptID{}
-		copy(r.Receipt.Key[:], key)
-	}
-	return r
-}
-
-func must(t testing.TB, s store.Store, requests ...*inventory.Request) []inventory.Outcome {
-	t.Helper()
-	outcomes, err := commit(s, requests...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i := range outcomes {
-		if outcomes[i].Refusal != nil {
-			t.Fatalf("command %d: %+v", i, outcomes[i].Refusal)
-		}
-	}
-	return outcomes
-}
-
 // TestRoundTrips: a batch pays two round trips, whatever its commands, once its statements are prepared.
 func TestRoundTrips(t *testing.T) {
 	proxy, address := dbtest.NewProxy(t, dbtest.Postgres(t))
 	s := open(t, address, Options{})
-	must(t, s, product("mug"))
+	storetest.Must(t, s, storetest.Product("mug"))
 	for range 2 { // the first time prepares
 		for name, batch := range map[string]func() []*inventory.Request{
-			"hold":       func() []*inventory.Request { return []*inventory.Request{hold("mug", "")} },
-			"keyed hold": func() []*inventory.Request { return []*inventory.Request{hold("mug", time.Now().String()[11:27])} },
+			"hold": func() []*inventory.Request { return []*inventory.Request{storetest.Hold("mug", "")} },
+			"keyed hold": func() []*inventory.Request {
+				return []*inventory.Request{storetest.Hold("mug", time.Now().String()[11:27])}
+			},
 			"confirm": func() []*inventory.Request {
-				return []*inventory.Request{{Command: &inventory.Confirm{ReservationID: must(t, s, hold("mug", ""))[0].Reservation.ID}}}
+				return []*inventory.Request{{Command: &inventory.Confirm{ReservationID: storetest.Must(t, s, storetest.Hold("mug", ""))[0].Reservation.ID}}}
 			},
 			"cancel": func() []*inventory.Request {
-				return []*inventory.Request{{Command: &inventory.Cancel{ID: must(t, s, hold("mug", ""))[0].Reservation.ID}}}
+				return []*inventory.Request{{Command: &inventory.Cancel{ID: storetest.Must(t, s, storetest.Hold("mug", ""))[0].Reservation.ID}}}
 			},
 			"refused hold": func() []*inventory.Request {
 				return []*inventory.Request{{Command: &inventory.Reserve{TTL: 1000, Lines: []inventory.ReserveLine{{ProductID: "mug", Location: inventory.MainLocation, Quantity: 1000}}}}}
 			},
 		} {
 			requests := batch()
-			_, _ = commit(s, requests...)
+			_, _ = storetest.Commit(context.Background(), s, requests...)
 			requests = batch()
 			before := proxy.Messages()
-			if _, err := commit(s, requests...); err != nil {
+			if _, err := storetest.Commit(context.Background(), s, requests...); err != nil {
 				t.Fatal(err)
 			}
 			if n := proxy.Messages() - before; n > 2 {
@@ -148,16 +115,16 @@ func TestServerClock(t *testing.T) {
 		return now
 	}
 	before := clock()
-	p := must(t, s, product("mug"))[0].Product
+	p := storetest.Must(t, s, storetest.Product("mug"))[0].Product
 	if after := clock(); int64(p.CreatedAt) < before || int64(p.CreatedAt) > after {
 		t.Errorf("made at %d, between %d and %d by the server", p.CreatedAt, before, after)
 	}
 	exec(t, address, fmt.Sprintf("UPDATE head SET at = %d", clock()+3_600_000))
-	if _, err := commit(s, hold("mug", "")); !errors.Is(err, store.ErrClockBehind) {
+	if _, err := storetest.Commit(context.Background(), s, storetest.Hold("mug", "")); !errors.Is(err, store.ErrClockBehind) {
 		t.Errorf("an hour behind the head: %v", err)
 	}
 	accepting := open(t, address, Options{AcceptClock: true})
-	must(t, accepting, hold("mug", ""))
+	storetest.Must(t, accepting, storetest.Hold("mug", ""))
 }
 
 // TestTurn: receipts live for a day at least, go with the table that they are in, and do not wait for whoever reads it.
@@ -165,10 +132,10 @@ func TestTurn(t *testing.T) {
 	clock := storetest.NewClock()
 	address := dbtest.Postgres(t)
 	s := open(t, address, Options{Now: clock.Now})
-	must(t, s, product("mug"), hold("mug", "first"))
-	replayed := func(key string) bool { return must(t, s, hold("mug", key))[0].Replayed }
+	storetest.Must(t, s, storetest.Product("mug"), storetest.Hold("mug", "first"))
+	replayed := func(key string) bool { return storetest.Must(t, s, storetest.Hold("mug", key))[0].Replayed }
 	clock.Advance(24 * time.Hour)
-	must(t, s, hold("mug", "second"))
+	storetest.Must(t, s, storetest.Hold("mug", "second"))
 	if !replayed("first") || !replayed("second") {
 		t.Error("a receipt of a day ago is gone")
 	}
@@ -183,7 +150,7 @@ func TestTurn(t *testing.T) {
 		}
 	}
 	clock.Advance(25 * time.Hour)
-	must(t, s, hold("mug", "third"))
+	storetest.Must(t, s, storetest.Hold("mug", "third"))
 	if !replayed("first") {
 		t.Error("receipts went although a backup reads them")
 	}
@@ -191,7 +158,7 @@ func TestTurn(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.turned = time.Time{} // a minute later
-	must(t, s, hold("mug", "fourth"))
+	storetest.Must(t, s, storetest.Hold("mug", "fourth"))
 	if replayed("first") {
 		t.Error("a receipt of two days ago is still there")
 	}
@@ -204,18 +171,18 @@ func TestTurn(t *testing.T) {
 func TestRetries(t *testing.T) {
 	address := dbtest.Postgres(t)
 	s := open(t, address, Options{})
-	must(t, s, product("mug"))
+	storetest.Must(t, s, storetest.Product("mug"))
 	for _, sqlstate := range []string{"40001", "40P01"} {
 		exec(t, address, "CREATE SEQUENCE tries", `CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
 			IF nextval('tries') <= 3 THEN RAISE EXCEPTION 'once more' USING ERRCODE = '`+sqlstate+`'; END IF; RETURN NEW; END $$`,
 			"CREATE TRIGGER fail BEFORE INSERT ON journal FOR EACH ROW EXECUTE FUNCTION fail()")
-		must(t, s, hold("mug", ""))
+		storetest.Must(t, s, storetest.Hold("mug", ""))
 		exec(t, address, "SELECT setval('tries', 1, false)", "ALTER SEQUENCE tries INCREMENT -1 MINVALUE -1000000")
-		if _, err := commit(s, hold("mug", "")); !errors.Is(err, store.ErrUnavailable) {
+		if _, err := storetest.Commit(context.Background(), s, storetest.Hold("mug", "")); !errors.Is(err, store.ErrUnavailable) {
 			t.Errorf("%s without end: %v", sqlstate, err)
 		}
 		exec(t, address, "DROP TRIGGER fail ON journal", "DROP FUNCTION fail()", "DROP SEQUENCE tries")
-		must(t, s, hold("mug", ""))
+		storetest.Must(t, s, storetest.Hold("mug", ""))
 	}
 }
 
@@ -223,14 +190,14 @@ func TestRetries(t *testing.T) {
 func TestChangedRows(t *testing.T) {
 	address := dbtest.Postgres(t)
 	s := open(t, address, Options{})
-	must(t, s, product("mug"))
+	storetest.Must(t, s, storetest.Product("mug"))
 	exec(t, address, `CREATE FUNCTION drift() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$`,
 		"CREATE TRIGGER drift BEFORE UPDATE ON stock FOR EACH ROW EXECUTE FUNCTION drift()")
-	if _, err := commit(s, hold("mug", "")); err == nil || errors.Is(err, store.ErrUnavailable) || !strings.Contains(err.Error(), "holdfast verify") {
+	if _, err := storetest.Commit(context.Background(), s, storetest.Hold("mug", "")); err == nil || errors.Is(err, store.ErrUnavailable) || !strings.Contains(err.Error(), "holdfast verify") {
 		t.Errorf("a stock row that does not change: %v", err)
 	}
 	exec(t, address, "DROP TRIGGER drift ON stock")
-	must(t, s, hold("mug", ""))
+	storetest.Must(t, s, storetest.Hold("mug", ""))
 }
 
 func TestRefusedStores(t *testing.T) {
@@ -240,13 +207,13 @@ func TestRefusedStores(t *testing.T) {
 		t.Errorf("an empty database, for reading: %v", err)
 	}
 	s := open(t, address, Options{})
-	must(t, s, product("mug"))
+	storetest.Must(t, s, storetest.Product("mug"))
 	reader := open(t, address, Options{ReadOnly: true})
-	if _, err := commit(reader, hold("mug", "")); !errors.Is(err, store.ErrUnavailable) {
+	if _, err := storetest.Commit(context.Background(), reader, storetest.Hold("mug", "")); !errors.Is(err, store.ErrUnavailable) {
 		t.Errorf("a store for reading committed: %v", err)
 	}
 	exec(t, address, "UPDATE head SET format = 2")
-	if _, err := commit(s, hold("mug", "")); !errors.Is(err, store.ErrBroken) || !errors.Is(err, store.ErrNewerFormat) {
+	if _, err := storetest.Commit(context.Background(), s, storetest.Hold("mug", "")); !errors.Is(err, store.ErrBroken) || !errors.Is(err, store.ErrNewerFormat) {
 		t.Errorf("a head of a newer format, under way: %v", err)
 	}
 	if _, err := Open(ctx, address, Options{}); !errors.Is(err, store.ErrNewerFormat) {
@@ -274,7 +241,7 @@ func TestNoFsync(t *testing.T) {
 			t.Fatalf("fsync=off: %v", err)
 		}
 	}
-	must(t, open(t, address, Options{AcceptNoFsync: true}), product("mug"))
+	storetest.Must(t, open(t, address, Options{AcceptNoFsync: true}), storetest.Product("mug"))
 }
 
 // TestConcurrentStart: of several processes that start on an empty database one makes the tables.
@@ -293,7 +260,7 @@ func TestConcurrentStart(t *testing.T) {
 	starting.Wait()
 	for i, s := range stores {
 		if s != nil {
-			must(t, s, product(fmt.Sprint("p", i)))
+			storetest.Must(t, s, storetest.Product(fmt.Sprint("p", i)))
 			s.Close()
 		}
 	}
@@ -303,9 +270,9 @@ func TestConcurrentStart(t *testing.T) {
 func TestDamageIsNamed(t *testing.T) {
 	address := dbtest.Postgres(t)
 	s := open(t, address, Options{})
-	must(t, s, product("mug"), product("cup"))
-	active := must(t, s, hold("mug", "k"), hold("cup", ""))
-	must(t, s, &inventory.Request{Command: &inventory.Confirm{ReservationID: active[1].Reservation.ID}})
+	storetest.Must(t, s, storetest.Product("mug"), storetest.Product("cup"))
+	active := storetest.Must(t, s, storetest.Hold("mug", "k"), storetest.Hold("cup", ""))
+	storetest.Must(t, s, &inventory.Request{Command: &inventory.Confirm{ReservationID: active[1].Reservation.ID}})
 	breaches := func() (all string) {
 		report, err := audit.Run(context.Background(), s, audit.Options{})
 		if err != nil {

@@ -24,9 +24,9 @@ func (s *Store) mustTurn(h *head, now inventory.Time) bool {
 	return h.receiptsSince != 0 && int64(now-turnEvery) >= h.receiptsSince && time.Since(s.turned) >= turnAgain
 }
 
-// turn empties the other table and makes it the one that is written to, in a transaction of its own. TRUNCATE has to wait for whoever
+// turnReceipts empties the other table and makes it the one that is written to, in a transaction of its own. TRUNCATE has to wait for whoever
 // reads the table, so it is not waited for: a backup must not stop the sale.
-func (s *Store) turn(ctx context.Context, now inventory.Time) {
+func (s *Store) turnReceipts(ctx context.Context, now inventory.Time) {
 	ctx, cancel := context.WithTimeout(ctx, s.options.timeouts.lock+s.options.timeouts.answer)
 	defer cancel()
 	if s.writer == nil {

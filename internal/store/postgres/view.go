@@ -13,16 +13,6 @@ import (
 	"github.com/holdfast/holdfast/internal/store"
 )
 
-// scanLimit bounds how many rows one page looks at where no index serves all its conditions.
-const scanLimit = 10_000
-
-const (
-	// pageBytes is how many stored bytes fill a page, whatever its limit in rows: a cart with much metadata has 30 KB.
-	pageBytes = 4 << 20
-	// stockBytes is about what a stock row takes in memory.
-	stockBytes = 64
-)
-
 // view is a read transaction. It begins with the first query, in the same round trip.
 type view struct {
 	ctx     context.Context
@@ -109,7 +99,7 @@ func (v *view) Products(q store.ProductQuery) (page []*inventory.Product, next s
 			if err := rows.Scan(&key, &id, &data); err != nil {
 				return err
 			}
-			if bad != nil || (q.IDs == nil && bytes >= pageBytes) {
+			if bad != nil || (q.IDs == nil && bytes >= store.PageBytes) {
 				continue
 			}
 			p, err := inventory.DecodeProduct(data)
@@ -132,7 +122,7 @@ func (v *view) Products(q store.ProductQuery) (page []*inventory.Product, next s
 	if page, err = v.stockOf(page, keys, sizes, q.IDs == nil); err != nil {
 		return nil, "", err
 	}
-	full := q.IDs == nil && len(page) > 0 && (len(page) == q.Limit || bytes >= pageBytes || len(page) < whole)
+	full := q.IDs == nil && len(page) > 0 && (len(page) == q.Limit || bytes >= store.PageBytes || len(page) < whole)
 	if full {
 		next = page[len(page)-1].ID
 	}
@@ -149,7 +139,7 @@ func (v *view) stockOf(page []*inventory.Product, keys []int64, sizes []int, bou
 	}
 	limit := math.MaxInt32
 	if bounded {
-		limit = pageBytes/stockBytes + inventory.MaxLocations // what fills a page, and the rest of its last product
+		limit = store.PageBytes/store.StockBytes + inventory.MaxLocations // what fills a page, and the rest of its last product
 	}
 	bytes, last := 0, 0
 	err := v.query(func(rows pgx.Rows) error {
@@ -162,18 +152,18 @@ func (v *view) stockOf(page []*inventory.Product, keys []int64, sizes []int, bou
 				counted++
 				bytes += sizes[counted]
 			}
-			if bounded && bytes >= pageBytes && at > last {
+			if bounded && bytes >= store.PageBytes && at > last {
 				return
 			}
 			last = at
-			bytes += stockBytes
+			bytes += store.StockBytes
 			page[at].Stock = append(page[at].Stock, s)
 		})
 	}, "SELECT "+stockColumns+" FROM stock s JOIN products p ON p.key = s.product WHERE s.product = ANY($1) ORDER BY p.id, s.location LIMIT $2", keys, limit)
 	if err != nil {
 		return nil, err
 	}
-	if bounded && bytes >= pageBytes {
+	if bounded && bytes >= store.PageBytes {
 		page = page[:last+1]
 	}
 	return page, nil
@@ -354,7 +344,7 @@ func (l *list) only(condition string, value any) {
 
 // scanned are the rows that the page looks at. Where an index serves all conditions it need not look at more than it shows.
 func (l *list) scanned() (sql string, arguments []any) {
-	most := scanLimit
+	most := store.ScanLimit
 	if l.where == "" {
 		most = l.limit
 	}
@@ -374,7 +364,7 @@ func search[T any](v *view, l *list, scan func(pgx.Rows) (*T, int, error), id fu
 	bytes := 0
 	err = v.query(func(rows pgx.Rows) error {
 		for rows.Next() {
-			if bad != nil || bytes >= pageBytes {
+			if bad != nil || bytes >= store.PageBytes {
 				continue
 			}
 			row, size, err := scan(rows)
@@ -394,7 +384,7 @@ func search[T any](v *view, l *list, scan func(pgx.Rows) (*T, int, error), id fu
 		return nil, next, err
 	case bad != nil:
 		return page, next, bad
-	case len(page) > 0 && (len(page) == l.limit || bytes >= pageBytes):
+	case len(page) > 0 && (len(page) == l.limit || bytes >= store.PageBytes):
 		return page, id(page[len(page)-1]), nil
 	case l.where == "":
 		return page, next, nil
@@ -410,7 +400,7 @@ func (v *view) stoppedAt(from string, arguments []any) (next inventory.ID, err e
 		_, err := pgx.ForEachRow(rows, []any{&key, &looked}, func() error { return nil })
 		return err
 	}, "SELECT coalesce(min(key), 0), count(*) FROM ("+from+") scanned", arguments...)
-	if err == nil && looked == scanLimit {
+	if err == nil && looked == store.ScanLimit {
 		next = inventory.NewID(0, key, 0)
 	}
 	return next, err

@@ -12,16 +12,6 @@ import (
 	"github.com/holdfast/holdfast/internal/store"
 )
 
-// scanLimit bounds how many rows one page looks at where no index serves all its conditions.
-const scanLimit = 10_000
-
-const (
-	// pageBytes is how many stored bytes fill a page, whatever its limit in rows: a cart with much metadata has 30 KB.
-	pageBytes = 4 << 20
-	// stockBytes is about what a stock row takes in memory.
-	stockBytes = 64
-)
-
 // view is a read transaction.
 type view struct {
 	conn *sqlite.Conn
@@ -71,7 +61,7 @@ func (v *view) productsAfter(after string, limit int) (page []*inventory.Product
 			return page, "", err
 		}
 		page = append(page, p)
-		if bytes += stmt.ColumnLen(2) + len(p.Stock)*stockBytes; len(page) == limit || bytes >= pageBytes {
+		if bytes += stmt.ColumnLen(2) + len(p.Stock)*store.StockBytes; len(page) == limit || bytes >= store.PageBytes {
 			return page, p.ID, nil
 		}
 	}
@@ -210,7 +200,7 @@ func search[T any](conn *sqlite.Conn, sql string, arguments []value, limit int, 
 			page = append(page, row)
 			bytes += stmt.ColumnLen(stmt.ColumnCount() - 1) // the data
 		}
-		if scanned++; len(page) == limit || scanned == scanLimit || bytes >= pageBytes {
+		if scanned++; len(page) == limit || scanned == store.ScanLimit || bytes >= store.PageBytes {
 			return page, id, nil
 		}
 	}

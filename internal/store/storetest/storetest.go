@@ -105,11 +105,7 @@ func (f *fixture) requests(requests ...*inventory.Request) []inventory.Outcome {
 }
 
 func (f *fixture) try(ctx context.Context, requests ...*inventory.Request) (outcomes []inventory.Outcome, err error) {
-	err = f.Commit(ctx, inventory.KeysOf(requests), func(state *inventory.State) (changes *inventory.Changes, err error) {
-		outcomes, changes, err = inventory.Decide(state, requests)
-		return changes, err
-	})
-	return outcomes, err
+	return Commit(ctx, f.Store, requests...)
 }
 
 func (f *fixture) view(read func(store.View) error) {
