@@ -147,7 +147,7 @@ func startServer(c *serveCommand, log *slog.Logger, stored store.Store, kind str
 	var ctx context.Context
 	ctx, s.stopping = context.WithCancel(context.Background())
 	if c.Sweep {
-		sweeper := expiry.New(expiry.Options{Door: s.door, Store: stored, Log: log, Observe: m.Sweep})
+		sweeper := expiry.New(expiry.Options{Door: s.door, Store: stored, Log: log, Observe: m.Sweep, Commands: s.door.Commands})
 		s.sweeping.Go(func() { sweeper.Run(ctx) })
 	}
 	return s, nil

@@ -95,7 +95,8 @@ type Door struct {
 	bytes  int
 	closed error // why nothing is accepted any more
 
-	entries sync.Pool
+	entries  sync.Pool
+	commands atomic.Int64 // committed
 
 	wake   chan struct{} // something was queued, or the door was closed
 	done   chan struct{} // the committer has ended
@@ -194,6 +195,9 @@ func (d *Door) Depth() int {
 	defer d.mu.Unlock()
 	return len(d.queue)
 }
+
+// Commands is how many commands were committed, refusals included.
+func (d *Door) Commands() int64 { return d.commands.Load() }
 
 // Broken is closed when the store's durability is in doubt. The process should then end.
 func (d *Door) Broken() <-chan struct{} { return d.broken }
@@ -365,7 +369,9 @@ func (d *Door) commit(ctx context.Context, batch []*entry) ([]inventory.Outcome,
 		return changes, err
 	})
 	report.Took = d.options.Now().Sub(start)
-	if report.Err != nil {
+	if report.Err == nil {
+		d.commands.Add(int64(len(batch)))
+	} else {
 		report.Outcomes, report.Events = nil, inventory.Tally{}
 	}
 	d.options.OnBatch(report)

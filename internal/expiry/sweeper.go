@@ -16,8 +16,10 @@ import (
 )
 
 const (
-	// passLimit is how many holds one command ends: few enough that requests queued beside it hardly wait.
-	passLimit = 256
+	// One command ends between shortestPass and longestPass holds: many while nobody else is waiting, and so few that a command
+	// takes about busyPass while somebody is. Shown stock may be late, buyers must not be.
+	shortestPass, firstPass, longestPass = 32, 256, 2048
+	busyPass                             = time.Millisecond
 	// longestSleep bounds how late the sweeper is for a hold that was made while it slept.
 	longestSleep = time.Second
 	// A hold that cannot be ended is tried again after a delay that doubles.
@@ -30,9 +32,11 @@ const (
 type Options struct {
 	Door    Door
 	Store   store.Store
-	Now     func() time.Time // for the delays of holds that cannot be ended; default: time.Now
+	Now     func() time.Time // for durations; default: time.Now
 	Log     *slog.Logger
 	Observe func(Report)
+	// Commands is how many commands the door has committed, the sweeper's own included; default: nobody else's are known of.
+	Commands func() int64
 }
 
 // Door is where commands go: a [commit.Door].
@@ -50,6 +54,7 @@ type Report struct {
 // Sweeper ends due holds.
 type Sweeper struct {
 	o     Options
+	pass  int // holds that one command ends
 	aside map[inventory.ID]retry
 }
 
@@ -69,7 +74,10 @@ func New(o Options) *Sweeper {
 	if o.Observe == nil {
 		o.Observe = func(Report) {}
 	}
-	return &Sweeper{o: o, aside: map[inventory.ID]retry{}}
+	if o.Commands == nil {
+		o.Commands = func() int64 { return 0 }
+	}
+	return &Sweeper{o: o, pass: firstPass, aside: map[inventory.ID]retry{}}
 }
 
 // Run sweeps until ctx ends: as soon as the next deadline comes, and at least once a second.
@@ -92,7 +100,7 @@ func (s *Sweeper) Pass(ctx context.Context) time.Duration {
 	var clock inventory.Time // the store's: it is the one that decides
 	err := s.o.Store.View(ctx, func(v store.View) (err error) {
 		if clock, err = v.Now(); err == nil {
-			list, err = v.Due(passLimit + len(s.aside))
+			list, err = v.Due(s.pass + len(s.aside))
 		}
 		return err
 	})
@@ -103,14 +111,26 @@ func (s *Sweeper) Pass(ctx context.Context) time.Duration {
 	now := s.o.Now()
 	due, report, sleep := s.sort(list, clock, now)
 	if len(due) > 0 {
+		before := s.o.Commands()
 		if report.Expired, err = s.expire(ctx, due, now); err != nil {
 			s.report(ctx, "ending due holds failed", err)
 			sleep = longestSleep
 		}
+		s.pace(s.o.Now().Sub(now), s.o.Commands()-before > 1)
 	}
 	report.Aside = len(s.aside)
 	s.o.Observe(report)
 	return sleep
+}
+
+// pace chooses the size of the next pass by how long this one took, and whether others were served beside it.
+func (s *Sweeper) pace(took time.Duration, busy bool) {
+	switch {
+	case busy && took > 2*busyPass:
+		s.pass = max(s.pass/2, shortestPass)
+	case !busy || took < busyPass:
+		s.pass = min(s.pass*2, longestPass)
+	}
 }
 
 // sort picks the holds to end now, and says when the next one falls due.
@@ -124,7 +144,7 @@ func (s *Sweeper) sort(list []store.Deadline, clock inventory.Time, now time.Tim
 			continue
 		}
 		report.Lag = max(report.Lag, -left)
-		if due = append(due, d.ID); len(due) == passLimit {
+		if due = append(due, d.ID); len(due) == s.pass {
 			return due, report, 0 // more may be due
 		}
 	}

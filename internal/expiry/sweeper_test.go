@@ -110,7 +110,7 @@ func TestWakesForTheDeadline(t *testing.T) {
 // TestManyOverdue: holds found overdue at start are ended in bounded passes, and requests between them are not starved.
 func TestManyOverdue(t *testing.T) {
 	inBubble(t, func(s *shop) {
-		const holds = 10*passLimit + 1
+		const holds = 10*longestPass + 1
 		s.product(holds + 1)
 		for range holds {
 			s.hold(time.Second)
@@ -122,11 +122,11 @@ func TestManyOverdue(t *testing.T) {
 			s.hold(time.Millisecond) // a request comes through between any two passes
 			s.do(&inventory.Adjust{ProductID: "p", Location: inventory.MainLocation, Delta: 1, Reason: "r"})
 		}
-		if expired := s.count(inventory.Expired); expired < holds || passes != 10 {
+		if expired := s.count(inventory.Expired); expired < holds || passes > holds/shortestPass {
 			s.Errorf("%d expired after %d passes", expired, passes)
 		}
 		for _, r := range s.reports {
-			if r.Expired > passLimit {
+			if r.Expired > longestPass {
 				s.Errorf("a pass ended %d holds", r.Expired)
 			}
 		}
@@ -214,4 +214,37 @@ func TestStoreAway(t *testing.T) {
 			s.Error("it did not resume")
 		}
 	})
+}
+
+// TestPace: passes shrink while they take long beside others, and grow while nobody else is there.
+func TestPace(t *testing.T) {
+	s := New(Options{})
+	for _, c := range []struct {
+		took time.Duration
+		busy bool
+		want int
+	}{
+		{10 * time.Millisecond, true, firstPass / 2},
+		{10 * time.Millisecond, true, firstPass / 4},
+		{busyPass + 1, true, firstPass / 4},
+		{busyPass - 1, true, firstPass / 2},
+		{time.Second, false, firstPass},
+		{time.Second, false, 2 * firstPass},
+	} {
+		if s.pace(c.took, c.busy); s.pass != c.want {
+			t.Fatalf("after %v, busy %v: %d, want %d", c.took, c.busy, s.pass, c.want)
+		}
+	}
+	for range 20 {
+		s.pace(time.Second, false)
+	}
+	if s.pass != longestPass {
+		t.Errorf("alone: %d", s.pass)
+	}
+	for range 20 {
+		s.pace(time.Second, true)
+	}
+	if s.pass != shortestPass {
+		t.Errorf("beside others: %d", s.pass)
+	}
 }
