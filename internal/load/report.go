@@ -30,7 +30,7 @@ func (r *Report) Runs() []*Result {
 var reportHTML string
 
 var reportTemplate = template.Must(template.New("report").Funcs(template.FuncMap{
-	"latency": latencyChart, "timeline": timelineChart, "bars": barChart, "micros": func(us int64) string { return axisMicros(float64(us)) },
+	"latency": latencyChart, "timeline": answersChart, "queue": queueChart, "bars": barChart, "micros": func(us int64) string { return axisMicros(float64(us)) },
 	"mib": func(bytes int64) int64 { return bytes >> 20 }, "sum": sumOf, "ratio": ratio, "series": func(i int) int { return i % seriesColours },
 }).Parse(reportHTML))
 
@@ -54,8 +54,8 @@ func ratio(r, nothing *Result) string {
 // The charts share one frame.
 const (
 	chartWidth, chartHeight          = 720.0, 300.0
-	marginLeft, marginTop            = 64.0, 12.0
-	plotWidth, plotHeight            = chartWidth - marginLeft - 16, chartHeight - marginTop - 36
+	marginLeft, marginTop            = 84.0, 12.0
+	plotWidth, plotHeight            = chartWidth - marginLeft - 36, chartHeight - marginTop - 36
 	seriesColours                    = 8 // classes s0 to s7 of the page
 	percentileDecades, mostTimeTicks = 4, 6
 )
@@ -137,13 +137,21 @@ func axisMicros(us float64) string {
 	}
 }
 
-// timelineChart draws answers a second over time.
-func timelineChart(runs []*Result) template.HTML {
-	c := newChart("answers a second over time")
+func answersChart(runs []*Result) template.HTML {
+	return timelineChart("answers a second over time", runs, func(r *Result) []float64 { return r.Timeline })
+}
+
+func queueChart(runs []*Result) template.HTML {
+	return timelineChart("commands waiting over time", runs, func(r *Result) []float64 { return r.Queue })
+}
+
+// timelineChart draws a value of each run over time.
+func timelineChart(title string, runs []*Result, values func(*Result) []float64) template.HTML {
+	c := newChart(title)
 	highest, longest := 1.0, 1
 	for _, r := range runs {
-		longest = max(longest, len(r.Timeline))
-		for _, v := range r.Timeline {
+		longest = max(longest, len(values(r)))
+		for _, v := range values(r) {
 			highest = max(highest, v)
 		}
 	}
@@ -161,7 +169,7 @@ func timelineChart(runs []*Result) template.HTML {
 	}
 	for i, r := range runs {
 		var points [][2]float64
-		for j, v := range r.Timeline {
+		for j, v := range values(r) {
 			points = append(points, [2]float64{x(float64(j)), y(v)})
 		}
 		c.line(i, r.Label(), points)

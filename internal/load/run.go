@@ -46,6 +46,7 @@ type Result struct {
 	Latency  Latency        `json:"latencyMicroseconds"`
 	Service  Latency        `json:"serviceMicroseconds"` // from when a request was sent: the same in a closed loop
 	Timeline []float64      `json:"answersPerSecond"`    // over time, a value each Interval
+	Queue    []float64      `json:"queue"`               // commands that waited at the server's door, over time, a value each Interval
 	Server   ServerUse      `json:"server"`
 
 	Curve        []Point          `json:"latencyByPercentile"`
@@ -149,7 +150,7 @@ func Run(ctx context.Context, o RunOptions) (*Result, error) {
 	for i := range wires {
 		buyers.Go(func() { r.client(ctx, wires[i], uint64(i)) })
 	}
-	stop := r.watch()
+	stop := r.watch(ctx)
 	buyers.Wait()
 	stop()
 	r.result.Seconds = time.Since(r.start).Seconds()
@@ -161,21 +162,23 @@ func Run(ctx context.Context, o RunOptions) (*Result, error) {
 	return &r.result, r.failed
 }
 
-// watch tells the progress until it is stopped.
-func (r *runner) watch() (stop func()) {
-	if r.Progress == nil {
-		return func() {}
-	}
+// watch reads the server's queue and tells the progress until it is stopped.
+func (r *runner) watch(ctx context.Context) (stop func()) {
 	done := make(chan struct{})
 	var watching sync.WaitGroup
 	watching.Go(func() {
-		ticker := time.NewTicker(200 * time.Millisecond)
+		ticker := time.NewTicker(Interval)
 		defer ticker.Stop()
 		for {
 			select {
 			case <-done:
 				return
 			case <-ticker.C:
+			}
+			if depth, err := metric(ctx, r.Host, "holdfast_queue_depth"); err == nil {
+				r.result.Queue = append(r.result.Queue, depth)
+			}
+			if r.Progress != nil {
 				r.Progress(r.answered.Load(), time.Since(r.start))
 			}
 		}
