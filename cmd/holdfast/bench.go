@@ -31,8 +31,8 @@ type benchCommand struct {
 
 // benchRunCommand are the flags of holdfast bench.
 type benchRunCommand struct {
-	URL      string        `xor:"target" help:"A running server to load. It keeps the products and reservations that the run makes."`
-	Store    string        `xor:"target" help:"A database to start a server on, in a schema or database of its own that is removed afterwards; default: a temporary SQLite file."`
+	URL      string        `xor:"target" env:"-" help:"A running server to load. It keeps the products and reservations that the run makes."`
+	Store    string        `xor:"target" env:"-" help:"A database to start a server on, in a schema or database of its own that is removed afterwards; default: a temporary SQLite file."`
 	Workload []string      `default:"hot,uniform,zipf,sellout,carts,life,keys,retries" help:"What buyers do: hot, uniform, zipf, sellout, carts, life, pairs, keys, retries."`
 	Clients  int           `default:"64" help:"Connections, 1 to 20000."`
 	Duration time.Duration `default:"2s" help:"Of each workload, 100ms to 10m."`
@@ -377,7 +377,7 @@ func (c *benchNothingCommand) Run(env *environment) error {
 
 // benchCompareCommand are the flags of holdfast bench compare.
 type benchCompareCommand struct {
-	Store    string        `help:"A database to compare on, in a schema or database of its own that is removed afterwards; default: a temporary SQLite file."`
+	Store    string        `env:"-" help:"A database to compare on, in a schema or database of its own that is removed afterwards; default: a temporary SQLite file."`
 	Clients  []int         `default:"1,16,64,256" help:"Numbers of clients."`
 	Products []int         `default:"1,1000" help:"Numbers of products: 1 is everybody after the same."`
 	Duration time.Duration `default:"1s" help:"Of each measurement."`

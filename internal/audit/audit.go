@@ -18,6 +18,8 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"maps"
+	"slices"
 	"sort"
 
 	"github.com/holdfast/holdfast/internal/inventory"
@@ -271,18 +273,52 @@ func (s *subjects) check(v store.View) error {
 	return s.checkProducts(v)
 }
 
+// byID looks rows up, all at once where it can be. Rows that cannot be read are in bad: the row pass names them.
+func byID[K comparable, T any](keys []K, key func(*T) K, read func([]K) ([]*T, error)) (found map[K]*T, bad map[K]bool, err error) {
+	found, bad = make(map[K]*T, len(keys)), map[K]bool{}
+	for wait := [][]K{keys}; len(wait) > 0; {
+		some := wait[len(wait)-1]
+		wait = wait[:len(wait)-1]
+		if len(some) > rowsPerPage {
+			wait = append(wait, some[rowsPerPage:])
+			some = some[:rowsPerPage]
+		}
+		if len(some) == 0 {
+			continue
+		}
+		rows, err := read(some)
+		row, err := corruptRow(err)
+		switch {
+		case err != nil:
+			return nil, nil, err
+		case row != nil && len(some) == 1:
+			bad[some[0]] = true
+		case row != nil:
+			half := len(some) / 2
+			wait = append(wait, some[:half], some[half:])
+		}
+		for _, r := range rows {
+			found[key(r)] = r
+		}
+	}
+	return found, bad, nil
+}
+
 func (s *subjects) checkReservations(v store.View) error {
+	found, bad, err := byID(slices.Collect(maps.Keys(s.reservations)), func(r *inventory.Reservation) inventory.ID { return r.ID }, func(ids []inventory.ID) ([]*inventory.Reservation, error) {
+		page, _, err := v.Reservations(store.ReservationQuery{IDs: ids})
+		return page, err
+	})
+	if err != nil {
+		return err
+	}
 	for id, e := range s.reservations {
-		page, _, err := v.Reservations(store.ReservationQuery{IDs: []inventory.ID{id}})
-		if bad, err := corruptRow(err); bad != nil || err != nil {
-			if err != nil {
-				return err
-			}
+		if bad[id] {
 			continue
 		}
 		seq := int64(0)
-		if len(page) == 1 {
-			seq = page[0].Seq
+		if r := found[id]; r != nil {
+			seq = r.Seq
 		}
 		s.checkAge(e, seq)
 		if ended := s.ended[id]; ended != 0 && seq > ended {
@@ -293,17 +329,20 @@ func (s *subjects) checkReservations(v store.View) error {
 }
 
 func (s *subjects) checkOrders(v store.View) error {
+	found, bad, err := byID(slices.Collect(maps.Keys(s.orders)), func(o *inventory.Order) inventory.ID { return o.ID }, func(ids []inventory.ID) ([]*inventory.Order, error) {
+		page, _, err := v.Orders(store.OrderQuery{IDs: ids})
+		return page, err
+	})
+	if err != nil {
+		return err
+	}
 	for id, e := range s.orders {
-		page, _, err := v.Orders(store.OrderQuery{IDs: []inventory.ID{id}})
-		if bad, err := corruptRow(err); bad != nil || err != nil {
-			if err != nil {
-				return err
-			}
+		if bad[id] {
 			continue
 		}
 		seq := int64(0)
-		if len(page) == 1 {
-			seq = page[0].Seq
+		if o := found[id]; o != nil {
+			seq = o.Seq
 		}
 		s.checkAge(e, seq)
 	}
@@ -321,26 +360,23 @@ func (s *subjects) checkAge(e *inventory.Event, seq int64) {
 }
 
 func (s *subjects) checkProducts(v store.View) error {
-	found := map[string]*inventory.Product{}
-	look := func(id string) (*inventory.Product, error) {
-		if p, known := found[id]; known {
-			return p, nil
-		}
-		page, _, err := v.Products(store.ProductQuery{IDs: []string{id}})
-		if _, err := corruptRow(err); err != nil {
-			return nil, err
-		}
-		found[id] = nil
-		if len(page) == 1 {
-			found[id] = page[0]
-		}
-		return found[id], nil
+	ids := map[string]bool{}
+	for id := range s.products {
+		ids[id] = true
+	}
+	for key := range s.stock {
+		ids[key.ProductID] = true
+	}
+	found, _, err := byID(slices.Collect(maps.Keys(ids)), func(p *inventory.Product) string { return p.ID }, func(ids []string) ([]*inventory.Product, error) {
+		page, _, err := v.Products(store.ProductQuery{IDs: ids})
+		return page, err
+	})
+	if err != nil {
+		return err
 	}
 	for id, e := range s.products {
-		p, err := look(id)
+		p := found[id]
 		switch {
-		case err != nil:
-			return err
 		case p == nil:
 			s.breach("I9", "product "+id, "its row is missing or cannot be read; event %d is about it", e.Seq)
 		case p.Seq < e.Seq:
@@ -348,10 +384,7 @@ func (s *subjects) checkProducts(v store.View) error {
 		}
 	}
 	for key, seq := range s.stock {
-		p, err := look(key.ProductID)
-		if err != nil {
-			return err
-		}
+		p := found[key.ProductID]
 		if p == nil {
 			continue
 		}

@@ -178,11 +178,12 @@ func (v *view) Reservations(q store.ReservationQuery) ([]*inventory.Reservation,
 	if q.CustomerID != "" {
 		l.only("customer = %s", q.CustomerID)
 	}
-	if q.ProductID != "" {
-		l.only(`key IN (SELECT reservation FROM holds WHERE stock IN
-	(SELECT s.key FROM stock s JOIN products p ON p.key = s.product WHERE p.id = %s))`, q.ProductID)
+	if q.ProductID != "" { // with status ACTIVE, which is what has rows in holds
+		l.only(`key = ANY (ARRAY (SELECT DISTINCT reservation FROM holds WHERE reservation < $1 AND stock IN
+	(SELECT s.key FROM stock s JOIN products p ON p.key = s.product WHERE p.id = %s) ORDER BY reservation DESC LIMIT $2))`, q.ProductID)
 	}
 	switch {
+	case q.ProductID != "":
 	case q.Status == inventory.Expired && q.DueBy > 0:
 		l.where = fmt.Sprintf("r.status = %d OR (r.status = %d AND r.expires_at <= %d)", inventory.Expired, inventory.Active, q.DueBy)
 	case q.Status != 0:
