@@ -152,6 +152,42 @@ func TestFeedCrossesProcesses(t *testing.T) {
 	})
 }
 
+// TestExpiryIsDoneOnce: every process sweeps, and each hold ends once.
+func TestExpiryIsDoneOnce(t *testing.T) {
+	const holds = 30
+	onSharedStores(t, func(t *testing.T, address string) {
+		urls := []string{serve(t, "--store="+address).url, serve(t, "--store="+address).url, serve(t, "--store="+address).url}
+		createProducts(t, urls[0])
+		for i := range holds {
+			a, err := post(t.Context(), http.DefaultClient, urls[i%len(urls)], "/v1/reservations", `{"productId":"p0","quantity":1,"ttlSeconds":1}`, fmt.Sprint("k", i))
+			if err != nil || a.status != http.StatusCreated {
+				t.Fatalf("%+v %v", a, err)
+			}
+		}
+		expired := map[string]int{}
+		c := client.New(urls[1])
+		for after := "0"; len(expired) < holds; {
+			page, err := c.EventPage(t.Context(), after, 1000, 10*time.Second)
+			if err != nil || len(page.Data) == 0 {
+				t.Fatalf("%d of %d holds ended: %v", len(expired), holds, err)
+			}
+			for _, e := range page.Data {
+				if e.Type == "reservation.expired" {
+					expired[e.Subject]++
+				}
+			}
+			after = page.NextAfter
+		}
+		for id, n := range expired {
+			if n != 1 {
+				t.Errorf("%s ended %d times", id, n)
+			}
+		}
+		http.DefaultClient.CloseIdleConnections()
+		verifyStore(t, address, 0)
+	})
+}
+
 // TestDeadInTransaction: a process that is stopped, killed or cut off inside its transaction holds the others up for five seconds at
 // most; one that only slept goes on afterwards.
 func TestDeadInTransaction(t *testing.T) {
