@@ -60,7 +60,7 @@ func TestSeeded(t *testing.T) {
 			}
 			return sent.String()
 		}
-		if script(1) != script(1) {
+		if first, again := script(1), script(1); first != again {
 			t.Errorf("%s: the same seed sends something else", w.Name)
 		}
 		if w.Products > 1 && script(1) == script(2) {

@@ -53,7 +53,7 @@ func openObvious(ctx context.Context, address string, clients int) (obvious, err
 	case "mongodb", "mongodb+srv":
 		return openObviousMongoDB(address, clients)
 	}
-	return nil, fmt.Errorf("there is nothing to compare with on the store %s:", kind)
+	return nil, fmt.Errorf("the store %s has nothing to compare with", kind)
 }
 
 // obviousSQLite has one connection that writes, as SQLite has one writer.

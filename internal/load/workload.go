@@ -139,8 +139,6 @@ const (
 	kinds
 )
 
-var kindNames = [...]string{"hold", "confirm", "cancel"}
-
 // act sends the requests of one visit, each when the pace allows, and tells each step.
 func (b *buyer) act(w *wire, tell func(step) error) error {
 	times := 1

@@ -48,9 +48,6 @@ func (e again) Unwrap() error { return e.error }
 
 func isAgain(err error) bool { return errors.As(err, new(again)) }
 
-// errUnsettled marks a commitTransaction that was sent and did not succeed.
-var errUnsettled = errors.New("the commit was not answered")
-
 // lost marks a failure to reach the server: one connection may have been gone, so once more, and not oftener.
 type lost struct{ error }
 
@@ -70,11 +67,6 @@ func hasCode(err error, codes ...int) bool {
 func hasLabel(err error, label string) bool {
 	var e mongo.LabeledError
 	return errors.As(err, &e) && e.HasErrorLabel(label)
-}
-
-// isConflict reports whether another transaction was in the way, so that waiting helps.
-func isConflict(err error) bool {
-	return hasCode(err, writeConflict, lockTimeout, conflictingOperation)
 }
 
 // isCorrupt reports whether a stored row cannot be used.

@@ -212,8 +212,8 @@ func (s *Store) newSession() (err error) {
 // Close implements [store.Store].
 func (s *Store) Close() error {
 	return s.turn.Close(func() error {
-		s.entry.Lock() // whoever entered before is counted
-		s.entry.Unlock()
+		s.entry.Lock() // whoever entered before is counted, and nobody else will be
+		defer s.entry.Unlock()
 		s.viewing.Wait()
 		ctx, cancel := context.WithTimeout(context.Background(), s.options.timeouts.answer)
 		defer cancel()
