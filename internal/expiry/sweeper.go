@@ -16,10 +16,10 @@ import (
 )
 
 const (
-	// One command ends between shortestPass and longestPass holds: many while nobody else is waiting, and so few that a command
-	// takes about busyPass while somebody is. Shown stock may be late, buyers must not be.
+	// One command ends between shortestPass and longestPass holds: as many as take about lonelyTime while nobody else is served, and
+	// busyTime while somebody is. Shown stock may be late, buyers must not be.
 	shortestPass, firstPass, longestPass = 32, 256, 2048
-	busyPass                             = time.Millisecond
+	busyTime, lonelyTime                 = time.Millisecond, 50 * time.Millisecond
 	// longestSleep bounds how late the sweeper is for a hold that was made while it slept.
 	longestSleep = time.Second
 	// A hold that cannot be ended is tried again after a delay that doubles.
@@ -115,20 +115,25 @@ func (s *Sweeper) Pass(ctx context.Context) time.Duration {
 		if report.Expired, err = s.expire(ctx, due, now); err != nil {
 			s.report(ctx, "ending due holds failed", err)
 			sleep = longestSleep
+		} else if len(due) == s.pass {
+			s.pace(s.o.Now().Sub(now), s.o.Commands()-before > 1)
 		}
-		s.pace(s.o.Now().Sub(now), s.o.Commands()-before > 1)
 	}
 	report.Aside = len(s.aside)
 	s.o.Observe(report)
 	return sleep
 }
 
-// pace chooses the size of the next pass by how long this one took, and whether others were served beside it.
+// pace chooses the size of the next pass by how long this full one took, and whether others were served beside it.
 func (s *Sweeper) pace(took time.Duration, busy bool) {
+	enough := lonelyTime
+	if busy {
+		enough = busyTime
+	}
 	switch {
-	case busy && took > 2*busyPass:
+	case took > 2*enough:
 		s.pass = max(s.pass/2, shortestPass)
-	case !busy || took < busyPass:
+	case took < enough:
 		s.pass = min(s.pass*2, longestPass)
 	}
 }

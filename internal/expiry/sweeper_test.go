@@ -226,17 +226,19 @@ func TestPace(t *testing.T) {
 	}{
 		{10 * time.Millisecond, true, firstPass / 2},
 		{10 * time.Millisecond, true, firstPass / 4},
-		{busyPass + 1, true, firstPass / 4},
-		{busyPass - 1, true, firstPass / 2},
+		{busyTime + 1, true, firstPass / 4},
+		{busyTime - 1, true, firstPass / 2},
+		{10 * time.Millisecond, false, firstPass},
+		{lonelyTime - 1, false, 2 * firstPass},
+		{lonelyTime + 1, false, 2 * firstPass},
 		{time.Second, false, firstPass},
-		{time.Second, false, 2 * firstPass},
 	} {
 		if s.pace(c.took, c.busy); s.pass != c.want {
 			t.Fatalf("after %v, busy %v: %d, want %d", c.took, c.busy, s.pass, c.want)
 		}
 	}
 	for range 20 {
-		s.pace(time.Second, false)
+		s.pace(0, false)
 	}
 	if s.pass != longestPass {
 		t.Errorf("alone: %d", s.pass)
