@@ -333,11 +333,21 @@ func (s *sheet) crash(c Child, path, name string) error {
 // lapseClients buy while holds lapse.
 const lapseClients = 16
 
-// lapse is many holds that lapse at the same instant: how fast they are drained, and how others fare meanwhile.
+// lapse is many holds that lapse at the same instant, of one product as after a rush, and of a thousand.
 func (s *sheet) lapse() error {
+	for _, products := range []int{1, 1000} {
+		if err := s.lapseOf(products); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// lapseOf measures how fast they are drained, and how others fare meanwhile.
+func (s *sheet) lapseOf(products int) error {
 	path := s.Fresh()
 	deadline := time.Now().Add(time.Duration(s.Lapsing)*25*time.Microsecond + 5*time.Second)
-	if err := s.fill(path, s.Lapsing, 1000, deadline); err != nil {
+	if err := s.fill(path, s.Lapsing, products, deadline); err != nil {
 		return err
 	}
 	c, err := s.Serve(path)
@@ -359,7 +369,7 @@ func (s *sheet) lapse() error {
 	if err != nil {
 		return err
 	}
-	name := fmt.Sprintf("%d holds lapse at the same instant", s.Lapsing)
+	name := fmt.Sprintf("%d holds of %d products lapse at once", s.Lapsing, products)
 	s.row(SheetRow{What: name + ", drained", Value: <-rate, Unit: "/s", Goal: 50_000})
 	s.row(SheetRow{
 		What: name + ", p99 of other requests / p99 before", Value: float64(meanwhile.Latency.P99) / float64(before.Latency.P99), Goal: 3, AtMost: true,
