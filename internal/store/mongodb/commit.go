@@ -17,7 +17,8 @@ import (
 )
 
 const (
-	firstBatchTime = 5 * time.Millisecond // until there is one to go by
+	firstBatchTime   = 5 * time.Millisecond // until there is one to go by
+	longestBatchTime = time.Second          // that counts: more is a commit that had to be found out about
 	// Whoever finds the head taken waits between shortestWait and longestWait times its own recent batches: then the one that has
 	// it is probably done, and those who wait do not meet again.
 	shortestWait, longestWait = 2, 6
@@ -44,7 +45,7 @@ func (s *Store) Commit(ctx context.Context, keys *inventory.Keys, decide store.D
 		err = s.attempt(ctx, keys, decide)
 		switch {
 		case err == nil:
-			s.batchTime = (7*s.batchTime + time.Since(begun)) / 8
+			s.batchTime = (7*s.batchTime + min(time.Since(begun), longestBatchTime)) / 8
 			return nil
 		case errors.As(err, new(lost)) && losses == 0:
 			losses++

@@ -16,6 +16,8 @@ const (
 	failedCommits  = 300
 	halfOpenCuts   = 20
 	betweenHalfCut = cutCommits / halfOpenCuts
+
+	betweenStateChanges = failedCommits / 4
 )
 
 // TestCutCommits breaks the connection of commitTransaction: before the server sees it, in the middle, after, and before the answer;
@@ -58,8 +60,17 @@ func TestFailedCommits(t *testing.T) {
 		{code(250)},
 		{code(16777220)},
 	}
+	// After these the driver looks for another primary, which takes it a heartbeat here, so there are few of them.
+	stateChanges := []bson.D{
+		{code(91), labels("RetryableWriteError", "UnknownTransactionCommitResult")},    // ShutdownInProgress
+		{code(10107), labels("RetryableWriteError", "UnknownTransactionCommitResult")}, // NotWritablePrimary
+	}
 	storetest.Cuts(t, s, failedCommits, func(i int) {
-		data := append(bson.D{{Key: "failCommands", Value: bson.A{"commitTransaction"}}}, failures[i%len(failures)]...)
+		failure := failures[i%len(failures)]
+		if i%betweenStateChanges == 0 {
+			failure = stateChanges[i/betweenStateChanges%len(stateChanges)]
+		}
+		data := append(bson.D{{Key: "failCommands", Value: bson.A{"commitTransaction"}}}, failure...)
 		dbtest.FailPoint(t, address, bson.D{{Key: "times", Value: 1 + 3*(i/len(failures)%3)}}, data)
 	}, func() { dbtest.FailPoint(t, address, "off", nil) })
 }

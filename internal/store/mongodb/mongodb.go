@@ -122,6 +122,9 @@ func databaseOf(address string) (string, error) {
 const (
 	connectTimeout   = 5 * time.Second
 	selectionTimeout = 5 * time.Second
+	// heartbeatInterval bounds how long the driver (2.10) may take a server that is back for lost: when a connection breaks just as
+	// its monitor begins to wait for news, the monitor does not hear of it and waits so long. The driver's own is 10 s.
+	heartbeatInterval = time.Second
 )
 
 func clientOptions(address string) *options.ClientOptions {
@@ -131,6 +134,9 @@ func clientOptions(address string) *options.ClientOptions {
 	}
 	if o.ServerSelectionTimeout == nil {
 		o.SetServerSelectionTimeout(selectionTimeout)
+	}
+	if o.HeartbeatInterval == nil {
+		o.SetHeartbeatInterval(heartbeatInterval)
 	}
 	if o.AppName == nil {
 		o.SetAppName("holdfast")

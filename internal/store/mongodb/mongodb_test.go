@@ -322,3 +322,16 @@ func TestDamageIsNamed(t *testing.T) {
 		t.Fatalf("after all was put back: %s", found)
 	}
 }
+
+// TestHeartbeat: the driver's monitor can miss that a connection broke, and then takes the server for lost until its next heartbeat.
+// With the driver's own interval that was longer than a batch may wait.
+func TestHeartbeat(t *testing.T) {
+	for address, want := range map[string]time.Duration{
+		"mongodb://db.example/shop":                           time.Second,
+		"mongodb://db.example/shop?heartbeatFrequencyMS=2500": 2500 * time.Millisecond,
+	} {
+		if got := clientOptions(address).HeartbeatInterval; got == nil || *got != want {
+			t.Errorf("%s: %v, want %v", address, got, want)
+		}
+	}
+}
