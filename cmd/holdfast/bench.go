@@ -540,8 +540,8 @@ func (c *benchSheetCommand) Run(env *environment) (err error) {
 			files++
 			return filepath.Join(folder, fmt.Sprintf("%d.db", files))
 		},
-		Open: func(ctx context.Context, path string) (store.Store, error) {
-			s, _, err := openStore(ctx, "sqlite:"+path, storeOptions{})
+		Open: func(ctx context.Context, path string, now func() time.Time) (store.Store, error) {
+			s, _, err := openStore(ctx, "sqlite:"+path, storeOptions{now: now})
 			return s, err
 		},
 		Serve: func(path string, more ...string) (load.Child, error) {

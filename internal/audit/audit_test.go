@@ -201,7 +201,7 @@ func TestEveryBreachIsNamed(t *testing.T) {
 		"order reservation column":   {"UPDATE orders SET reservation = $active WHERE key = $order", "column reservation"},
 		"hold bookkeeping missing":   {"DELETE FROM holds WHERE reservation = $active", "no row in holds for mug"},
 		"cart bookkeeping missing":   {"DELETE FROM holds WHERE reservation = $cart AND stock = 1", "no row in holds for cup"},
-		"hold bookkeeping extra":     {"INSERT INTO holds VALUES (1, 5, $cancelled)", "no ACTIVE reservation"},
+		"hold bookkeeping extra":     {"INSERT INTO holds VALUES (1, 4102444800000, $cancelled)", "no ACTIVE reservation"},
 		"hold bookkeeping elsewhere": {"UPDATE holds SET stock = 1 WHERE reservation = $active", "no row in holds for mug"},
 		"journal entry missing":      {"DELETE FROM journal WHERE batch_no = 5", "journal entries 5 to 5: are missing"},
 		"last entry missing":         {"DELETE FROM journal WHERE batch_no = (SELECT max(batch_no) FROM journal)", "are missing at the end"},

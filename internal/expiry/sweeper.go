@@ -19,7 +19,7 @@ const (
 	// One command ends between shortestPass and longestPass holds: as many as take about lonelyTime while nobody else is served, and
 	// busyTime while somebody is. Shown stock may be late, buyers must not be.
 	shortestPass, firstPass, longestPass = 32, 256, 2048
-	busyTime, lonelyTime                 = time.Millisecond, 50 * time.Millisecond
+	busyTime, lonelyTime                 = 1250 * time.Microsecond, 50 * time.Millisecond
 	// longestSleep bounds how late the sweeper is for a hold that was made while it slept.
 	longestSleep = time.Second
 	// A hold that cannot be ended is tried again after a delay that doubles.

@@ -46,7 +46,7 @@ type SheetOptions struct {
 	Reservations int           // stored, of the large store
 	Lapsing      int           // holds that lapse at the same instant
 	Fresh        func() string // path of a new SQLite file
-	Open         func(ctx context.Context, path string) (store.Store, error)
+	Open         func(ctx context.Context, path string, now func() time.Time) (store.Store, error)
 	Serve        func(path string, more ...string) (Child, error)
 	Nothing      func(flushed bool) (Child, error)
 	Progress     func(string)
@@ -174,7 +174,7 @@ const engineCallers = 1024
 
 func (s *sheet) engine() error {
 	return s.ratio("engine, hot, 1,024 callers / raw store loop", 0.6, func() (float64, error) {
-		e, err := s.openEngine(s.Fresh(), 1)
+		e, err := s.openEngine(s.Fresh(), 1, time.Now)
 		if err != nil {
 			return 0, err
 		}
@@ -182,7 +182,7 @@ func (s *sheet) engine() error {
 		return rate, errors.Join(err, e.Close(s.ctx))
 	}, func() (float64, error) {
 		path := s.Fresh()
-		e, err := s.openEngine(path, 1)
+		e, err := s.openEngine(path, 1, time.Now)
 		if err == nil {
 			err = e.Close(s.ctx)
 		}
@@ -193,8 +193,8 @@ func (s *sheet) engine() error {
 	})
 }
 
-func (s *sheet) openEngine(path string, products int) (*Engine, error) {
-	st, err := s.Open(s.ctx, path)
+func (s *sheet) openEngine(path string, products int, now func() time.Time) (*Engine, error) {
+	st, err := s.Open(s.ctx, path, now)
 	if err != nil {
 		return nil, err
 	}
@@ -254,9 +254,10 @@ func (s *sheet) overload() error {
 	return nil
 }
 
-// fill makes reservations through the engine, of which the deadline says when they lapse.
+// fill makes reservations through the engine, all with the same deadline: meanwhile the store's clock stands still.
 func (s *sheet) fill(path string, n, products int, deadline time.Time) error {
-	e, err := s.openEngine(path, products)
+	start := time.Now()
+	e, err := s.openEngine(path, products, func() time.Time { return start })
 	if err != nil {
 		return err
 	}
@@ -269,7 +270,7 @@ func (s *sheet) fill(path string, n, products int, deadline time.Time) error {
 				if i%100_000 == 0 {
 					s.Progress(fmt.Sprintf("storing reservations: %d of %d", i, n))
 				}
-				if err := e.hold(s.ctx, int(i)%products, time.Until(deadline)); err != nil {
+				if err := e.hold(s.ctx, int(i)%products, deadline.Sub(start)); err != nil {
 					failed.CompareAndSwap(nil, &err)
 				}
 			}

@@ -187,10 +187,15 @@ func (l *loader) overdue(keys *inventory.Keys) error {
 
 func (l *loader) overdueOf(key inventory.StockKey, budget int64) (found int64, err error) {
 	var rows []int64
-	err = exec(l.conn, "SELECT reservation FROM holds WHERE stock = ? AND expires_at <= ? ORDER BY expires_at LIMIT ?", func(row *sqlite.Stmt) error {
+	first, err := readFirstActive(l.conn)
+	if err != nil {
+		return 0, err
+	}
+	err = exec(l.conn, `SELECT reservation FROM holds WHERE stock = ? AND (expires_at, reservation) >= (?, ?) AND expires_at <= ?
+		ORDER BY expires_at, reservation LIMIT ?`, func(row *sqlite.Stmt) error {
 		rows = append(rows, row.ColumnInt64(0))
 		return nil
-	}, integer(l.stock[key]), integer(int64(l.state.Now)), integer(budget+1))
+	}, integer(l.stock[key]), integer(first.at), integer(first.reservation), integer(int64(l.state.Now)), integer(budget+1))
 	if err != nil {
 		return 0, err
 	}

@@ -18,7 +18,7 @@ import (
 // which its id carries.
 //
 // holds has a row for every stock row that an ACTIVE reservation takes from: it finds the overdue holds of one stock row, and
-// the ACTIVE reservations of a product.
+// the ACTIVE reservations of a product. Rows before the first of those are dead (see holds.go).
 var migrations = []string{`
 CREATE TABLE head (
 	one      INTEGER PRIMARY KEY CHECK (one = 1),

@@ -37,12 +37,13 @@ type Store struct {
 	options Options
 	lock    *flock.Flock
 
-	writing  sync.Mutex // held through a Commit
-	writer   *sqlite.Conn
-	head     store.Head // as the last commit left it: nobody else writes
-	receipts slots
-	cache    cache
-	broken   error
+	writing   sync.Mutex // held through a Commit
+	writer    *sqlite.Conn
+	head      store.Head // as the last commit left it: nobody else writes
+	receipts  slots
+	cache     cache
+	collector collector
+	broken    error
 
 	checkpoints checkpoints
 	unchecked   int // about how many pages were written since the last checkpoint

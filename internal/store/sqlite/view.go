@@ -90,7 +90,7 @@ func (v *view) Reservations(q store.ReservationQuery) ([]*inventory.Reservation,
 	from, arguments := "WHERE key < ? ORDER BY key DESC", []value{before(q.Before)}
 	switch {
 	case q.ProductID != "":
-		from = `WHERE key IN (SELECT DISTINCT reservation FROM holds WHERE reservation < ?1 AND stock IN
+		from = `WHERE key IN (SELECT DISTINCT reservation FROM holds WHERE reservation < ?1 AND (expires_at, reservation) >= (` + firstActive + `) AND stock IN
 			(SELECT s.key FROM stock s JOIN products p ON p.key = s.product WHERE p.id = ?2) ORDER BY reservation DESC LIMIT ?3) ORDER BY key DESC`
 		arguments = append(arguments, text(q.ProductID), integer(int64(q.Limit)))
 	case q.CustomerID != "":
@@ -265,7 +265,7 @@ func (v *view) batchOf(seq int64) (int64, error) {
 }
 
 func (v *view) Due(limit int) (list []store.Deadline, err error) {
-	err = exec(v.conn, "SELECT expires_at, substr(data, 1, 16) FROM reservations WHERE status = 1 ORDER BY expires_at LIMIT ?", func(row *sqlite.Stmt) error {
+	err = exec(v.conn, "SELECT expires_at, substr(data, 1, 16) FROM reservations WHERE status = 1 ORDER BY expires_at, key LIMIT ?", func(row *sqlite.Stmt) error {
 		d := store.Deadline{At: inventory.Time(row.ColumnInt64(0))}
 		row.ColumnBytes(1, d.ID[:])
 		list = append(list, d)
@@ -277,7 +277,8 @@ func (v *view) Due(limit int) (list []store.Deadline, err error) {
 func (v *view) Strays(limit int) (list []string, err error) {
 	err = exec(v.conn, `
 		SELECT printf('holds row (stock %d, expires_at %d, reservation %d): no ACTIVE reservation with that deadline', h.stock, h.expires_at, h.reservation)
-			FROM holds h LEFT JOIN reservations r ON r.key = h.reservation AND r.status = 1 AND r.expires_at = h.expires_at WHERE r.key IS NULL
+			FROM holds h LEFT JOIN reservations r ON r.key = h.reservation AND r.status = 1 AND r.expires_at = h.expires_at
+			WHERE r.key IS NULL AND (h.expires_at, h.reservation) >= (`+firstActive+`)
 		UNION ALL
 		SELECT printf('holds row (stock %d, reservation %d): the reservation has no line there', h.stock, h.reservation)
 			FROM holds h LEFT JOIN stock s ON s.key = h.stock WHERE s.key IS NULL

@@ -13,10 +13,12 @@ import (
 // writer writes the changes of a batch over the rows that its loader read.
 type writer struct {
 	*loader
-	now     inventory.Time
-	scratch []byte
-	added   rows // reservations
-	held    rows // holds
+	now       inventory.Time
+	scratch   []byte
+	added     rows // reservations
+	held      rows // holds
+	lapsed    []*inventory.Reservation
+	collector *collector
 }
 
 // rowsPerInsert is how many rows one statement inserts: most of what a row costs is the statement.
@@ -84,6 +86,9 @@ func (w *writer) write(c *inventory.Changes, entry *store.Entry, head *store.Hea
 			return err
 		}
 	}
+	if err := w.leaveLapsed(); err != nil {
+		return err
+	}
 	for i := range c.Orders {
 		if err := w.order(&c.Orders[i]); err != nil {
 			return err
@@ -146,10 +151,9 @@ func (w *writer) reservation(c *inventory.Change[inventory.Reservation]) error {
 		if err != nil {
 			return err
 		}
-		err = w.holds(c.Before, func(values ...value) error {
-			return w.one("DELETE FROM holds WHERE stock = ? AND expires_at = ? AND reservation = ?", values...)
-		})
-		if err != nil {
+		if r.Status == inventory.Expired && c.Before.Due(w.now) {
+			w.lapsed = append(w.lapsed, c.Before)
+		} else if err := w.release(c.Before); err != nil {
 			return err
 		}
 	}
@@ -170,6 +174,34 @@ func (w *writer) holds(r *inventory.Reservation, write func(...value) error) err
 		}
 	}
 	return nil
+}
+
+// release takes the entries of an ACTIVE reservation out of holds.
+func (w *writer) release(r *inventory.Reservation) error {
+	return w.holds(r, func(values ...value) error {
+		return w.one("DELETE FROM holds WHERE stock = ? AND expires_at = ? AND reservation = ?", values...)
+	})
+}
+
+// leaveLapsed leaves the entries of lapsed holds to the collector where they are dead now that everything else is written, and takes out
+// the others.
+func (w *writer) leaveLapsed() error {
+	if len(w.lapsed) == 0 {
+		return nil
+	}
+	first, err := readFirstActive(w.conn)
+	if err != nil {
+		return err
+	}
+	left := 0
+	for _, r := range w.lapsed {
+		if placeOf(r).before(first) {
+			left += len(r.Lines)
+		} else if err := w.release(r); err != nil {
+			return err
+		}
+	}
+	return w.collector.collect(w.conn, first, left)
 }
 
 func again(before []inventory.Line, line *inventory.Line) bool {

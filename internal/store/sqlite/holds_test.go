@@ -1,0 +1,253 @@
+package sqlite
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+	"zombiezen.com/go/sqlite"
+
+	"github.com/holdfast/holdfast/internal/inventory"
+	"github.com/holdfast/holdfast/internal/store"
+	"github.com/holdfast/holdfast/internal/store/storetest"
+)
+
+// TestDeadEntries: whatever happens to holds, in whatever order, the entries that count are those of the ACTIVE reservations.
+func TestDeadEntries(t *testing.T) {
+	folder, files := t.TempDir(), 0
+	rapid.Check(t, func(t *rapid.T) {
+		files++
+		path := filepath.Join(folder, fmt.Sprint(files, ".db"))
+		defer os.Remove(path)
+		m := &entriesMachine{T: t, path: path, clock: storetest.NewClock()}
+		m.open()
+		defer func() { m.store.Close() }()
+		for i := range machineProducts {
+			p := product(fmt.Sprint("p", i))
+			p.TotalStock = 40
+			m.do(p)
+		}
+		t.Repeat(map[string]func(*rapid.T){
+			"hold": m.hold, "cancel": m.cancel, "confirm": m.confirm, "extend": m.extend, "expire": m.expire, "sweep": m.sweep,
+			"wait": m.wait, "reopen": m.reopen, "look": m.look, "": m.check,
+		})
+	})
+}
+
+const machineProducts = 3
+
+// entriesMachine does to a store what may happen to it.
+type entriesMachine struct {
+	*rapid.T
+	path   string
+	clock  *storetest.Clock
+	store  *Store
+	active []inventory.ID // reservations that were ACTIVE at the last check, or are new
+}
+
+func (m *entriesMachine) open() {
+	var err error
+	if m.store, err = Open(m.path, Options{Now: m.clock.Now}); err != nil {
+		m.Fatal(err)
+	}
+}
+
+func (m *entriesMachine) reopen(*rapid.T) {
+	m.store.Close()
+	m.open()
+}
+
+func (m *entriesMachine) do(commands ...inventory.Command) []inventory.Outcome {
+	outcomes, err := commitPlain(m.store, commands...)
+	if err != nil {
+		m.Fatal(err)
+	}
+	return outcomes
+}
+
+func (m *entriesMachine) wait(t *rapid.T) {
+	m.clock.Advance(time.Duration(rapid.IntRange(1, 3000).Draw(t, "milliseconds")) * time.Millisecond)
+}
+
+func (m *entriesMachine) hold(t *rapid.T) {
+	few := rapid.IntRange(1, 3)
+	var commands []inventory.Command
+	for range few.Draw(t, "holds") {
+		r := &inventory.Reserve{TTL: rapid.Int64Range(1, 5).Draw(t, "seconds") * 1000}
+		for range few.Draw(t, "lines") {
+			r.Lines = append(r.Lines, inventory.ReserveLine{
+				ProductID: fmt.Sprint("p", rapid.IntRange(0, machineProducts-1).Draw(t, "product")), Location: inventory.MainLocation,
+				Quantity: rapid.Int64Range(1, 10).Draw(t, "units"),
+			})
+		}
+		commands = append(commands, r)
+	}
+	for _, o := range m.do(commands...) {
+		if o.Reservation != nil {
+			m.active = append(m.active, o.Reservation.ID)
+		}
+	}
+}
+
+func (m *entriesMachine) one(t *rapid.T) inventory.ID {
+	if len(m.active) == 0 {
+		t.Skip("there is none")
+	}
+	return rapid.SampledFrom(m.active).Draw(t, "reservation")
+}
+
+func (m *entriesMachine) cancel(t *rapid.T)  { m.do(&inventory.Cancel{ID: m.one(t)}) }
+func (m *entriesMachine) confirm(t *rapid.T) { m.do(&inventory.Confirm{ReservationID: m.one(t)}) }
+func (m *entriesMachine) expire(t *rapid.T)  { m.do(&inventory.Expire{IDs: []inventory.ID{m.one(t)}}) }
+
+func (m *entriesMachine) extend(t *rapid.T) {
+	m.do(&inventory.Extend{ID: m.one(t), TTL: rapid.Int64Range(1, 9).Draw(t, "seconds") * 1000, MaxHold: time.Hour.Milliseconds()})
+}
+
+func (m *entriesMachine) sweep(t *rapid.T) {
+	m.do(&inventory.Expire{IDs: firstDue(m, m.store, rapid.IntRange(1, 5).Draw(t, "pass"))})
+}
+
+// firstDue are the reservations that fall due first, whether or not they have.
+func firstDue(t rapid.TB, s *Store, n int) (ids []inventory.ID) {
+	err := s.View(context.Background(), func(v store.View) error {
+		list, err := v.Due(n)
+		for _, d := range list {
+			ids = append(ids, d.ID)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ids
+}
+
+// check compares the entries that count with the ACTIVE reservations.
+func (m *entriesMachine) check(t *rapid.T) {
+	if live, _ := entries(t, m.store); !maps.Equal(live, m.wanted(t)) {
+		t.Fatalf("entries %v, want %v", live, m.wanted(t))
+	}
+}
+
+// wanted are the entries of the ACTIVE reservations, by product and place.
+func (m *entriesMachine) wanted(t *rapid.T) map[string]bool {
+	want := map[string]bool{}
+	m.active = slices.DeleteFunc(m.active, func(id inventory.ID) bool {
+		r, err := readReservation(m.store.writer, id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.Status != inventory.Active {
+			return true
+		}
+		for i := range r.Lines {
+			want[fmt.Sprint(r.Lines[i].ProductID, placeOf(r))] = true
+		}
+		return false
+	})
+	return want
+}
+
+// look compares what lists and the audit make of the entries with the ACTIVE reservations.
+func (m *entriesMachine) look(t *rapid.T) {
+	listed := map[string]int{}
+	for entry := range m.wanted(t) {
+		id, _, _ := strings.Cut(entry, "{")
+		listed[id]++
+	}
+	err := m.store.View(context.Background(), func(v store.View) error {
+		if strays, err := v.Strays(9); err != nil || len(strays) > 0 {
+			t.Fatalf("strays: %v %v", strays, err)
+		}
+		for i := range machineProducts {
+			id := fmt.Sprint("p", i)
+			found := 0
+			for q := (store.ReservationQuery{ProductID: id, Status: inventory.Active, Limit: 2, Check: true}); ; {
+				page, next, err := v.Reservations(q)
+				if err != nil {
+					t.Fatal(err)
+				}
+				found += len(page)
+				if q.Before = next; next.IsZero() {
+					break
+				}
+			}
+			if found != listed[id] {
+				t.Fatalf("%s has %d ACTIVE reservations, listed are %d", id, listed[id], found)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// entries are the rows of holds that count, by product and place, and the number of dead ones.
+func entries(t rapid.TB, s *Store) (live map[string]bool, dead int) {
+	live = map[string]bool{}
+	first, err := readFirstActive(s.writer)
+	if err == nil {
+		err = exec(s.writer, `SELECT p.id, h.expires_at, h.reservation FROM holds h JOIN stock s ON s.key = h.stock JOIN products p ON p.key = s.product`,
+			func(row *sqlite.Stmt) error {
+				if at := (place{row.ColumnInt64(1), row.ColumnInt64(2)}); at.before(first) {
+					dead++
+				} else {
+					live[fmt.Sprint(row.ColumnText(0), at)] = true
+				}
+				return nil
+			})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return live, dead
+}
+
+// TestCollector: dead entries do not pile up, of one product or of many.
+func TestCollector(t *testing.T) {
+	for _, products := range []int{1, 50} {
+		clock := storetest.NewClock()
+		s := openFile(t, filepath.Join(t.TempDir(), "store.db"), clock.Now)
+		const holds = 2000
+		var commands []inventory.Command
+		for i := range products {
+			p := product(fmt.Sprint("p", i))
+			p.TotalStock = holds
+			commands = append(commands, p)
+		}
+		for i := range holds {
+			commands = append(commands, &inventory.Reserve{TTL: 1000 + int64(i%7), Lines: []inventory.ReserveLine{
+				{ProductID: fmt.Sprint("p", i%products), Location: inventory.MainLocation, Quantity: 1},
+			}})
+		}
+		if _, err := commitPlain(s, commands...); err != nil {
+			t.Fatal(err)
+		}
+		clock.Advance(time.Minute)
+		most, dead := 0, 0
+		for pass := 1; ; pass++ {
+			due := firstDue(t, s, pass)
+			if len(due) == 0 {
+				break
+			}
+			if _, err := commitPlain(s, &inventory.Expire{IDs: due}); err != nil {
+				t.Fatal(err)
+			}
+			_, dead = entries(t, s)
+			most = max(most, dead)
+		}
+		t.Logf("%d products: %d dead entries at the most, %d in the end", products, most, dead)
+		if limit := products * collectedPerStep; most > limit || most == 0 {
+			t.Errorf("%d products: %d dead entries at the most, want 1 to %d", products, most, limit)
+		}
+	}
+}
