@@ -112,6 +112,13 @@ type entry struct {
 	size    int
 	place   atomic.Int32
 	answer  chan answer // buffered: the committer never waits for a caller
+	limit   *time.Timer // of the wait; stopped where there is none
+}
+
+func newEntry() any {
+	limit := time.NewTimer(time.Hour)
+	limit.Stop()
+	return &entry{answer: make(chan answer, 1), limit: limit}
 }
 
 // Where an entry is.
@@ -132,8 +139,7 @@ func Open(s store.Store, o Options) *Door {
 	ctx, cancel := context.WithCancel(context.Background())
 	d := &Door{
 		store: s, options: o, cancel: cancel,
-		entries: sync.Pool{New: func() any { return &entry{answer: make(chan answer, 1)} }},
-		wake:    make(chan struct{}, 1), done: make(chan struct{}), broken: make(chan struct{}),
+		entries: sync.Pool{New: newEntry}, wake: make(chan struct{}, 1), done: make(chan struct{}), broken: make(chan struct{}),
 	}
 	go d.run(ctx)
 	return d
@@ -142,6 +148,16 @@ func Open(s store.Store, o Options) *Door {
 // Do sends a command through the door and waits for its outcome. When ctx ends while the command still waits, the command has no
 // effect and the error is ctx's; when it ends later, the effect stands and the error is [ErrOutcomeUnknown].
 func (d *Door) Do(ctx context.Context, request *inventory.Request) (inventory.Outcome, error) {
+	return d.do(ctx, 0, request)
+}
+
+// DoWithin is [Door.Do] for a caller who waits no longer than limit: as if ctx ended then, with [context.DeadlineExceeded], but without
+// the cost of a context for each command.
+func (d *Door) DoWithin(ctx context.Context, limit time.Duration, request *inventory.Request) (inventory.Outcome, error) {
+	return d.do(ctx, max(limit, 1), request)
+}
+
+func (d *Door) do(ctx context.Context, limit time.Duration, request *inventory.Request) (inventory.Outcome, error) {
 	e := d.entries.Get().(*entry)
 	e.request, e.size = request, request.Size()
 	e.place.Store(queued)
@@ -149,16 +165,28 @@ func (d *Door) Do(ctx context.Context, request *inventory.Request) (inventory.Ou
 		d.recycle(e)
 		return inventory.Outcome{}, err
 	}
+	if limit > 0 {
+		e.limit.Reset(limit)
+	}
 	select {
 	case a := <-e.answer:
+		e.limit.Stop()
 		d.recycle(e)
 		return a.outcome, a.err
+	case <-e.limit.C:
+		return e.leave(context.DeadlineExceeded)
 	case <-ctx.Done():
-		if e.place.CompareAndSwap(queued, left) {
-			return inventory.Outcome{}, ctx.Err()
-		}
-		return inventory.Outcome{}, fmt.Errorf("%w: %w", ErrOutcomeUnknown, ctx.Err())
+		return e.leave(ctx.Err())
 	}
+}
+
+// leave says what has become of a command whose caller waits no longer.
+func (e *entry) leave(err error) (inventory.Outcome, error) {
+	e.limit.Stop()
+	if e.place.CompareAndSwap(queued, left) {
+		return inventory.Outcome{}, err
+	}
+	return inventory.Outcome{}, fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)
 }
 
 // recycle keeps an entry for another command. One whose caller left is not recycled: the committer may still hold it.

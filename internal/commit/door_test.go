@@ -171,41 +171,81 @@ func TestOverload(t *testing.T) {
 	}
 }
 
-// TestLeaveWhileQueued: a caller whose context ends while it waits leaves without effect.
-func TestLeaveWhileQueued(t *testing.T) {
-	inBubble(t, Options{}, func(t *testing.T, s *fakeStore, d *Door, release func()) {
-		first := call(t.Context(), d, product("p0"))
-		synctest.Wait()
+// waits are the two ways to wait no longer than a second.
+var waits = map[string]func(*testing.T, *Door, *inventory.Request) (inventory.Outcome, error){
+	"context": func(t *testing.T, d *Door, r *inventory.Request) (inventory.Outcome, error) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if r := <-call(ctx, d, product("p1")); !errors.Is(r.err, context.DeadlineExceeded) || errors.Is(r.err, ErrOutcomeUnknown) {
-			t.Fatalf("%+v", r)
-		}
-		release()
-		<-first
-		if r := <-call(t.Context(), d, product("p2")); r.err != nil {
-			t.Fatal(r.err)
-		}
-		if s.has(t, "p1") {
-			t.Fatal("a command that left had its effect")
-		}
-	})
+		return d.Do(ctx, r)
+	},
+	"limit": func(t *testing.T, d *Door, r *inventory.Request) (inventory.Outcome, error) {
+		return d.DoWithin(t.Context(), time.Second, r)
+	},
+}
+
+// TestLeaveWhileQueued: a caller whose time is over while it waits leaves without effect.
+func TestLeaveWhileQueued(t *testing.T) {
+	for name, wait := range waits {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, Options{}, func(t *testing.T, s *fakeStore, d *Door, release func()) {
+				first := call(t.Context(), d, product("p0"))
+				synctest.Wait()
+				if _, err := wait(t, d, product("p1")); !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, ErrOutcomeUnknown) {
+					t.Fatal(err)
+				}
+				release()
+				<-first
+				if r := <-call(t.Context(), d, product("p2")); r.err != nil {
+					t.Fatal(r.err)
+				}
+				if s.has(t, "p1") {
+					t.Fatal("a command that left had its effect")
+				}
+			})
+		})
+	}
 }
 
 // TestLeaveOnceTaken: a caller that leaves later is told that the outcome is not known, and the effect stands.
 func TestLeaveOnceTaken(t *testing.T) {
+	for name, wait := range waits {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, Options{}, func(t *testing.T, s *fakeStore, d *Door, release func()) {
+				if _, err := wait(t, d, product("p0")); !errors.Is(err, ErrOutcomeUnknown) || !errors.Is(err, context.DeadlineExceeded) {
+					t.Fatal(err)
+				}
+				release()
+				if r := <-call(t.Context(), d, product("p1")); r.err != nil {
+					t.Fatal(r.err)
+				}
+				if !s.has(t, "p0") {
+					t.Fatal("the effect of a taken command was lost")
+				}
+			})
+		})
+	}
+}
+
+// TestLimitEnds: the limit of one command is not that of another which takes its place.
+func TestLimitEnds(t *testing.T) {
 	inBubble(t, Options{}, func(t *testing.T, s *fakeStore, d *Door, release func()) {
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
-		if r := <-call(ctx, d, product("p0")); !errors.Is(r.err, ErrOutcomeUnknown) {
-			t.Fatalf("%+v", r)
-		}
 		release()
-		if r := <-call(t.Context(), d, product("p1")); r.err != nil {
-			t.Fatal(r.err)
+		for i := range 8 {
+			if _, err := d.DoWithin(t.Context(), time.Second, product(fmt.Sprint("limited", i))); err != nil {
+				t.Fatal(err)
+			}
 		}
-		if !s.has(t, "p0") {
-			t.Fatal("the effect of a taken command was lost")
+		gate := make(chan struct{})
+		s.before = func(*inventory.Keys) error {
+			<-gate
+			return nil
+		}
+		unlimited := call(t.Context(), d, product("patient"))
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		close(gate)
+		if r := <-unlimited; r.err != nil {
+			t.Fatal(r.err)
 		}
 	})
 }

@@ -368,9 +368,8 @@ func (c *call) pathProduct() string {
 
 // do sends a command through the door.
 func (c *call) do(command inventory.Command) (inventory.Outcome, *problem) {
-	ctx, cancel := context.WithTimeout(c.Context(), c.server.o.RequestTimeout)
-	defer cancel()
-	outcome, err := c.server.o.Door.Do(ctx, &inventory.Request{Command: command, Receipt: c.receipt, Salt: rand.Uint32()})
+	request := &inventory.Request{Command: command, Receipt: c.receipt, Salt: rand.Uint32()}
+	outcome, err := c.server.o.Door.DoWithin(c.Context(), c.server.o.RequestTimeout, request)
 	if err != nil {
 		return outcome, c.failed(err)
 	}
