@@ -57,8 +57,26 @@ type Server struct {
 
 const startTimeout = 60 * time.Second
 
+// againFor is how long a server that ends at once is started again: PostgreSQL refuses to start while children of one that was killed
+// are still there, and a busy machine lets them linger.
+const againFor = 10 * time.Second
+
 // Start starts the server on its data, and waits until it answers.
-func (s *Server) Start() (err error) {
+func (s *Server) Start() error {
+	begun := time.Now()
+	for {
+		err := s.launch()
+		if err == nil {
+			err = s.await(begun.Add(startTimeout))
+		}
+		if !errors.Is(err, errEnded) || time.Since(begun) > againFor {
+			return err
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+}
+
+func (s *Server) launch() (err error) {
 	if s.process, err = s.start(); err != nil {
 		return err
 	}
@@ -71,14 +89,21 @@ func (s *Server) Start() (err error) {
 		_ = s.process.Wait()
 		close(s.done)
 	}()
-	for deadline := time.Now().Add(startTimeout); ; time.Sleep(20 * time.Millisecond) {
+	return nil
+}
+
+// errEnded: the server ended before it answered.
+var errEnded = errors.New("it ended")
+
+func (s *Server) await(deadline time.Time) error {
+	for ; ; time.Sleep(20 * time.Millisecond) {
 		err := s.ready()
 		if err == nil {
 			return nil
 		}
 		select {
 		case <-s.done:
-			return fmt.Errorf("%s ended: %s", s.process.Path, s.tail())
+			return fmt.Errorf("%s: %w: %s", s.process.Path, errEnded, s.tail())
 		default:
 		}
 		if time.Now().After(deadline) {

@@ -1,6 +1,13 @@
 package dbtest
 
-import "testing"
+import (
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
 
 func TestMain(m *testing.M) { Main(m) }
 
@@ -8,4 +15,31 @@ func TestMain(m *testing.M) { Main(m) }
 func TestServers(t *testing.T) {
 	t.Run("postgres", func(t *testing.T) { Postgres(t) })
 	t.Run("mongodb", func(t *testing.T) { MongoDB(t) })
+}
+
+// TestStartAgain: PostgreSQL does not start while a child of one that was killed lingers; it is started again until it does.
+func TestStartAgain(t *testing.T) {
+	server, address := OwnPostgres(t)
+	conn, err := pgx.Connect(t.Context(), address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(t.Context())
+	child := int(conn.PgConn().PID())
+	if err := syscall.Kill(child, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = syscall.Kill(child, syscall.SIGKILL) }() // if it is still there
+	server.Kill()
+	started := make(chan error, 1)
+	go func() { started <- server.Start() }()
+	for deadline := time.Now().Add(startTimeout); !strings.Contains(server.tail(), "pre-existing shared memory block"); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("it was not refused: %s", server.tail())
+		}
+	}
+	_ = syscall.Kill(child, syscall.SIGKILL)
+	if err := <-started; err != nil {
+		t.Fatal(err)
+	}
 }
