@@ -56,6 +56,7 @@ type Sweeper struct {
 	o     Options
 	pass  int // holds that one command ends
 	aside map[inventory.ID]retry
+	away  bool // the last pass failed
 }
 
 type retry struct {
@@ -105,7 +106,7 @@ func (s *Sweeper) Pass(ctx context.Context) time.Duration {
 		return err
 	})
 	if err != nil {
-		s.report(ctx, "looking for due holds failed", err)
+		s.failed(ctx, "looking for due holds failed", err)
 		return longestSleep
 	}
 	now := s.o.Now()
@@ -113,11 +114,15 @@ func (s *Sweeper) Pass(ctx context.Context) time.Duration {
 	if len(due) > 0 {
 		before := s.o.Commands()
 		if report.Expired, err = s.expire(ctx, due, now); err != nil {
-			s.report(ctx, "ending due holds failed", err)
+			s.failed(ctx, "ending due holds failed", err)
 			sleep = longestSleep
 		} else if len(due) == s.pass {
 			s.pace(s.o.Now().Sub(now), s.o.Commands()-before > 1)
 		}
+	}
+	if err == nil && s.away {
+		s.away = false
+		s.o.Log.Info("due holds are ended again")
 	}
 	report.Aside = len(s.aside)
 	s.o.Observe(report)
@@ -191,8 +196,10 @@ func (s *Sweeper) setAside(id inventory.ID, now time.Time) {
 	s.o.Log.Error("a due hold cannot be ended and was set aside: run holdfast verify", "reservation", id.Text(inventory.ReservationPrefix), "retryIn", delay)
 }
 
-func (s *Sweeper) report(ctx context.Context, message string, err error) {
-	if ctx.Err() == nil {
+// failed says once that a pass failed, not every second that the store is away.
+func (s *Sweeper) failed(ctx context.Context, message string, err error) {
+	if ctx.Err() == nil && !s.away {
+		s.away = true
 		s.o.Log.Warn(message, "error", err)
 	}
 }
