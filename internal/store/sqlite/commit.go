@@ -68,7 +68,10 @@ func (s *Store) transact(keys *inventory.Keys, decide store.Decide, now inventor
 	rand.Read(batchID[:])
 	entry := s.head.Next(batchID, now, changes)
 	head := s.head.After(&entry)
-	w := writer{loader: &l, now: now, added: rows{inserter: insertReservations}, held: rows{inserter: insertHolds}, collector: &s.collector}
+	w := writer{
+		loader: &l, now: now, collector: &s.collector,
+		added: rows{statements: insertReservations}, changed: rows{statements: updateReservations}, held: rows{statements: insertHolds},
+	}
 	if err := w.write(changes, &entry, &head); err != nil {
 		return fmt.Errorf("writing a batch: %w", translate(err))
 	}

@@ -3,6 +3,7 @@ package sqlite
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"zombiezen.com/go/sqlite"
 
@@ -42,10 +43,8 @@ func (l *loader) load(keys *inventory.Keys) error {
 			return err
 		}
 	}
-	for _, id := range keys.Reservations {
-		if err := l.reservation(id); err != nil {
-			return err
-		}
+	if err := l.reservations(keys.Reservations); err != nil {
+		return err
 	}
 	for _, id := range keys.Orders {
 		if err := l.order(id); err != nil {
@@ -134,15 +133,52 @@ func (l *loader) lines(lines []inventory.Line) error {
 	return nil
 }
 
-func (l *loader) reservation(id inventory.ID) error {
-	if l.state.Reservations[id] != nil {
-		return nil
+// reservations loads several, each of which is named once.
+func (l *loader) reservations(ids []inventory.ID) error {
+	for ; len(ids) >= rowsPerStatement; ids = ids[rowsPerStatement:] {
+		if err := l.someReservations(ids[:rowsPerStatement]); err != nil {
+			return err
+		}
 	}
-	r, err := readReservation(l.conn, id)
-	if err != nil || r == nil {
+	for _, id := range ids {
+		r, err := readReservation(l.conn, id)
+		if err != nil {
+			return err
+		}
+		if r == nil {
+			continue
+		}
+		if err := l.addReservation(r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+var selectReservations = selectReservation + "WHERE key IN " + placeholders(1, rowsPerStatement)
+
+func (l *loader) someReservations(ids []inventory.ID) error {
+	var keys [rowsPerStatement]value
+	for i := range ids {
+		keys[i] = integer(ids[i].Sequence())
+	}
+	found := make([]*inventory.Reservation, 0, rowsPerStatement)
+	err := exec(l.conn, selectReservations, func(row *sqlite.Stmt) error {
+		r, err := scanReservation(row)
+		if err == nil && slices.Contains(ids, r.ID) { // not another one of the same sequence
+			found = append(found, r)
+		}
+		return err
+	}, keys[:]...)
+	if err != nil {
 		return err
 	}
-	return l.addReservation(r)
+	for _, r := range found {
+		if err := l.addReservation(r); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (l *loader) addReservation(r *inventory.Reservation) error {

@@ -33,7 +33,7 @@ type slots struct {
 	tail map[[16]byte]int64
 	row  int64 // last row of the newest slot
 
-	insertReceipts, insertKeys *inserter // into the tables of the newest slot
+	insertReceipts, insertKeys *statements // into the tables of the newest slot
 }
 
 func receiptTable(slot int64) string { return fmt.Sprintf("receipts_%d", slot) }
@@ -104,7 +104,7 @@ func (s *slots) write(conn *sqlite.Conn, receipts []*inventory.Receipt, now inve
 			return err
 		}
 	}
-	added := rows{inserter: s.insertReceipts}
+	added := rows{statements: s.insertReceipts}
 	for _, r := range receipts {
 		s.row++
 		if err := added.add(conn, integer(s.row), blob(r.Key[:]), blob(r.Fingerprint[:]), blob(r.Answer)); err != nil {
@@ -131,7 +131,7 @@ func (s *slots) index(conn *sqlite.Conn) error {
 		keys = append(keys, key)
 	}
 	slices.SortFunc(keys, func(a, b [16]byte) int { return bytes.Compare(a[:], b[:]) })
-	added := rows{inserter: s.insertKeys}
+	added := rows{statements: s.insertKeys}
 	for i := range keys {
 		if err := added.add(conn, blob(keys[i][:]), integer(s.tail[keys[i]])); err != nil {
 			return err

@@ -16,49 +16,64 @@ type writer struct {
 	now       inventory.Time
 	scratch   []byte
 	added     rows // reservations
+	changed   rows // reservations
 	held      rows // holds
 	lapsed    []*inventory.Reservation
 	collector *collector
 }
 
-// rowsPerInsert is how many rows one statement inserts: most of what a row costs is the statement.
-const rowsPerInsert = 16
+// rowsPerStatement is how many rows one statement reads or writes: most of what a row costs is the statement.
+const rowsPerStatement = 16
 
-// inserter are the statements that insert rows into a table.
-type inserter struct {
+// placeholders are the places of so many rows of so many columns.
+func placeholders(rows, columns int) string {
+	row := "(?" + strings.Repeat(", ?", columns-1) + ")"
+	return row + strings.Repeat(", "+row, rows-1)
+}
+
+// statements write rows of one table, one of them or rowsPerStatement, with the same values.
+type statements struct {
 	width     int // columns
 	one, many string
 }
 
-func newInserter(table string, width int) *inserter {
-	row := "(?" + strings.Repeat(", ?", width-1) + ")"
-	one := "INSERT INTO " + table + " VALUES " + row
-	return &inserter{width, one, one + strings.Repeat(", "+row, rowsPerInsert-1)}
+func newInserter(table string, width int) *statements {
+	insert := "INSERT INTO " + table + " VALUES "
+	return &statements{width, insert + placeholders(1, width), insert + placeholders(rowsPerStatement, width)}
 }
 
-var insertReservations, insertHolds = newInserter("reservations", 5), newInserter("holds", 3)
+var (
+	insertReservations, insertHolds = newInserter("reservations", 5), newInserter("holds", 3)
 
-// rows are new rows of one table that wait for a statement of their own.
+	// Each row is there: the batch has loaded it. SQLite has no other way to change several at once in one pass.
+	updateReservations = &statements{
+		4, "UPDATE reservations SET status = ?2, expires_at = ?3, data = ?4 WHERE key = ?1",
+		"INSERT INTO reservations (key, status, expires_at, data) VALUES " + placeholders(rowsPerStatement, 4) +
+			" ON CONFLICT (key) DO UPDATE SET status = excluded.status, expires_at = excluded.expires_at, data = excluded.data",
+	}
+)
+
+// rows of one table wait for a statement that writes several of them.
 type rows struct {
-	*inserter
+	*statements
 	values []value
 }
 
-// add inserts the rows that wait once there are enough of them. Bytes among the values must stay as they are until then.
+// add writes the rows that wait once there are enough of them. Bytes among the values must stay as they are until then.
 func (r *rows) add(conn *sqlite.Conn, values ...value) error {
 	r.values = append(r.values, values...)
-	if len(r.values) < rowsPerInsert*r.width {
+	if len(r.values) < rowsPerStatement*r.width {
 		return nil
 	}
-	err := exec(conn, r.many, nil, r.values...)
+	err := exactly(conn, rowsPerStatement, r.many, r.values...)
 	r.values = r.values[:0]
 	return err
 }
 
-// flush inserts the rows that still wait.
+// flush writes the rows that still wait.
 func (r *rows) flush(conn *sqlite.Conn) error {
 	for ; len(r.values) > 0; r.values = r.values[r.width:] {
-		if err := exec(conn, r.one, nil, r.values[:r.width]...); err != nil {
+		if err := exactly(conn, 1, r.one, r.values[:r.width]...); err != nil {
 			return err
 		}
 	}
@@ -81,7 +96,7 @@ func (w *writer) write(c *inventory.Changes, entry *store.Entry, head *store.Hea
 			return err
 		}
 	}
-	for _, r := range []*rows{&w.added, &w.held} {
+	for _, r := range []*rows{&w.added, &w.changed, &w.held} {
 		if err := r.flush(w.conn); err != nil {
 			return err
 		}
@@ -146,8 +161,7 @@ func (w *writer) reservation(c *inventory.Change[inventory.Reservation]) error {
 			return err
 		}
 	} else {
-		err := w.one("UPDATE reservations SET status = ?, expires_at = ?, data = ? WHERE key = ?",
-			integer(int64(r.Status)), integer(int64(r.ExpiresAt)), blob(data), integer(key))
+		err := w.changed.add(w.conn, integer(key), integer(int64(r.Status)), integer(int64(r.ExpiresAt)), blob(data))
 		if err != nil {
 			return err
 		}
@@ -223,13 +237,18 @@ func (w *writer) order(c *inventory.Change[inventory.Order]) error {
 	return w.one("UPDATE orders SET status = ?, data = ? WHERE key = ?", integer(int64(o.Status)), blob(w.scratch), integer(o.ID.Sequence()))
 }
 
-// one runs a statement that must change exactly one row: anything else means that the file is not as it was loaded.
+// one runs a statement that must change exactly one row.
 func (w *writer) one(statement string, arguments ...value) error {
-	if err := exec(w.conn, statement, nil, arguments...); err != nil {
+	return exactly(w.conn, 1, statement, arguments...)
+}
+
+// exactly runs a statement that must change so many rows: anything else means that the file is not as it was loaded.
+func exactly(conn *sqlite.Conn, rows int, statement string, arguments ...value) error {
+	if err := exec(conn, statement, nil, arguments...); err != nil {
 		return err
 	}
-	if n := w.conn.Changes(); n != 1 {
-		return fmt.Errorf("%q changed %d rows instead of 1: run holdfast verify", statement, n)
+	if n := conn.Changes(); n != rows {
+		return fmt.Errorf("%q changed %d rows instead of %d: run holdfast verify", statement, n, rows)
 	}
 	return nil
 }
