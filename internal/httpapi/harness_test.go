@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/getkin/kin-openapi/openapi3filter"
@@ -63,40 +64,35 @@ type harness struct {
 	contentType string // of the requests; default application/json where there is a body
 }
 
+// stores open an empty store of each kind, with this clock, or its own if there is none.
+var stores = map[string]func(t *testing.T, now func() time.Time) (store.Store, error){
+	"memory": func(_ *testing.T, now func() time.Time) (store.Store, error) {
+		return memory.Open(memory.Options{Now: now}), nil
+	},
+	"sqlite": func(t *testing.T, now func() time.Time) (store.Store, error) {
+		return sqlite.Open(filepath.Join(t.TempDir(), "store.db"), sqlite.Options{Now: now})
+	},
+	"postgres": func(t *testing.T, now func() time.Time) (store.Store, error) {
+		return postgres.Open(t.Context(), dbtest.Postgres(t), postgres.Options{Now: now})
+	},
+	"mongodb": func(t *testing.T, now func() time.Time) (store.Store, error) {
+		return mongodb.Open(t.Context(), dbtest.MongoDB(t), mongodb.Options{Now: now})
+	},
+}
+
 // onEveryStore runs a test on each kind of store.
 func onEveryStore(t *testing.T, test func(*harness)) {
-	t.Run("memory", func(t *testing.T) {
-		t.Parallel()
-		clock := storetest.NewClock()
-		test(newHarness(t, clock, memory.Open(memory.Options{Now: clock.Now}), httpapi.Options{}, commit.Options{}))
-	})
-	t.Run("sqlite", func(t *testing.T) {
-		t.Parallel()
-		clock := storetest.NewClock()
-		s, err := sqlite.Open(filepath.Join(t.TempDir(), "store.db"), sqlite.Options{Now: clock.Now})
-		if err != nil {
-			t.Fatal(err)
-		}
-		test(newHarness(t, clock, s, httpapi.Options{}, commit.Options{}))
-	})
-	t.Run("postgres", func(t *testing.T) {
-		t.Parallel()
-		clock := storetest.NewClock()
-		s, err := postgres.Open(t.Context(), dbtest.Postgres(t), postgres.Options{Now: clock.Now})
-		if err != nil {
-			t.Fatal(err)
-		}
-		test(newHarness(t, clock, s, httpapi.Options{}, commit.Options{}))
-	})
-	t.Run("mongodb", func(t *testing.T) {
-		t.Parallel()
-		clock := storetest.NewClock()
-		s, err := mongodb.Open(t.Context(), dbtest.MongoDB(t), mongodb.Options{Now: clock.Now})
-		if err != nil {
-			t.Fatal(err)
-		}
-		test(newHarness(t, clock, s, httpapi.Options{}, commit.Options{}))
-	})
+	for kind, open := range stores {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			clock := storetest.NewClock()
+			s, err := open(t, clock.Now)
+			if err != nil {
+				t.Fatal(err)
+			}
+			test(newHarness(t, clock, s, httpapi.Options{}, commit.Options{}))
+		})
+	}
 }
 
 func newHarness(t *testing.T, clock *storetest.Clock, s store.Store, o httpapi.Options, c commit.Options) *harness {

@@ -10,11 +10,8 @@ import (
 	"time"
 
 	"github.com/holdfast/holdfast/internal/commit"
-	"github.com/holdfast/holdfast/internal/dbtest"
 	"github.com/holdfast/holdfast/internal/httpapi"
 	"github.com/holdfast/holdfast/internal/store"
-	"github.com/holdfast/holdfast/internal/store/mongodb"
-	"github.com/holdfast/holdfast/internal/store/postgres"
 	"github.com/holdfast/holdfast/internal/store/storetest"
 )
 
@@ -401,22 +398,16 @@ func TestProcessClockChangesNothing(t *testing.T) {
 			}
 		}
 	}
-	t.Run("postgres", func(t *testing.T) {
-		s, err := postgres.Open(t.Context(), dbtest.Postgres(t), postgres.Options{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { s.Close() })
-		test(t, s)
-	})
-	t.Run("mongodb", func(t *testing.T) {
-		s, err := mongodb.Open(t.Context(), dbtest.MongoDB(t), mongodb.Options{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { s.Close() })
-		test(t, s)
-	})
+	for _, kind := range []string{"postgres", "mongodb"} {
+		t.Run(kind, func(t *testing.T) {
+			s, err := stores[kind](t, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { s.Close() })
+			test(t, s)
+		})
+	}
 }
 
 // keptOpen is a store that outlives its server.
