@@ -206,13 +206,21 @@ func (l *loader) order(id inventory.ID) error {
 // overdue loads the holds whose units the batch may need back (I8).
 func (l *loader) overdue(keys *inventory.Keys) error {
 	budget := int64(inventory.MaxOverdueLoaded)
+	var first *place
 	for i := range keys.Stock {
 		d := &keys.Stock[i]
 		stock := l.state.Stock(d.StockKey)
 		if stock == nil || stock.Available >= d.Units {
 			continue
 		}
-		found, err := l.overdueOf(d.StockKey, budget)
+		if first == nil {
+			read, err := readFirstActive(l.conn)
+			if err != nil {
+				return err
+			}
+			first = &read
+		}
+		found, err := l.overdueOf(d.StockKey, *first, budget)
 		if err != nil {
 			return err
 		}
@@ -221,12 +229,8 @@ func (l *loader) overdue(keys *inventory.Keys) error {
 	return nil
 }
 
-func (l *loader) overdueOf(key inventory.StockKey, budget int64) (found int64, err error) {
+func (l *loader) overdueOf(key inventory.StockKey, first place, budget int64) (found int64, err error) {
 	var rows []int64
-	first, err := readFirstActive(l.conn)
-	if err != nil {
-		return 0, err
-	}
 	err = exec(l.conn, `SELECT reservation FROM holds WHERE stock = ? AND (expires_at, reservation) >= (?, ?) AND expires_at <= ?
 		ORDER BY expires_at, reservation LIMIT ?`, func(row *sqlite.Stmt) error {
 		rows = append(rows, row.ColumnInt64(0))
