@@ -383,7 +383,7 @@ type benchCompareCommand struct {
 	Duration time.Duration `default:"1s" help:"Of each measurement."`
 	Rounds   int           `default:"1" help:"How often each is measured, in turn."`
 	HTTP     bool          `default:"true" negatable:"" help:"Measure through HTTP as well."`
-	Share    int           `default:"3" help:"How many processes share the database in the last measurement; 0 for none. Not on SQLite."`
+	Share    int           `default:"3" help:"How many stores, each with a door and connections of its own as a process has, share the database in the last measurement; 0 for none. Not on SQLite."`
 	JSON     bool          `help:"Print JSON."`
 }
 
@@ -484,7 +484,7 @@ func (o *compareOutput) print(env *environment) error {
 		return err
 	}
 	if s := o.Sharing; s != nil {
-		fmt.Fprintf(env.stdout, "\n%d processes on one database, 64 clients each, one product: %.0f together, %.2f of the %.0f that one does alone; the slowest does %.2f of the average\n",
+		fmt.Fprintf(env.stdout, "\n%d stores on one database, as of so many processes, 64 clients each, one product: %.0f together, %.2f of the %.0f that one does alone; the slowest does %.2f of the average\n",
 			s.Processes, s.Together(), s.Together()/s.Alone, s.Alone, slices.Min(s.Each)/(s.Together()/float64(s.Processes)))
 	}
 	_, err := fmt.Fprintln(env.stdout, "\nThe obvious design is one transaction a request: it takes the unit from the stock row, inserts hold and event, and commits.\nThe handler that stores nothing reads the request and writes an answer of the same size.")

@@ -190,9 +190,10 @@ func (o *CompareOptions) measure(ctx context.Context, engine *Engine, row *Compa
 	return nil
 }
 
-// Share measures processes that share a database: each a store and a door of its own, with so many clients each, and first one alone.
+// Share measures processes that share a database, by what each of them has: a store and a door of its own, with so many clients each, and
+// first one alone. All of them are in this process.
 func Share(ctx context.Context, o CompareOptions, processes, clients int) (*Sharing, error) {
-	o.Progress(fmt.Sprintf("%d processes on one database", processes))
+	o.Progress(fmt.Sprintf("%d stores on one database", processes))
 	result := &Sharing{Processes: processes, Each: make([]float64, processes)}
 	engines := make([]*Engine, processes)
 	for i := range engines {
