@@ -159,8 +159,8 @@ type View interface {
 	// Journal returns the entries from that of a sequence on (the first batch whose last event is not before it), oldest first:
 	// at most limit, and no more once they hold maxBytes of events.
 	Journal(from JournalPosition, limit, maxBytes int) ([]Entry, error)
-	// Due returns ACTIVE reservations by deadline, earliest first, whether or not the deadline has come.
-	Due(limit int) ([]Deadline, error)
+	// Due returns ACTIVE reservations with a deadline up to a time, earliest first.
+	Due(until inventory.Time, limit int) ([]Deadline, error)
 	// Strays names rows of the store's own bookkeeping (indexes it keeps by hand) that belong to no other row, at most limit.
 	Strays(limit int) ([]string, error)
 }

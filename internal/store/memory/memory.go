@@ -286,8 +286,8 @@ func (v view) Journal(from store.JournalPosition, limit, maxBytes int) ([]store.
 	return page, nil
 }
 
-func (v view) Due(limit int) ([]store.Deadline, error) {
-	list := v.s.deadlines(func(*inventory.Reservation) bool { return true })
+func (v view) Due(until inventory.Time, limit int) ([]store.Deadline, error) {
+	list := v.s.deadlines(func(r *inventory.Reservation) bool { return r.ExpiresAt <= until })
 	return list[:min(limit, len(list))], nil
 }
 

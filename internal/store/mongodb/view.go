@@ -274,8 +274,9 @@ func (v *view) batchOf(seq int64) (batchNo int64, err error) {
 	return batchNo, err
 }
 
-func (v *view) Due(limit int) (page []store.Deadline, err error) {
-	err = v.each(reservationsName, bson.D{{Key: "status", Value: "ACTIVE"}}, &findOptions{sort: bson.D{up("expiresAt"), up("_id")}, limit: int64(limit)}, func(raw bson.Raw) error {
+func (v *view) Due(until inventory.Time, limit int) (page []store.Deadline, err error) {
+	filter := bson.D{{Key: "status", Value: "ACTIVE"}, {Key: "expiresAt", Value: bson.D{{Key: "$lte", Value: dateOf(until)}}}}
+	err = v.each(reservationsName, filter, &findOptions{sort: bson.D{up("expiresAt"), up("_id")}, limit: int64(limit)}, func(raw bson.Raw) error {
 		id, ok := inventory.ParseID(inventory.ReservationPrefix, idOf(raw))
 		at, isDate := raw.Lookup("expiresAt").DateTimeOK()
 		if ok && isDate { // others are for verify to name

@@ -433,7 +433,7 @@ func (v *view) Journal(from store.JournalPosition, limit, maxBytes int) (page []
 	return page, err
 }
 
-func (v *view) Due(limit int) (page []store.Deadline, err error) {
+func (v *view) Due(until inventory.Time, limit int) (page []store.Deadline, err error) {
 	err = v.query(func(rows pgx.Rows) error {
 		var id []byte
 		var d store.Deadline
@@ -443,7 +443,7 @@ func (v *view) Due(limit int) (page []store.Deadline, err error) {
 			return nil
 		})
 		return err
-	}, "SELECT substring(data FROM 1 FOR 16), expires_at FROM reservations WHERE status = 1 ORDER BY expires_at, key LIMIT $1", limit)
+	}, "SELECT substring(data FROM 1 FOR 16), expires_at FROM reservations WHERE status = 1 AND expires_at <= $1 ORDER BY expires_at, key LIMIT $2", until, limit)
 	return page, err
 }
 

@@ -264,13 +264,13 @@ func (v *view) batchOf(seq int64) (int64, error) {
 	return low, nil
 }
 
-func (v *view) Due(limit int) (list []store.Deadline, err error) {
-	err = exec(v.conn, "SELECT expires_at, substr(data, 1, 16) FROM reservations WHERE status = 1 ORDER BY expires_at, key LIMIT ?", func(row *sqlite.Stmt) error {
+func (v *view) Due(until inventory.Time, limit int) (list []store.Deadline, err error) {
+	err = exec(v.conn, "SELECT expires_at, substr(data, 1, 16) FROM reservations WHERE status = 1 AND expires_at <= ? ORDER BY expires_at, key LIMIT ?", func(row *sqlite.Stmt) error {
 		d := store.Deadline{At: inventory.Time(row.ColumnInt64(0))}
 		row.ColumnBytes(1, d.ID[:])
 		list = append(list, d)
 		return nil
-	}, integer(int64(limit)))
+	}, integer(int64(until)), integer(int64(limit)))
 	return list, err
 }
 

@@ -181,7 +181,7 @@ func empty(f *fixture) {
 		products, _, err1 := v.Products(store.ProductQuery{Limit: 10})
 		reservations, next, err2 := v.Reservations(store.ReservationQuery{Limit: 10})
 		entries, err3 := v.Journal(store.JournalPosition{BatchNo: 1}, 10, 1<<20)
-		deadlines, err4 := v.Due(10)
+		deadlines, err4 := v.Due(inventory.Time(Start.Add(time.Hour).UnixMilli()), 10)
 		strays, err5 := v.Strays(10)
 		if len(products)+len(reservations)+len(entries)+len(deadlines)+len(strays) != 0 || !next.IsZero() {
 			f.Fatal("an empty store has rows")
@@ -596,14 +596,20 @@ func due(f *fixture) {
 	f.do(&inventory.Cancel{ID: ended.ID})
 	f.do(&inventory.Extend{ID: early.ID, TTL: 2000, MaxHold: 1e9})
 	f.view(func(v store.View) error {
-		list, err := v.Due(10)
+		list, err1 := v.Due(late.ExpiresAt, 10)
 		if len(list) != 2 || list[0].ID != early.ID || list[0].At != early.CreatedAt+2000 || list[1].ID != late.ID {
 			f.Errorf("due: %v", list)
 		}
-		if one, _ := v.Due(1); len(one) != 1 {
-			f.Errorf("limit 1: %v", one)
+		one, err2 := v.Due(late.ExpiresAt, 1)
+		sooner, err3 := v.Due(late.ExpiresAt-1, 10)
+		if len(one) != 1 || len(sooner) != 1 || one[0].ID != early.ID || sooner[0].ID != early.ID {
+			f.Errorf("limit 1: %v, and before the last: %v", one, sooner)
 		}
-		return err
+		none, err4 := v.Due(early.CreatedAt+1999, 10)
+		if len(none) != 0 {
+			f.Errorf("before the first: %v", none)
+		}
+		return errors.Join(err1, err2, err3, err4)
 	})
 }
 
