@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/event"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 	"go.mongodb.org/mongo-driver/v2/mongo/readconcern"
@@ -35,7 +36,8 @@ type Options struct {
 	ReadOnly bool
 	Log      *slog.Logger // default: none
 
-	timeouts timeouts // of tests
+	timeouts timeouts              // of tests
+	monitor  *event.CommandMonitor // of tests
 }
 
 // timeouts bound what a batch waits for.
@@ -92,7 +94,7 @@ func Open(ctx context.Context, address string, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	client, err := mongo.Connect(clientOptions(address))
+	client, err := mongo.Connect(clientOptions(address).SetMonitor(o.monitor))
 	if err != nil {
 		return nil, fmt.Errorf("the store URL cannot be used: %w", withoutSecrets(err, address))
 	}

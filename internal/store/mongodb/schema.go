@@ -103,8 +103,8 @@ func indexes() map[string][]mongo.IndexModel {
 	return map[string][]mongo.IndexModel{
 		stockName: {index(nil, true, up("productId"), up("location"))},
 		reservationsName: {
-			index(active, false, up("expiresAt")),
-			index(active, false, up("lines.productId"), up("lines.location"), up("expiresAt")),
+			index(active, false, up("expiresAt"), up("_id")),
+			index(active, false, up("lines.productId"), up("lines.location"), up("expiresAt"), up("_id")),
 			index(active, false, up("lines.productId"), down("_id")),
 			index(has("customerId"), false, up("customerId"), down("_id")),
 		},

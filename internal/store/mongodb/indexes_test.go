@@ -1,0 +1,171 @@
+package mongodb
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"testing"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/event"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+
+	"github.com/holdfast/holdfast/internal/dbtest"
+	"github.com/holdfast/holdfast/internal/inventory"
+	"github.com/holdfast/holdfast/internal/store"
+	"github.com/holdfast/holdfast/internal/store/storetest"
+)
+
+// found is a find that was sent.
+type found struct {
+	collection   string
+	filter, sort bson.D
+}
+
+// TestIndexes: every find reads from an index, in the order in which the index is, so that what it costs does not grow with what is
+// stored. What an index serves is stated here by MongoDB's rules (mongodb.com/docs/manual/tutorial/sort-results-with-indexes,
+// .../core/index-partial), since the plans that servers explain differ.
+func TestIndexes(t *testing.T) {
+	var finds []found
+	clock := storetest.NewClock()
+	s := open(t, dbtest.MongoDB(t), Options{Now: clock.Now, monitor: &event.CommandMonitor{Started: func(_ context.Context, e *event.CommandStartedEvent) {
+		var command struct {
+			Find         string
+			Filter, Sort bson.D
+		}
+		if e.CommandName != "find" {
+			return
+		}
+		if err := bson.Unmarshal(e.Command, &command); err != nil {
+			t.Errorf("%v in %v", err, e.Command)
+		}
+		finds = append(finds, found{command.Find, command.Filter, command.Sort})
+	}}})
+	storetest.Must(t, s, storetest.Product("mug"))
+	held := storetest.Must(t, s, storetest.Hold("mug", "k"), storetest.Hold("mug", ""))
+	rsv := held[0].Reservation.ID
+	ord := storetest.Must(t, s, &inventory.Request{Command: &inventory.Confirm{ReservationID: rsv}})[0].Order.ID
+	clock.Advance(time.Hour)
+	storetest.Must(t, s, &inventory.Request{Command: &inventory.Reserve{
+		Lines: []inventory.ReserveLine{{ProductID: "mug", Location: inventory.MainLocation, Quantity: 99}}, TTL: 1000,
+	}})
+	err := s.View(context.Background(), func(v store.View) (err error) {
+		check := func(e error) { err = errors.Join(err, e) }
+		for _, q := range []store.ProductQuery{{Limit: 10}, {IDs: []string{"mug"}}, {After: "a", Limit: 10}} {
+			_, _, e := v.Products(q)
+			check(e)
+		}
+		for _, q := range []store.ReservationQuery{
+			{IDs: []inventory.ID{rsv}},
+			{Limit: 10},
+			{Before: rsv, Limit: 10},
+			{CustomerID: "anna", Limit: 10},
+			{ProductID: "mug", Status: inventory.Active, Limit: 10},
+			{CustomerID: "anna", ProductID: "mug", Status: inventory.Active, Before: rsv, Limit: 10},
+		} {
+			_, _, e := v.Reservations(q)
+			check(e)
+		}
+		for _, q := range []store.OrderQuery{
+			{IDs: []inventory.ID{ord}},
+			{Limit: 10},
+			{ReservationID: rsv, Limit: 10},
+			{Reference: "pay-1", Limit: 10},
+			{CustomerID: "anna", Limit: 10},
+			{Status: inventory.OrderConfirmed, Limit: 10},
+			{Status: inventory.OrderConfirmed, CustomerID: "anna", Before: ord, Limit: 10},
+		} {
+			_, _, e := v.Orders(q)
+			check(e)
+		}
+		_, e := v.Journal(store.JournalPosition{Seq: 2}, 10, 1000)
+		check(e)
+		_, e = v.Due(inventory.Time(clock.Now().UnixMilli()), 10)
+		check(e)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(finds) < 20 {
+		t.Errorf("only %d finds were seen", len(finds))
+	}
+	for _, f := range finds {
+		served := slices.ContainsFunc(indexes()[f.collection], func(m mongo.IndexModel) bool { return serves(t, m, f) })
+		if !served && !serves(t, mongo.IndexModel{Keys: bson.D{up("_id")}}, f) {
+			t.Errorf("no index of %s serves %v in the order %v", f.collection, f.filter, f.sort)
+		}
+	}
+}
+
+// serves reports whether an index hands out what a find asks for, already in order.
+func serves(t *testing.T, m mongo.IndexModel, f found) bool {
+	fixed, bounded := conditions(f.filter)
+	var o options.IndexOptions
+	if m.Options != nil {
+		for _, set := range m.Options.List() {
+			if err := set(&o); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if partial, ok := o.PartialFilterExpression.(bson.D); ok { // every document that the find asks for must be in it
+		for _, e := range partial {
+			if value, is := fixed[e.Key]; !is || (!isExists(e.Value) && value != e.Value) {
+				return false
+			}
+		}
+	}
+	keys := m.Keys.(bson.D)
+	for len(keys) > 0 && (len(f.sort) == 0 || keys[0].Key != f.sort[0].Key) {
+		if _, ok := fixed[keys[0].Key]; !ok {
+			return len(f.sort) == 0 && bounded[keys[0].Key]
+		}
+		if keys = keys[1:]; len(keys) == 0 && o.Unique != nil && *o.Unique {
+			return true // there is one document at most
+		}
+	}
+	if len(keys) < len(f.sort) || len(f.sort) == 0 {
+		return len(f.sort) == 0 // all its keys are fixed
+	}
+	turned := ascends(keys[0]) != ascends(f.sort[0])
+	for i, e := range f.sort {
+		if keys[i].Key != e.Key || (ascends(keys[i]) != ascends(e)) != turned {
+			return false
+		}
+	}
+	return true
+}
+
+// conditions are the fields of a filter that have one value, and those that have several or a range.
+func conditions(filter bson.D) (fixed map[string]any, bounded map[string]bool) {
+	fixed, bounded = map[string]any{}, map[string]bool{}
+	for _, e := range filter {
+		operators, ok := e.Value.(bson.D)
+		switch {
+		case !ok:
+			fixed[e.Key] = e.Value
+		case operators[0].Key == "$elemMatch":
+			inside, _ := conditions(operators[0].Value.(bson.D))
+			for name, value := range inside {
+				fixed[e.Key+"."+name] = value
+			}
+		default:
+			bounded[e.Key] = true
+		}
+	}
+	return fixed, bounded
+}
+
+func isExists(condition any) bool {
+	d, ok := condition.(bson.D)
+	return ok && d[0].Key == "$exists"
+}
+
+// ascends reports the direction of a key, of an index or of a sort as it was sent.
+func ascends(e bson.E) bool {
+	n, sent := e.Value.(int32)
+	return n > 0 || (!sent && e.Value.(int) > 0)
+}
