@@ -383,7 +383,7 @@ type benchCompareCommand struct {
 	Duration time.Duration `default:"1s" help:"Of each measurement."`
 	Rounds   int           `default:"1" help:"How often each is measured, in turn."`
 	HTTP     bool          `default:"true" negatable:"" help:"Measure through HTTP as well."`
-	Share    int           `default:"3" help:"How many stores, each with a door and connections of its own as a process has, share the database in the last measurement; 0 for none. Not on SQLite."`
+	Share    int           `default:"3" help:"How many servers share the database in the last measurement, through HTTP; 0 for none. Not on SQLite."`
 	JSON     bool          `help:"Print JSON."`
 }
 
@@ -409,7 +409,7 @@ func (c *benchCompareCommand) Validate() error {
 type compareOutput struct {
 	Machine load.Machine      `json:"machine"`
 	Rows    []load.Comparison `json:"rows"`
-	Sharing *load.Sharing     `json:"sharing,omitempty"`
+	Sharing []load.Sharing    `json:"sharing,omitempty"` // a round each
 }
 
 // Run implements holdfast bench compare.
@@ -433,10 +433,7 @@ func (c *benchCompareCommand) Run(env *environment) (err error) {
 		return err
 	}
 	if kind, _, _ := strings.Cut(o.Store, ":"); c.Share > 1 && kind != "sqlite" {
-		if o, err = c.options(b); err != nil {
-			return err
-		}
-		if out.Sharing, err = load.Share(env, o, c.Share, 64); err != nil {
+		if out.Sharing, err = c.share(b); err != nil {
 			return err
 		}
 	}
@@ -444,7 +441,7 @@ func (c *benchCompareCommand) Run(env *environment) (err error) {
 	if c.JSON {
 		return json.NewEncoder(env.stdout).Encode(out)
 	}
-	return out.print(env)
+	return c.print(env, &out)
 }
 
 // options have an empty place of their own.
@@ -469,26 +466,67 @@ func (c *benchCompareCommand) target(b *bench) (host string, err error) {
 		return "", err
 	}
 	b.say("making products")
-	w := load.Workload{Products: slices.Max(c.Products), Units: 1_000_000_000}
-	return host, load.Prepare(b, "http://"+host, &w, "p")
+	return host, c.products(b, host, slices.Max(c.Products))
 }
 
-func (o *compareOutput) print(env *environment) error {
+func (c *benchCompareCommand) products(b *bench, host string, n int) error {
+	w := load.Workload{Products: n, Units: 1_000_000_000}
+	return load.Prepare(b, "http://"+host, &w, "p")
+}
+
+const (
+	sharingClients = 64 // of each server that shares a database
+	// sharingTimes is how many times as long they are measured: they take turns, which has to even out.
+	sharingTimes = 3
+)
+
+// share starts servers on one database and measures them.
+func (c *benchCompareCommand) share(b *bench) ([]load.Sharing, error) {
+	address, err := b.scratch(c.Store)
+	if err != nil {
+		return nil, err
+	}
+	hosts := make([]string, c.Share)
+	for i := range hosts {
+		if hosts[i], err = b.start(startChild(b, "127.0.0.1:0", address)); err != nil {
+			return nil, err
+		}
+	}
+	if err := c.products(b, hosts[0], 1); err != nil {
+		return nil, err
+	}
+	return load.Share(b, hosts, sharingClients, c.Rounds, sharingTimes*c.Duration, b.say)
+}
+
+func (c *benchCompareCommand) print(env *environment, o *compareOutput) error {
 	fmt.Fprintf(env.stdout, "%s\n%s, %d cores, %s; the load runs on the same cores. Durable holds a second:\n\n", o.Machine.Command, o.Machine.System, o.Machine.Cores, o.Machine.Go)
 	t := tabwriter.NewWriter(env.stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(t, "clients\tproducts\tengine\tobvious design\tratio\tHTTP\tstores nothing\tratio\t")
+	fmt.Fprint(t, "clients\tproducts\tengine\tobvious design\tratio\t")
+	if c.HTTP {
+		fmt.Fprint(t, "HTTP\tstores nothing\tratio\t")
+	}
+	fmt.Fprintln(t)
 	for _, r := range o.Rows {
-		fmt.Fprintf(t, "%d\t%d\t%.0f\t%.0f\t%.1f\t%.0f\t%.0f\t%.2f\t\n", r.Clients, r.Products, r.Engine, r.Obvious, r.Engine/r.Obvious, r.HTTP, r.Nothing, r.HTTP/r.Nothing)
+		fmt.Fprintf(t, "%d\t%d\t%.0f\t%.0f\t%.1f\t", r.Clients, r.Products, r.Engine, r.Obvious, r.Engine/r.Obvious)
+		if c.HTTP {
+			fmt.Fprintf(t, "%.0f\t%.0f\t%.2f\t", r.HTTP, r.Nothing, r.HTTP/r.Nothing)
+		}
+		fmt.Fprintln(t)
 	}
 	if err := t.Flush(); err != nil {
 		return err
 	}
-	if s := o.Sharing; s != nil {
-		fmt.Fprintf(env.stdout, "\n%d stores on one database, as of so many processes, 64 clients each, one product: %.0f together, %.2f of the %.0f that one does alone; the slowest does %.2f of the average\n",
-			s.Processes, s.Together(), s.Together()/s.Alone, s.Alone, slices.Min(s.Each)/(s.Together()/float64(s.Processes)))
+	for i, s := range o.Sharing {
+		if i == 0 {
+			fmt.Fprintf(env.stdout, "\n%d servers on one database, %d clients each, one product, through HTTP:\n", len(s.Each), sharingClients)
+		}
+		fmt.Fprintf(env.stdout, "  %.0f together, %.2f of the %.0f that one does alone; the slowest does %.2f of the average\n", s.Together(), s.Together()/s.Alone, s.Alone, s.Slowest())
 	}
-	_, err := fmt.Fprintln(env.stdout, "\nThe obvious design is one transaction a request: it takes the unit from the stock row, inserts hold and event, and commits.\nThe handler that stores nothing reads the request and writes an answer of the same size.")
-	return err
+	fmt.Fprintln(env.stdout, "\nThe obvious design is one transaction a request: it takes the unit from the stock row, inserts hold and event, and commits.")
+	if c.HTTP {
+		fmt.Fprintln(env.stdout, "The handler that stores nothing reads the request and writes an answer of the same size.")
+	}
+	return nil
 }
 
 // benchSheetCommand are the flags of holdfast bench sheet.

@@ -354,7 +354,7 @@ func TestBench(t *testing.T) {
 	}
 	onSharedStores(t, func(t *testing.T, address string) {
 		code, stdout, stderr := execute(t.Context(), "bench", "compare", "--duration=100ms", "--clients=2", "--products=2", "--share=2", "--store="+address)
-		if code != exitOK || !strings.Contains(stdout, "2 stores on one database") {
+		if code != exitOK || !strings.Contains(stdout, "2 servers on one database") {
 			t.Errorf("bench compare: exit %d: %s%s", code, stdout, stderr)
 		}
 	})

@@ -2,8 +2,10 @@ package load
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -95,19 +97,23 @@ type Comparison struct {
 	Nothing  float64 `json:"nothing"` // a handler that stores nothing
 }
 
-// Sharing is how processes that share a database fare.
+// Sharing is how servers that share a database fare, in reservations a second.
 type Sharing struct {
-	Processes int       `json:"processes"`
-	Alone     float64   `json:"alone"` // reservations a second of one
-	Each      []float64 `json:"each"`
+	Alone float64   `json:"alone"` // one of them, while the others are idle
+	Each  []float64 `json:"each"`  // all at once
 }
 
-// Together is the sum of all processes.
+// Together is the sum of all servers.
 func (s *Sharing) Together() (sum float64) {
 	for _, rate := range s.Each {
 		sum += rate
 	}
 	return sum
+}
+
+// Slowest is the rate of the slowest server in parts of their average.
+func (s *Sharing) Slowest() float64 {
+	return slices.Min(s.Each) / (s.Together() / float64(len(s.Each)))
 }
 
 // CompareOptions say what is compared, and how to get it.
@@ -173,59 +179,49 @@ func (o *CompareOptions) measure(ctx context.Context, engine *Engine, row *Compa
 		return fmt.Errorf("the obvious design: %w", err)
 	}
 	row.Obvious += rate
-	w := Workload{Name: "holds", Products: row.Products, Lines: 1, Units: plenty}
 	for host, sum := range map[string]*float64{o.HTTP: &row.HTTP, o.Nothing: &row.Nothing} {
 		if host == "" {
 			continue
 		}
-		result, err := Run(ctx, RunOptions{Host: host, Workload: w, Prefix: "p", Clients: row.Clients, Duration: o.Duration})
-		if err != nil {
+		if rate, err = throughHTTP(ctx, host, row.Clients, row.Products, o.Duration); err != nil {
 			return err
 		}
-		if len(result.Errors) > 0 {
-			return fmt.Errorf("through HTTP: %v", result.Errors)
-		}
-		*sum += result.PerSecond()
+		*sum += rate
 	}
 	return nil
 }
 
-// Share measures processes that share a database, by what each of them has: a store and a door of its own, with so many clients each, and
-// first one alone. All of them are in this process.
-func Share(ctx context.Context, o CompareOptions, processes, clients int) (*Sharing, error) {
-	o.Progress(fmt.Sprintf("%d stores on one database", processes))
-	result := &Sharing{Processes: processes, Each: make([]float64, processes)}
-	engines := make([]*Engine, processes)
-	for i := range engines {
-		s, err := o.Open(ctx)
-		if err != nil {
+// throughHTTP has clients of a server reserve in a closed loop and returns how many reservations a second there were.
+func throughHTTP(ctx context.Context, host string, clients, products int, d time.Duration) (perSecond float64, err error) {
+	w := Workload{Name: "holds", Products: products, Lines: 1, Units: plenty}
+	result, err := Run(ctx, RunOptions{Host: host, Workload: w, Prefix: "p", Clients: clients, Duration: d})
+	if err != nil {
+		return 0, err
+	}
+	if len(result.Errors) > 0 {
+		return 0, fmt.Errorf("through HTTP: %v", result.Errors)
+	}
+	return result.PerSecond(), nil
+}
+
+// Share measures servers that share a database, in turn one alone and all at once, each with so many clients, all of them after p0.
+func Share(ctx context.Context, hosts []string, clients, rounds int, d time.Duration, progress func(string)) (list []Sharing, err error) {
+	for round := range rounds {
+		progress(fmt.Sprintf("%d servers on one database, round %d of %d", len(hosts), round+1, rounds))
+		s := Sharing{Each: make([]float64, len(hosts))}
+		if s.Alone, err = throughHTTP(ctx, hosts[round%len(hosts)], clients, 1, d); err != nil {
 			return nil, err
 		}
-		engines[i] = OpenEngine(s)
-		defer func() { _ = engines[i].Close(context.WithoutCancel(ctx)) }()
-	}
-	if err := engines[0].Products(ctx, 1); err != nil {
-		return nil, err
-	}
-	for range o.Rounds {
-		alone, err := Hammer(ctx, clients, 1, 3*o.Duration, func(ctx context.Context, _, product int) error { return engines[0].reserve(ctx, product) })
-		if err != nil {
+		errs := make([]error, len(hosts))
+		var running sync.WaitGroup
+		for i, host := range hosts {
+			running.Go(func() { s.Each[i], errs[i] = throughHTTP(ctx, host, clients, 1, d) })
+		}
+		running.Wait()
+		if err := errors.Join(errs...); err != nil {
 			return nil, err
 		}
-		result.Alone += alone / float64(o.Rounds)
-		counts := make([]atomic.Int64, processes)
-		start := time.Now()
-		_, err = Hammer(ctx, clients*processes, 1, 3*o.Duration, func(ctx context.Context, client, product int) error {
-			err := engines[client%processes].reserve(ctx, product)
-			counts[client%processes].Add(1)
-			return err
-		})
-		if err != nil {
-			return nil, err
-		}
-		for i := range counts {
-			result.Each[i] += float64(counts[i].Load()) / time.Since(start).Seconds() / float64(o.Rounds)
-		}
+		list = append(list, s)
 	}
-	return result, nil
+	return list, nil
 }
