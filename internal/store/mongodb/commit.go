@@ -1,6 +1,7 @@
 package mongodb
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -22,6 +23,12 @@ const (
 	// Whoever finds the head taken waits between shortestWait and longestWait times its own recent batches: then the one that has
 	// it is probably done, and those who wait do not meet again.
 	shortestWait, longestWait = 2, 6
+	// A wait gets shorter with each try, to a half after so many and to a fifth in the end: whoever has waited longest is the likeliest
+	// to be next.
+	patience = 8
+	// A process gives way once after so many batches in a row, if others have committed before: they find the head free only by
+	// chance, and would find it late.
+	longestRun = 24
 	// resends is how often commitTransaction is sent again before the head is asked.
 	resends = 2
 	// endStaleAfter is how long a process waits for the head before it looks for others that died with it.
@@ -39,8 +46,9 @@ func (s *Store) Commit(ctx context.Context, keys *inventory.Keys, decide store.D
 	}
 	ctx = context.WithoutCancel(ctx)
 	start := time.Now()
+	s.giveWay()
 	looked, losses := start, 0
-	for {
+	for tries := 0; ; tries++ {
 		begun := time.Now()
 		err = s.attempt(ctx, keys, decide)
 		switch {
@@ -59,13 +67,33 @@ func (s *Store) Commit(ctx context.Context, keys *inventory.Keys, decide store.D
 				s.options.Log.Warn("looking for processes that died failed", "error", err)
 			}
 		}
-		time.Sleep(s.wait())
+		time.Sleep(s.wait(tries))
 	}
 }
 
-// wait is how long to leave the head to whoever has it.
-func (s *Store) wait() time.Duration {
-	return shortestWait*s.batchTime + mathrand.N((longestWait-shortestWait)*s.batchTime)
+// giveWay leaves the head to others for once after a long run. When nobody takes it nobody wants it, and the next run begins with the
+// next batch of another process.
+func (s *Store) giveWay() {
+	if s.run >= longestRun {
+		s.run = 0
+		time.Sleep(s.wait(0))
+	}
+}
+
+// count counts the batches since the last one of another process, once there was one.
+func (s *Store) count(head *headDocument) {
+	switch {
+	case !bytes.Equal(head.BatchID, s.last[:]):
+		s.run = 1
+	case s.run > 0:
+		s.run++
+	}
+}
+
+// wait is how long to leave the head to whoever has it, after so many tries before this one.
+func (s *Store) wait(tries int) time.Duration {
+	wait := shortestWait*s.batchTime + mathrand.N((longestWait-shortestWait)*s.batchTime)
+	return wait * patience / time.Duration(patience+min(tries, 4*patience))
 }
 
 // within calls f with a bounded context.
@@ -93,6 +121,7 @@ func (s *Store) attempt(ctx context.Context, keys *inventory.Keys, decide store.
 		}
 		return fmt.Errorf("loading a batch: %w", translate(err))
 	}
+	s.count(&l.head)
 	changes, err := decide(l.state)
 	switch {
 	case err != nil:
@@ -115,7 +144,11 @@ func (s *Store) attempt(ctx context.Context, keys *inventory.Keys, decide store.
 			return fmt.Errorf("writing a batch: %w", translate(err))
 		}
 	}
-	return s.commit(ctx, &entry)
+	err = s.commit(ctx, &entry)
+	if err == nil && entry.BatchNo != 0 {
+		s.last = entry.BatchID
+	}
+	return err
 }
 
 // abort ends a transaction that was not committed. Should the server not hear of it, the next one in this session ends it.
@@ -187,7 +220,7 @@ func (s *Store) settle(ctx context.Context, entry *store.Entry) (err error) {
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("%w: %w", store.ErrOutcomeUnknown, err)
-		case <-time.After(s.wait()):
+		case <-time.After(s.wait(0)):
 		}
 	}
 }

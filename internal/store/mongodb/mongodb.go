@@ -72,6 +72,8 @@ type Store struct {
 	session   *mongo.Session
 	process   *process      // nil where nothing is written
 	batchTime time.Duration // of the recent batches, in the mean
+	last      [16]byte      // id of the last batch that this process committed
+	run       int           // batches of this process in a row since another's; 0 after it gave way
 	turned    time.Time     // when the receipts last failed to turn
 	address   string        // set by tests
 

@@ -335,3 +335,37 @@ func TestHeartbeat(t *testing.T) {
 		}
 	}
 }
+
+// TestGiveWay: a process whose batches follow each other leaves the head to others once in a while, as long as there are any.
+func TestGiveWay(t *testing.T) {
+	address := dbtest.MongoDB(t)
+	mine, other := open(t, address, Options{}), open(t, address, Options{})
+	storetest.Must(t, other, storetest.Product("mug"))
+	hold := func() { storetest.Must(t, mine, storetest.Hold("mug", "")) }
+	for want := 1; want <= longestRun; want++ {
+		if hold(); mine.run != want {
+			t.Fatalf("after %d batches in a row: a run of %d", want, mine.run)
+		}
+	}
+	for range 2 {
+		if hold(); mine.run != 0 {
+			t.Fatalf("it gave way and nobody came: a run of %d", mine.run)
+		}
+	}
+	storetest.Must(t, other, storetest.Hold("mug", ""))
+	if hold(); mine.run != 1 {
+		t.Errorf("after a batch of another: a run of %d", mine.run)
+	}
+}
+
+// TestWait: between 2 and 6 batch times, a half of that after four tries, and a fifth at the least.
+func TestWait(t *testing.T) {
+	s := &Store{batchTime: 10 * time.Millisecond}
+	for tries, part := range map[int]time.Duration{0: 1, 8: 2, 32: 5, 1_000_000: 5} {
+		for range 1000 {
+			if wait := s.wait(tries); wait < 20*time.Millisecond/part || wait >= 60*time.Millisecond/part {
+				t.Fatalf("after %d tries: %v", tries, wait)
+			}
+		}
+	}
+}
