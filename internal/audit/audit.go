@@ -304,11 +304,22 @@ func byID[K comparable, T any](keys []K, key func(*T) K, read func([]K) ([]*T, e
 	return found, bad, nil
 }
 
-func (s *subjects) checkReservations(v store.View) error {
-	found, bad, err := byID(slices.Collect(maps.Keys(s.reservations)), func(r *inventory.Reservation) inventory.ID { return r.ID }, func(ids []inventory.ID) ([]*inventory.Reservation, error) {
+func reservationsByID(v store.View, ids []inventory.ID) (found map[inventory.ID]*inventory.Reservation, bad map[inventory.ID]bool, err error) {
+	return byID(ids, func(r *inventory.Reservation) inventory.ID { return r.ID }, func(ids []inventory.ID) ([]*inventory.Reservation, error) {
 		page, _, err := v.Reservations(store.ReservationQuery{IDs: ids})
 		return page, err
 	})
+}
+
+func ordersByID(v store.View, ids []inventory.ID) (found map[inventory.ID]*inventory.Order, bad map[inventory.ID]bool, err error) {
+	return byID(ids, func(o *inventory.Order) inventory.ID { return o.ID }, func(ids []inventory.ID) ([]*inventory.Order, error) {
+		page, _, err := v.Orders(store.OrderQuery{IDs: ids})
+		return page, err
+	})
+}
+
+func (s *subjects) checkReservations(v store.View) error {
+	found, bad, err := reservationsByID(v, slices.Collect(maps.Keys(s.reservations)))
 	if err != nil {
 		return err
 	}
@@ -329,10 +340,7 @@ func (s *subjects) checkReservations(v store.View) error {
 }
 
 func (s *subjects) checkOrders(v store.View) error {
-	found, bad, err := byID(slices.Collect(maps.Keys(s.orders)), func(o *inventory.Order) inventory.ID { return o.ID }, func(ids []inventory.ID) ([]*inventory.Order, error) {
-		page, _, err := v.Orders(store.OrderQuery{IDs: ids})
-		return page, err
-	})
+	found, bad, err := ordersByID(v, slices.Collect(maps.Keys(s.orders)))
 	if err != nil {
 		return err
 	}
@@ -480,15 +488,19 @@ func (b *balances) run() error {
 	if err != nil {
 		return err
 	}
-	err = b.eachReservation(inventory.Active, func(_ store.View, r *inventory.Reservation) error {
-		b.addLines(r.Lines, func(row *balance, units int64) { row.reserved += units })
+	err = b.eachReservation(inventory.Active, func(_ store.View, page []*inventory.Reservation) error {
+		for _, r := range page {
+			b.addLines(r.Lines, func(row *balance, units int64) { row.reserved += units })
+		}
 		return nil
 	}, func(downTo, seq int64) { b.reservations = append(b.reservations, rowPage{downTo, seq}) })
 	if err != nil {
 		return err
 	}
-	err = b.eachOrder(inventory.OrderConfirmed, func(_ store.View, o *inventory.Order) error {
-		b.addLines(o.Lines, func(row *balance, units int64) { row.committed += units })
+	err = b.eachOrder(inventory.OrderConfirmed, func(_ store.View, page []*inventory.Order) error {
+		for _, o := range page {
+			b.addLines(o.Lines, func(row *balance, units int64) { row.committed += units })
+		}
 		return nil
 	}, func(downTo, seq int64) { b.orders = append(b.orders, rowPage{downTo, seq}) })
 	if err != nil {

@@ -22,17 +22,17 @@ func (a *auditor) rows() error {
 		return err
 	}
 	a.options.Progress("rows: reservations")
-	err = a.eachReservation(0, func(v store.View, r *inventory.Reservation) error {
-		a.report.Reservations++
-		return lookup.reservation(v, r)
+	err = a.eachReservation(0, func(v store.View, page []*inventory.Reservation) error {
+		a.report.Reservations += int64(len(page))
+		return lookup.reservations(v, page)
 	}, func(int64, int64) {})
 	if err != nil {
 		return err
 	}
 	a.options.Progress("rows: orders")
-	err = a.eachOrder(0, func(v store.View, o *inventory.Order) error {
-		a.report.Orders++
-		return lookup.order(v, o)
+	err = a.eachOrder(0, func(v store.View, page []*inventory.Order) error {
+		a.report.Orders += int64(len(page))
+		return lookup.orders(v, page)
 	}, func(int64, int64) {})
 	if err != nil {
 		return err
@@ -86,13 +86,13 @@ func (a *auditor) eachProduct(visit func(v store.View, p *inventory.Product, seq
 // lastID is after every product id in byte order.
 const lastID = "\xff"
 
-func (a *auditor) eachReservation(status inventory.Status, visit func(store.View, *inventory.Reservation) error, page func(downTo, seq int64)) error {
+func (a *auditor) eachReservation(status inventory.Status, visit func(store.View, []*inventory.Reservation) error, page func(downTo, seq int64)) error {
 	return eachRow(a, func(v store.View, before inventory.ID) ([]*inventory.Reservation, inventory.ID, error) {
 		return v.Reservations(store.ReservationQuery{Before: before, Status: status, Limit: rowsPerPage, Check: status == 0})
 	}, visit, page)
 }
 
-func (a *auditor) eachOrder(status inventory.OrderStatus, visit func(store.View, *inventory.Order) error, page func(downTo, seq int64)) error {
+func (a *auditor) eachOrder(status inventory.OrderStatus, visit func(store.View, []*inventory.Order) error, page func(downTo, seq int64)) error {
 	return eachRow(a, func(v store.View, before inventory.ID) ([]*inventory.Order, inventory.ID, error) {
 		return v.Orders(store.OrderQuery{Before: before, Status: status, Limit: rowsPerPage})
 	}, visit, page)
@@ -101,7 +101,7 @@ func (a *auditor) eachOrder(status inventory.OrderStatus, visit func(store.View,
 // eachRow reads rows newest first, a page in a snapshot. Of each page it tells the lowest key and the snapshot's sequence.
 func eachRow[T any](
 	a *auditor, read func(v store.View, before inventory.ID) ([]*T, inventory.ID, error),
-	visit func(store.View, *T) error, page func(downTo, seq int64),
+	visit func(store.View, []*T) error, page func(downTo, seq int64),
 ) error {
 	var before inventory.ID
 	for done := false; !done; {
@@ -115,10 +115,8 @@ func eachRow[T any](
 			if err != nil {
 				return err
 			}
-			for _, row := range rows {
-				if err := visit(v, row); err != nil {
-					return err
-				}
+			if err := visit(v, rows); err != nil {
+				return err
 			}
 			if bad != nil {
 				next = bad.ID
@@ -228,7 +226,27 @@ func (l *lookup) stock(v store.View, p *inventory.Product, s *inventory.Stock) e
 	return nil
 }
 
-func (l *lookup) reservation(v store.View, r *inventory.Reservation) error {
+// reservations checks a page of them, with their orders.
+func (l *lookup) reservations(v store.View, page []*inventory.Reservation) error {
+	var ids []inventory.ID
+	for _, r := range page {
+		if !r.OrderID.IsZero() {
+			ids = append(ids, r.OrderID)
+		}
+	}
+	orders, _, err := ordersByID(v, ids)
+	if err != nil {
+		return err
+	}
+	for _, r := range page {
+		if err := l.reservation(v, r, orders[r.OrderID]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (l *lookup) reservation(v store.View, r *inventory.Reservation, order *inventory.Order) error {
 	e, err := l.event(v, r.Seq)
 	if err != nil {
 		return err
@@ -248,20 +266,31 @@ func (l *lookup) reservation(v store.View, r *inventory.Reservation) error {
 	if (r.Status == inventory.Confirmed) != !r.OrderID.IsZero() {
 		l.breach("I4", name, "it is %v, but its order is %s", r.Status, r.OrderID.Text(inventory.OrderPrefix))
 	}
-	if r.OrderID.IsZero() {
-		return nil
-	}
-	orders, _, err := v.Orders(store.OrderQuery{IDs: []inventory.ID{r.OrderID}})
-	if _, err := corruptRow(err); err != nil {
-		return err
-	}
-	if len(orders) == 0 || orders[0].ReservationID != r.ID {
+	if !r.OrderID.IsZero() && (order == nil || order.ReservationID != r.ID) {
 		l.breach("I4", name, "its order %s is missing or of another reservation", r.OrderID.Text(inventory.OrderPrefix))
 	}
 	return nil
 }
 
-func (l *lookup) order(v store.View, o *inventory.Order) error {
+// orders checks a page of them, with their reservations.
+func (l *lookup) orders(v store.View, page []*inventory.Order) error {
+	ids := make([]inventory.ID, len(page))
+	for i, o := range page {
+		ids[i] = o.ReservationID
+	}
+	reservations, _, err := reservationsByID(v, ids)
+	if err != nil {
+		return err
+	}
+	for _, o := range page {
+		if err := l.order(v, o, reservations[o.ReservationID]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (l *lookup) order(v store.View, o *inventory.Order, r *inventory.Reservation) error {
 	e, err := l.event(v, o.Seq)
 	if err != nil {
 		return err
@@ -272,15 +301,11 @@ func (l *lookup) order(v store.View, o *inventory.Order) error {
 	} else if !bytes.Equal(inventory.AppendOrder(nil, e.Order), inventory.AppendOrder(nil, o)) {
 		l.breach("I9", name, "its row is not what event %d made it", o.Seq)
 	}
-	reservations, _, err := v.Reservations(store.ReservationQuery{IDs: []inventory.ID{o.ReservationID}})
-	if _, err := corruptRow(err); err != nil {
-		return err
-	}
-	if len(reservations) == 0 || reservations[0].OrderID != o.ID {
+	if r == nil || r.OrderID != o.ID {
 		l.breach("I4", name, "its reservation %s is missing or has another order", o.ReservationID.Text(inventory.ReservationPrefix))
 		return nil
 	}
-	if r := reservations[0]; !slices.Equal(r.Lines, o.Lines) || r.Total != o.Total {
+	if !slices.Equal(r.Lines, o.Lines) || r.Total != o.Total {
 		l.breach("I4", name, "its lines are not those of its reservation %s", r.ID.Text(inventory.ReservationPrefix))
 	}
 	return nil
