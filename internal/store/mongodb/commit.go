@@ -45,8 +45,8 @@ func (s *Store) Commit(ctx context.Context, keys *inventory.Keys, decide store.D
 		return fmt.Errorf("%w: it was opened for reading only", store.ErrUnavailable)
 	}
 	ctx = context.WithoutCancel(ctx)
-	start := time.Now()
 	s.giveWay()
+	start := time.Now()
 	looked, losses := start, 0
 	for tries := 0; ; tries++ {
 		begun := time.Now()
