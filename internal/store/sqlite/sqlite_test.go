@@ -86,6 +86,21 @@ func TestDurability(t *testing.T) {
 	}
 }
 
+// TestMissingRow: a change of a reservation that is not there is noticed, among several as by itself, and makes none.
+func TestMissingRow(t *testing.T) {
+	s := openFile(t, filepath.Join(t.TempDir(), "store.db"), time.Now)
+	for _, n := range []int64{1, rowsPerStatement} {
+		changed := rows{statements: updateReservations}
+		var err error
+		for key := range n {
+			err = errors.Join(err, changed.add(s.writer, integer(key+1), integer(3), integer(0), blob([]byte{1})))
+		}
+		if err = errors.Join(err, changed.flush(s.writer)); err == nil || !strings.Contains(err.Error(), "changed 0 rows") {
+			t.Errorf("%d rows: %v", n, err)
+		}
+	}
+}
+
 func TestSecondServerIsRefused(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "store.db")
 	s := openFile(t, path, time.Now)

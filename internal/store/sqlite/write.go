@@ -45,11 +45,10 @@ func newInserter(table string, width int) *statements {
 var (
 	insertReservations, insertHolds = newInserter("reservations", 5), newInserter("holds", 3)
 
-	// Each row is there: the batch has loaded it. SQLite has no other way to change several at once in one pass.
 	updateReservations = &statements{
 		4, "UPDATE reservations SET status = ?2, expires_at = ?3, data = ?4 WHERE key = ?1",
-		"INSERT INTO reservations (key, status, expires_at, data) VALUES " + placeholders(rowsPerStatement, 4) +
-			" ON CONFLICT (key) DO UPDATE SET status = excluded.status, expires_at = excluded.expires_at, data = excluded.data",
+		"UPDATE reservations SET status = v.column2, expires_at = v.column3, data = v.column4 FROM (VALUES " + placeholders(rowsPerStatement, 4) +
+			") AS v WHERE reservations.key = v.column1",
 	}
 )
 
