@@ -80,13 +80,16 @@ func (s *Store) giveWay() {
 	}
 }
 
-// count counts the batches since the last one of another process, once there was one.
-func (s *Store) count(head *headDocument) {
+// count counts a committed batch, by the head that it found, in the run since the last batch of another process, once there was one.
+func (s *Store) count(found *headDocument, entry *store.Entry) {
 	switch {
-	case !bytes.Equal(head.BatchID, s.last[:]):
+	case !bytes.Equal(found.BatchID, s.last[:]):
 		s.run = 1
 	case s.run > 0:
 		s.run++
+	}
+	if entry.BatchNo != 0 {
+		s.last = entry.BatchID
 	}
 }
 
@@ -121,7 +124,6 @@ func (s *Store) attempt(ctx context.Context, keys *inventory.Keys, decide store.
 		}
 		return fmt.Errorf("loading a batch: %w", translate(err))
 	}
-	s.count(&l.head)
 	changes, err := decide(l.state)
 	switch {
 	case err != nil:
@@ -144,11 +146,11 @@ func (s *Store) attempt(ctx context.Context, keys *inventory.Keys, decide store.
 			return fmt.Errorf("writing a batch: %w", translate(err))
 		}
 	}
-	err = s.commit(ctx, &entry)
-	if err == nil && entry.BatchNo != 0 {
-		s.last = entry.BatchID
+	if err := s.commit(ctx, &entry); err != nil {
+		return err
 	}
-	return err
+	s.count(&l.head, &entry)
+	return nil
 }
 
 // abort ends a transaction that was not committed. Should the server not hear of it, the next one in this session ends it.

@@ -24,8 +24,8 @@ type found struct {
 	filter, sort bson.D
 }
 
-// TestIndexes: every find reads from an index, in the order in which the index is, so that what it costs does not grow with what is
-// stored. What an index serves is stated here by MongoDB's rules (mongodb.com/docs/manual/tutorial/sort-results-with-indexes,
+// TestIndexes: every find in what grows reads from an index, in the order in which the index is, so that what it costs does not grow
+// with what is stored. What an index serves is stated here by MongoDB's rules (mongodb.com/docs/manual/tutorial/sort-results-with-indexes,
 // .../core/index-partial), since the plans that servers explain differ.
 func TestIndexes(t *testing.T) {
 	var finds []found

@@ -358,7 +358,7 @@ func TestGiveWay(t *testing.T) {
 	}
 }
 
-// TestWait: between 2 and 6 batch times, a half of that after four tries, and a fifth at the least.
+// TestWait: between 2 and 6 batch times, a half of that after eight tries, and a fifth at the least.
 func TestWait(t *testing.T) {
 	s := &Store{batchTime: 10 * time.Millisecond}
 	for tries, part := range map[int]time.Duration{0: 1, 8: 2, 32: 5, 1_000_000: 5} {
