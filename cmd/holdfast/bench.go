@@ -522,11 +522,12 @@ func (c *benchCompareCommand) print(env *environment, o *compareOutput) error {
 		}
 		fmt.Fprintf(env.stdout, "  %.0f together, %.2f of the %.0f that one does alone; the slowest does %.2f of the average\n", s.Together(), s.Together()/s.Alone, s.Alone, s.Slowest())
 	}
-	fmt.Fprintln(env.stdout, "\nThe obvious design is one transaction a request: it takes the unit from the stock row, inserts hold and event, and commits.")
+	legend := "\nThe obvious design is one transaction a request: it takes the unit from the stock row, inserts hold and event, and commits."
 	if c.HTTP {
-		fmt.Fprintln(env.stdout, "The handler that stores nothing reads the request and writes an answer of the same size.")
+		legend += "\nThe handler that stores nothing reads the request and writes an answer of the same size."
 	}
-	return nil
+	_, err := fmt.Fprintln(env.stdout, legend)
+	return err
 }
 
 // benchSheetCommand are the flags of holdfast bench sheet.

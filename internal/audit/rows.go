@@ -226,7 +226,8 @@ func (l *lookup) stock(v store.View, p *inventory.Product, s *inventory.Stock) e
 	return nil
 }
 
-// reservations checks a page of them, with their orders.
+// reservations checks a page of them, with their orders. An order that cannot be read counts as missing here; the pass over the orders
+// names it.
 func (l *lookup) reservations(v store.View, page []*inventory.Reservation) error {
 	var ids []inventory.ID
 	for _, r := range page {
@@ -272,7 +273,7 @@ func (l *lookup) reservation(v store.View, r *inventory.Reservation, order *inve
 	return nil
 }
 
-// orders checks a page of them, with their reservations.
+// orders checks a page of them, with their reservations, as reservations does.
 func (l *lookup) orders(v store.View, page []*inventory.Order) error {
 	ids := make([]inventory.ID, len(page))
 	for i, o := range page {
