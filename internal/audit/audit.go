@@ -187,7 +187,7 @@ func (f *follower) entry(e *store.Entry, subjects *subjects) {
 	}
 	for i := range events {
 		f.event(&events[i])
-		if events[i].Type == inventory.ReservationConfirmedEvent {
+		if events[i].Type == inventory.EventReservationConfirmed {
 			f.pair(&events[i], events[i+1:])
 		}
 		subjects.add(&events[i])
@@ -219,7 +219,7 @@ func (f *follower) event(e *inventory.Event) {
 
 // pair checks that a confirmation comes right before the creation of its order (I4).
 func (f *follower) pair(confirmed *inventory.Event, after []inventory.Event) {
-	if len(after) == 0 || after[0].Type != inventory.OrderCreated || after[0].Order.ReservationID != confirmed.Reservation.ID {
+	if len(after) == 0 || after[0].Type != inventory.EventOrderCreated || after[0].Order.ReservationID != confirmed.Reservation.ID {
 		f.breach("I4", confirmed.Subject(), "its confirmation in event %d is not followed by the creation of its order", confirmed.Seq)
 	}
 }
@@ -248,13 +248,13 @@ func (s *subjects) add(e *inventory.Event) {
 		if at, ended := s.ended[id]; ended {
 			s.breach("I3", e.Subject(), "it ended in event %d and changed again in event %d", at, e.Seq)
 		}
-		if e.Reservation.Status != inventory.Active {
+		if e.Reservation.Status != inventory.ReservationActive {
 			s.ended[id] = e.Seq
 		}
 		s.reservations[id] = e
 	case e.Order != nil:
 		s.orders[e.Order.ID] = e
-	case e.Type != inventory.StockAdjusted:
+	case e.Type != inventory.EventStockAdjusted:
 		s.products[e.Product.ID] = e
 	}
 	for i := range e.Movements {
@@ -488,7 +488,7 @@ func (b *balances) run() error {
 	if err != nil {
 		return err
 	}
-	err = b.eachReservation(inventory.Active, func(_ store.View, page []*inventory.Reservation) error {
+	err = b.eachReservation(inventory.ReservationActive, func(_ store.View, page []*inventory.Reservation) error {
 		for _, r := range page {
 			b.addLines(r.Lines, func(row *balance, units int64) { row.reserved += units })
 		}

@@ -86,7 +86,7 @@ func (a *auditor) eachProduct(visit func(v store.View, p *inventory.Product, seq
 // lastID is after every product id in byte order.
 const lastID = "\xff"
 
-func (a *auditor) eachReservation(status inventory.Status, visit func(store.View, []*inventory.Reservation) error, page func(downTo, seq int64)) error {
+func (a *auditor) eachReservation(status inventory.ReservationStatus, visit func(store.View, []*inventory.Reservation) error, page func(downTo, seq int64)) error {
 	return eachRow(a, func(v store.View, before inventory.ID) ([]*inventory.Reservation, inventory.ID, error) {
 		return v.Reservations(store.ReservationQuery{Before: before, Status: status, Limit: rowsPerPage, Check: status == 0})
 	}, visit, page)
@@ -219,7 +219,7 @@ func (l *lookup) stock(v store.View, p *inventory.Product, s *inventory.Stock) e
 			return nil
 		}
 	}
-	opened := e.Type == inventory.ProductCreated && e.Product.ID == p.ID && e.Product.At(s.Location) != nil
+	opened := e.Type == inventory.EventProductCreated && e.Product.ID == p.ID && e.Product.At(s.Location) != nil
 	if !opened || s.Buckets != (inventory.Buckets{}) {
 		l.breach("I9", stockName(key), "no event made it what it is: event %d moved nothing there", s.Seq)
 	}
@@ -261,10 +261,10 @@ func (l *lookup) reservation(v store.View, r *inventory.Reservation, order *inve
 	if total, ok := inventory.Total(r.Lines); !ok || total != r.Total {
 		l.breach("row", name, "its total is not the sum of its lines")
 	}
-	if (r.Status == inventory.Active) != (r.EndedAt == 0) || (r.Status == inventory.Expired && r.EndedAt != r.ExpiresAt) {
+	if (r.Status == inventory.ReservationActive) != (r.EndedAt == 0) || (r.Status == inventory.ReservationExpired && r.EndedAt != r.ExpiresAt) {
 		l.breach("I3", name, "it is %v, but its end is %d and its deadline %d", r.Status, r.EndedAt, r.ExpiresAt)
 	}
-	if (r.Status == inventory.Confirmed) != !r.OrderID.IsZero() {
+	if (r.Status == inventory.ReservationConfirmed) != !r.OrderID.IsZero() {
 		l.breach("I4", name, "it is %v, but its order is %s", r.Status, r.OrderID.Text(inventory.OrderPrefix))
 	}
 	if !r.OrderID.IsZero() && (order == nil || order.ReservationID != r.ID) {

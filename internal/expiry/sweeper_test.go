@@ -70,7 +70,7 @@ func (s *shop) hold(ttl time.Duration) inventory.ID {
 	return s.do(&inventory.Reserve{TTL: ttl.Milliseconds(), Lines: []inventory.ReserveLine{{ProductID: "p", Location: inventory.MainLocation, Quantity: 1}}}).Reservation.ID
 }
 
-func (s *shop) count(status inventory.Status) (n int) {
+func (s *shop) count(status inventory.ReservationStatus) (n int) {
 	_ = s.store.View(context.Background(), func(v store.View) error {
 		page, _, err := v.Reservations(store.ReservationQuery{Status: status, Limit: 1 << 20})
 		n = len(page)
@@ -90,7 +90,7 @@ func TestWakesForTheDeadline(t *testing.T) {
 		for want, at := range []time.Duration{0, 300 * time.Millisecond, 1700 * time.Millisecond} {
 			time.Sleep(time.Until(start.Add(at)) + time.Millisecond) // in the bubble's time
 			synctest.Wait()
-			if got := s.count(inventory.Expired); got != want {
+			if got := s.count(inventory.ReservationExpired); got != want {
 				s.Errorf("after %v: %d expired, want %d", at, got, want)
 			}
 		}
@@ -98,7 +98,7 @@ func TestWakesForTheDeadline(t *testing.T) {
 		s.hold(5 * time.Millisecond)
 		time.Sleep(longestSleep + time.Millisecond)
 		synctest.Wait()
-		if got := s.count(inventory.Expired); got != 3 {
+		if got := s.count(inventory.ReservationExpired); got != 3 {
 			s.Errorf("%d expired", got)
 		}
 		for _, r := range s.reports {
@@ -124,7 +124,7 @@ func TestManyOverdue(t *testing.T) {
 			s.hold(time.Millisecond) // a request comes through between any two passes
 			s.do(&inventory.Adjust{ProductID: "p", Location: inventory.MainLocation, Delta: 1, Reason: "r"})
 		}
-		if expired := s.count(inventory.Expired); expired < holds || passes > holds/shortestPass {
+		if expired := s.count(inventory.ReservationExpired); expired < holds || passes > holds/shortestPass {
 			s.Errorf("%d expired after %d passes", expired, passes)
 		}
 		for _, r := range s.reports {
@@ -171,7 +171,7 @@ func TestBadHoldIsSetAside(t *testing.T) {
 		}
 		time.Sleep(time.Second)
 		s.sweeper.Pass(context.Background())
-		if n := s.count(inventory.Expired); n != 48 {
+		if n := s.count(inventory.ReservationExpired); n != 48 {
 			s.Fatalf("%d expired", n)
 		}
 		if r := s.reports[0]; r.Aside != 2 || r.Expired != 48 {
@@ -193,7 +193,7 @@ func TestBadHoldIsSetAside(t *testing.T) {
 		door.bad = nil
 		time.Sleep(longestDelay)
 		s.sweeper.Pass(context.Background())
-		if n := s.count(inventory.Expired); n != 50 || len(s.sweeper.aside) != 0 {
+		if n := s.count(inventory.ReservationExpired); n != 50 || len(s.sweeper.aside) != 0 {
 			s.Errorf("%d expired, %d aside", n, len(s.sweeper.aside))
 		}
 	})
@@ -218,7 +218,7 @@ func TestStoreAway(t *testing.T) {
 		for range 2 {
 			s.sweeper.Pass(context.Background())
 		}
-		if s.count(inventory.Expired) != 1 {
+		if s.count(inventory.ReservationExpired) != 1 {
 			s.Error("it did not resume")
 		}
 		if said := log.String(); strings.Count(said, "\n") != 2 || strings.Count(said, "ending due holds failed") != 1 || strings.Count(said, "ended again") != 1 {

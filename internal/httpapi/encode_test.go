@@ -127,7 +127,7 @@ func FuzzAnswers(f *testing.F) {
 		lines := []inventory.Line{{ProductID: product, Location: location, Quantity: quantity, UnitPrice: price}, {ProductID: location, Location: "x", Quantity: 1, UnitPrice: price}}
 		metadata := inventory.NewMetadata(map[string]string{name: value, "other": product})
 		r := &inventory.Reservation{
-			ID: id, Status: inventory.Expired, Lines: lines, Total: price, CustomerID: customer, Metadata: metadata, CreatedAt: inventory.Time(at),
+			ID: id, Status: inventory.ReservationExpired, Lines: lines, Total: price, CustomerID: customer, Metadata: metadata, CreatedAt: inventory.Time(at),
 			UpdatedAt: inventory.Time(at + 1), ExpiresAt: inventory.Time(at + 2), EndedAt: inventory.Time(ended), CancelReason: value, Version: quantity,
 		}
 		money := moneyJSON{amount, "EUR"}
@@ -164,7 +164,7 @@ func FuzzAnswers(f *testing.F) {
 		}, appendProduct(nil, p))
 
 		e := inventory.Event{
-			Seq: 9, Type: inventory.ReservationExpiredEvent, Time: r.CreatedAt, Reservation: r,
+			Seq: 9, Type: inventory.EventReservationExpired, Time: r.CreatedAt, Reservation: r,
 			Movements: []inventory.Movement{{StockKey: inventory.StockKey{ProductID: product, Location: location}, Delta: inventory.Buckets{Available: quantity}}},
 		}
 		var event struct {

@@ -218,11 +218,11 @@ func (s *Server) listReservations(c *call) *problem {
 	}
 	if name, given := q.get("status"); given {
 		var ok bool
-		if query.Status, ok = inventory.ParseStatus(name); !ok {
+		if query.Status, ok = inventory.ParseReservationStatus(name); !ok {
 			q.add("status", "must be ACTIVE, CONFIRMED, EXPIRED or CANCELLED")
 		}
 	}
-	if query.ProductID != "" && (query.Status != inventory.Active || query.CustomerID != "") {
+	if query.ProductID != "" && (query.Status != inventory.ReservationActive || query.CustomerID != "") {
 		q.add("productId", "needs status=ACTIVE beside it, and no customerId")
 	}
 	if p := q.problem(); p != nil {

@@ -138,12 +138,12 @@ func atParameter(name, format string, a ...any) fieldError {
 // refused turns a refusal of the domain into its problem. linePointer says where in the body line i was.
 func refused(r *inventory.Refusal, linePointer func(i int) string) *problem {
 	switch r.Code {
-	case inventory.PreconditionFailed:
+	case inventory.RefusedPreconditionFailed:
 		p := fail("version-mismatch")
 		p.Status = http.StatusPreconditionFailed
 		p.Current = &current{Version: r.Current.Version}
 		return p
-	case inventory.MetadataTooLarge:
+	case inventory.RefusedMetadataTooLarge:
 		return invalid(atPointer("/metadata", "would have more than %d members after the change", inventory.MaxMetadata))
 	}
 	p := fail(string(r.Code))
@@ -155,7 +155,7 @@ func refused(r *inventory.Refusal, linePointer func(i int) string) *problem {
 	}
 	for _, i := range r.Lines {
 		detail := "names a product that does not exist"
-		if r.Code == inventory.MixedCurrencies {
+		if r.Code == inventory.RefusedMixedCurrencies {
 			detail = "has another currency than the first line"
 		}
 		p.Errors = append(p.Errors, atPointer(linePointer(i), "%s", detail))

@@ -229,7 +229,7 @@ func AppendReservation(b []byte, v *Reservation) []byte {
 }
 
 func (r *reader) reservation() *Reservation {
-	v := &Reservation{ID: r.id(), Status: Status(r.byte()), Version: r.uint(), Seq: r.uint()}
+	v := &Reservation{ID: r.id(), Status: ReservationStatus(r.byte()), Version: r.uint(), Seq: r.uint()}
 	v.CreatedAt = v.ID.Time()
 	v.UpdatedAt, v.ExpiresAt, v.EndedAt = r.since(v.CreatedAt), r.since(v.CreatedAt), r.since(v.CreatedAt)
 	if r.byte() == 1 {
@@ -373,11 +373,11 @@ func appendEvent(b []byte, e *Event) []byte {
 // carries says which resources belong to an event type.
 func (t EventType) carries() byte {
 	switch {
-	case t == StockAdjusted:
+	case t == EventStockAdjusted:
 		return hasProduct | hasAdjustment
-	case t <= ProductUpdated:
+	case t <= EventProductUpdated:
 		return hasProduct
-	case t <= ReservationExpiredEvent:
+	case t <= EventReservationExpired:
 		return hasReservation
 	default:
 		return hasOrder

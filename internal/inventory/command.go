@@ -122,31 +122,31 @@ type Code string
 
 // The refusals that a decision can make.
 const (
-	ProductExists        Code = "product-exists"
-	ProductNotFound      Code = "product-not-found"
-	ReservationNotFound  Code = "reservation-not-found"
-	OrderNotFound        Code = "order-not-found"
-	InsufficientStock    Code = "insufficient-stock"
-	StockLimit           Code = "stock-limit"
-	MixedCurrencies      Code = "mixed-currencies"
-	TotalTooLarge        Code = "total-too-large"
-	ReservationExpired   Code = "reservation-expired"
-	ReservationCancelled Code = "reservation-cancelled"
-	ReservationConfirmed Code = "reservation-confirmed"
-	HoldLimitReached     Code = "hold-limit-reached"
-	OrderIsFulfilled     Code = "order-fulfilled"
-	OrderIsCancelled     Code = "order-cancelled"
-	VersionMismatch      Code = "version-mismatch"
-	PreconditionFailed   Code = "precondition-failed" // VersionMismatch for If-Match: another status, the same code on the wire
-	MetadataTooLarge     Code = "metadata-too-large"  // after a patch was merged
-	IdempotencyKeyReused Code = "idempotency-key-reused"
+	RefusedProductExists        Code = "product-exists"
+	RefusedProductNotFound      Code = "product-not-found"
+	RefusedReservationNotFound  Code = "reservation-not-found"
+	RefusedOrderNotFound        Code = "order-not-found"
+	RefusedInsufficientStock    Code = "insufficient-stock"
+	RefusedStockLimit           Code = "stock-limit"
+	RefusedMixedCurrencies      Code = "mixed-currencies"
+	RefusedTotalTooLarge        Code = "total-too-large"
+	RefusedReservationExpired   Code = "reservation-expired"
+	RefusedReservationCancelled Code = "reservation-cancelled"
+	RefusedReservationConfirmed Code = "reservation-confirmed"
+	RefusedHoldLimitReached     Code = "hold-limit-reached"
+	RefusedOrderFulfilled       Code = "order-fulfilled"
+	RefusedOrderCancelled       Code = "order-cancelled"
+	RefusedVersionMismatch      Code = "version-mismatch"
+	RefusedPreconditionFailed   Code = "precondition-failed" // RefusedVersionMismatch for If-Match: another status, the same code on the wire
+	RefusedMetadataTooLarge     Code = "metadata-too-large"  // after a patch was merged
+	RefusedIdempotencyKeyReused Code = "idempotency-key-reused"
 )
 
 // Refusal says why a command had no effect, with what the answer needs.
 type Refusal struct {
 	Code      Code
-	Shortages []Shortage // every short stock row, for InsufficientStock
-	Lines     []int      // indexes of the lines that ProductNotFound is about
+	Shortages []Shortage // every short stock row, for RefusedInsufficientStock
+	Lines     []int      // indexes of the lines that RefusedProductNotFound is about
 	Current   *Current   // state of the resource that refuses
 }
 
@@ -162,7 +162,7 @@ type Current struct {
 	ExpiresAt Time
 	EndedAt   Time
 	OrderID   ID
-	Version   int64 // of a product, for VersionMismatch
+	Version   int64 // of a product, for RefusedVersionMismatch
 }
 
 // Outcome is what a command came to: a refusal, or the resource it was about as it is afterwards.

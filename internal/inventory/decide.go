@@ -150,7 +150,7 @@ func (b *batch) run(request *Request) Outcome {
 
 func replay(receipt *Receipt, id *ReceiptID) Outcome {
 	if receipt.Fingerprint != id.Fingerprint {
-		return refuse(IdempotencyKeyReused)
+		return refuse(RefusedIdempotencyKeyReused)
 	}
 	outcome, err := DecodeOutcome(receipt.Answer)
 	if err != nil {
@@ -294,7 +294,7 @@ func (b *batch) shortage(key StockKey, requested int64) Shortage {
 func (c *CreateProduct) decide(b *batch, request *Request) Outcome {
 	id := c.ID
 	if b.Products[id] != nil {
-		return refuse(ProductExists)
+		return refuse(RefusedProductExists)
 	}
 	seq := b.next()
 	if id == "" {
@@ -313,14 +313,14 @@ func (c *CreateProduct) decide(b *batch, request *Request) Outcome {
 	if c.TotalStock > 0 {
 		movements = []Movement{b.move(StockKey{id, c.Location}, Buckets{Available: c.TotalStock})}
 	}
-	b.emit(&Event{Type: ProductCreated, Product: p, Movements: movements})
+	b.emit(&Event{Type: EventProductCreated, Product: p, Movements: movements})
 	return Outcome{Created: true, Product: p.Clone(), Seq: seq}
 }
 
 func (c *UpdateProduct) decide(b *batch, _ *Request) Outcome {
 	p := b.Products[c.ID]
 	if p == nil {
-		return refuse(ProductNotFound)
+		return refuse(RefusedProductNotFound)
 	}
 	changed := *p
 	if c.Name != nil {
@@ -336,11 +336,11 @@ func (c *UpdateProduct) decide(b *batch, _ *Request) Outcome {
 	current := &Current{Version: p.Version}
 	switch {
 	case len(changed.Metadata) > MaxMetadata:
-		return refuse(MetadataTooLarge)
+		return refuse(RefusedMetadataTooLarge)
 	case c.IfMatch != nil && !contains(c.IfMatch, p.LastSeq()):
-		return Outcome{Refusal: &Refusal{Code: PreconditionFailed, Current: current}}
+		return Outcome{Refusal: &Refusal{Code: RefusedPreconditionFailed, Current: current}}
 	case c.Version != 0 && c.Version != p.Version:
-		return Outcome{Refusal: &Refusal{Code: VersionMismatch, Current: current}}
+		return Outcome{Refusal: &Refusal{Code: RefusedVersionMismatch, Current: current}}
 	case changed.Name == p.Name && changed.Price == p.Price && changed.Metadata.equal(p.Metadata):
 		return Outcome{Product: p.Clone(), Seq: p.LastSeq()}
 	}
@@ -348,7 +348,7 @@ func (c *UpdateProduct) decide(b *batch, _ *Request) Outcome {
 	changed.UpdatedAt = b.Now
 	changed.Seq = b.next()
 	b.putProduct(p, &changed)
-	b.emit(&Event{Type: ProductUpdated, Product: &changed})
+	b.emit(&Event{Type: EventProductUpdated, Product: &changed})
 	return Outcome{Product: changed.Clone(), Seq: changed.Seq}
 }
 
@@ -385,20 +385,20 @@ func (p *MetadataPatch) apply(m Metadata) Metadata {
 func (c *Adjust) decide(b *batch, request *Request) Outcome {
 	p := b.Products[c.ProductID]
 	if p == nil {
-		return refuse(ProductNotFound)
+		return refuse(RefusedProductNotFound)
 	}
 	key := StockKey{c.ProductID, c.Location}
 	isNew := p.At(c.Location) == nil
 	if c.Delta > 0 {
 		if (isNew && len(p.Stock) >= MaxLocations) || p.Totals().Total() > MaxStock-c.Delta {
-			return refuse(StockLimit)
+			return refuse(RefusedStockLimit)
 		}
 	} else {
 		switch b.makeRoom(key, -c.Delta) {
 		case unknown:
 			return Outcome{Deferred: true}
 		case short:
-			return Outcome{Refusal: &Refusal{Code: InsufficientStock, Shortages: []Shortage{b.shortage(key, -c.Delta)}}}
+			return Outcome{Refusal: &Refusal{Code: RefusedInsufficientStock, Shortages: []Shortage{b.shortage(key, -c.Delta)}}}
 		}
 	}
 	seq := b.next()
@@ -410,7 +410,7 @@ func (c *Adjust) decide(b *batch, request *Request) Outcome {
 		Delta: c.Delta, Reason: c.Reason, Reference: c.Reference, CreatedAt: b.Now,
 	}
 	movement := b.move(key, Buckets{Available: c.Delta})
-	b.emit(&Event{Type: StockAdjusted, Adjustment: a, Product: p, Movements: []Movement{movement}})
+	b.emit(&Event{Type: EventStockAdjusted, Adjustment: a, Product: p, Movements: []Movement{movement}})
 	return Outcome{Created: true, Adjustment: a, Product: p.Clone(), Seq: seq}
 }
 
@@ -421,7 +421,7 @@ func (c *Reserve) decide(b *batch, request *Request) Outcome {
 	}
 	total, ok := Total(lines)
 	if !ok {
-		return refuse(TotalTooLarge)
+		return refuse(RefusedTotalTooLarge)
 	}
 	var shortages []Shortage
 	for _, n := range needs(lines) {
@@ -433,17 +433,17 @@ func (c *Reserve) decide(b *batch, request *Request) Outcome {
 		}
 	}
 	if shortages != nil {
-		return Outcome{Refusal: &Refusal{Code: InsufficientStock, Shortages: shortages}}
+		return Outcome{Refusal: &Refusal{Code: RefusedInsufficientStock, Shortages: shortages}}
 	}
 	seq := b.next()
 	r := &Reservation{
-		ID: NewID(b.Now, seq, request.Salt), Status: Active, Lines: lines, Total: total,
+		ID: NewID(b.Now, seq, request.Salt), Status: ReservationActive, Lines: lines, Total: total,
 		CustomerID: c.CustomerID, Metadata: c.Metadata,
 		CreatedAt: b.Now, UpdatedAt: b.Now, ExpiresAt: b.Now + Time(c.TTL), Version: 1, Seq: seq,
 	}
 	movements := b.moveLines(lines, perReserve)
 	b.putReservation(nil, r)
-	b.emit(&Event{Type: ReservationCreated, Reservation: r, Movements: movements})
+	b.emit(&Event{Type: EventReservationCreated, Reservation: r, Movements: movements})
 	return Outcome{Created: true, Reservation: r, Seq: seq}
 }
 
@@ -467,16 +467,16 @@ func (c *Reserve) priced(b *batch) ([]Line, *Refusal) {
 		}
 	}
 	if missing != nil {
-		return nil, &Refusal{Code: ProductNotFound, Lines: missing}
+		return nil, &Refusal{Code: RefusedProductNotFound, Lines: missing}
 	}
 	if mixed != nil {
-		return nil, &Refusal{Code: MixedCurrencies, Lines: mixed}
+		return nil, &Refusal{Code: RefusedMixedCurrencies, Lines: mixed}
 	}
 	return lines, nil
 }
 
 // end turns an ACTIVE reservation into an ending.
-func (b *batch) end(r *Reservation, status Status, at Time, eventType EventType, per Buckets, more func(*Reservation)) *Reservation {
+func (b *batch) end(r *Reservation, status ReservationStatus, at Time, eventType EventType, per Buckets, more func(*Reservation)) *Reservation {
 	seq := b.next()
 	ended := *r
 	ended.Status = status
@@ -494,7 +494,7 @@ func (b *batch) end(r *Reservation, status Status, at Time, eventType EventType,
 }
 
 func (b *batch) expire(r *Reservation) *Reservation {
-	return b.end(r, Expired, r.ExpiresAt, ReservationExpiredEvent, perRelease, nil)
+	return b.end(r, ReservationExpired, r.ExpiresAt, EventReservationExpired, perRelease, nil)
 }
 
 // active finds a reservation that may still be changed. A hold whose deadline has come is expired on the spot: nobody is ever
@@ -502,18 +502,18 @@ func (b *batch) expire(r *Reservation) *Reservation {
 func (b *batch) active(id ID) (*Reservation, *Refusal) {
 	r := b.Reservations[id]
 	if r == nil {
-		return nil, &Refusal{Code: ReservationNotFound}
+		return nil, &Refusal{Code: RefusedReservationNotFound}
 	}
 	if r.Due(b.Now) {
 		r = b.expire(r)
 	}
 	switch r.Status {
-	case Expired:
-		return r, refuseReservation(ReservationExpired, r)
-	case Cancelled:
-		return r, refuseReservation(ReservationCancelled, r)
-	case Confirmed:
-		return r, refuseReservation(ReservationConfirmed, r)
+	case ReservationExpired:
+		return r, refuseReservation(RefusedReservationExpired, r)
+	case ReservationCancelled:
+		return r, refuseReservation(RefusedReservationCancelled, r)
+	case ReservationConfirmed:
+		return r, refuseReservation(RefusedReservationConfirmed, r)
 	}
 	return r, nil
 }
@@ -527,12 +527,12 @@ func refuseReservation(code Code, r *Reservation) *Refusal {
 func (c *Cancel) decide(b *batch, _ *Request) Outcome {
 	r, refusal := b.active(c.ID)
 	if refusal != nil {
-		if refusal.Code == ReservationCancelled {
+		if refusal.Code == RefusedReservationCancelled {
 			return Outcome{Reservation: r, Seq: r.Seq}
 		}
 		return Outcome{Refusal: refusal}
 	}
-	r = b.end(r, Cancelled, b.Now, ReservationCancelledEvent, perRelease, func(r *Reservation) { r.CancelReason = c.Reason })
+	r = b.end(r, ReservationCancelled, b.Now, EventReservationCancelled, perRelease, func(r *Reservation) { r.CancelReason = c.Reason })
 	return Outcome{Reservation: r, Seq: r.Seq}
 }
 
@@ -546,7 +546,7 @@ func (c *Extend) decide(b *batch, _ *Request) Outcome {
 		return Outcome{Reservation: r, Seq: r.Seq}
 	}
 	if deadline > r.CreatedAt+Time(c.MaxHold) {
-		return Outcome{Refusal: refuseReservation(HoldLimitReached, r)}
+		return Outcome{Refusal: refuseReservation(RefusedHoldLimitReached, r)}
 	}
 	extended := *r
 	extended.ExpiresAt = deadline
@@ -554,27 +554,27 @@ func (c *Extend) decide(b *batch, _ *Request) Outcome {
 	extended.Version++
 	extended.Seq = b.next()
 	b.putReservation(r, &extended)
-	b.emit(&Event{Type: ReservationExtended, Reservation: &extended})
+	b.emit(&Event{Type: EventReservationExtended, Reservation: &extended})
 	return Outcome{Reservation: &extended, Seq: extended.Seq}
 }
 
 func (c *Confirm) decide(b *batch, request *Request) Outcome {
 	r, refusal := b.active(c.ReservationID)
 	if refusal != nil {
-		if refusal.Code == ReservationConfirmed {
+		if refusal.Code == RefusedReservationConfirmed {
 			return c.again(b, r, refusal)
 		}
 		return Outcome{Refusal: refusal}
 	}
 	orderID := NewID(b.Now, b.seq+2, request.Salt) // reservation.confirmed comes right before its order.created
-	r = b.end(r, Confirmed, b.Now, ReservationConfirmedEvent, perConfirm, func(r *Reservation) { r.OrderID = orderID })
+	r = b.end(r, ReservationConfirmed, b.Now, EventReservationConfirmed, perConfirm, func(r *Reservation) { r.OrderID = orderID })
 	o := &Order{
 		ID: orderID, ReservationID: r.ID, Reference: c.Reference, Status: OrderConfirmed,
 		Lines: r.Lines, Total: r.Total, CustomerID: r.CustomerID, Metadata: c.Metadata,
 		CreatedAt: b.Now, UpdatedAt: b.Now, Version: 1, Seq: b.next(),
 	}
 	b.putOrder(nil, o)
-	b.emit(&Event{Type: OrderCreated, Order: o})
+	b.emit(&Event{Type: EventOrderCreated, Order: o})
 	return Outcome{Created: true, Order: o, Seq: o.Seq}
 }
 
@@ -583,7 +583,7 @@ func (c *Confirm) again(b *batch, r *Reservation, refusal *Refusal) Outcome {
 	o := b.Orders[r.OrderID]
 	switch {
 	case o.Status == OrderCancelled:
-		refusal.Code = OrderIsCancelled
+		refusal.Code = RefusedOrderCancelled
 		return Outcome{Refusal: refusal}
 	case c.Reference != "" && o.Reference != "" && c.Reference != o.Reference: // somebody paid twice
 		return Outcome{Refusal: refusal}
@@ -592,11 +592,11 @@ func (c *Confirm) again(b *batch, r *Reservation, refusal *Refusal) Outcome {
 }
 
 func (c *Fulfill) decide(b *batch, _ *Request) Outcome {
-	return b.endOrder(c.ID, OrderFulfilled, OrderFulfilledEvent, perFulfill, func(o *Order) { o.FulfilledAt = b.Now })
+	return b.endOrder(c.ID, OrderFulfilled, EventOrderFulfilled, perFulfill, func(o *Order) { o.FulfilledAt = b.Now })
 }
 
 func (c *CancelOrder) decide(b *batch, _ *Request) Outcome {
-	return b.endOrder(c.ID, OrderCancelled, OrderCancelledEvent, perCancelOrder, func(o *Order) {
+	return b.endOrder(c.ID, OrderCancelled, EventOrderCancelled, perCancelOrder, func(o *Order) {
 		o.CancelledAt = b.Now
 		o.CancelReason = c.Reason
 	})
@@ -606,13 +606,13 @@ func (b *batch) endOrder(id ID, status OrderStatus, eventType EventType, per Buc
 	o := b.Orders[id]
 	switch {
 	case o == nil:
-		return refuse(OrderNotFound)
+		return refuse(RefusedOrderNotFound)
 	case o.Status == status:
 		return Outcome{Order: o, Seq: o.Seq}
 	case o.Status != OrderConfirmed:
-		code := OrderIsFulfilled
+		code := RefusedOrderFulfilled
 		if o.Status == OrderCancelled {
-			code = OrderIsCancelled
+			code = RefusedOrderCancelled
 		}
 		return Outcome{Refusal: &Refusal{Code: code, Current: &Current{
 			Status: o.Status.String(), EndedAt: max(o.FulfilledAt, o.CancelledAt), OrderID: o.ID,

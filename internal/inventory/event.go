@@ -7,37 +7,37 @@ type EventType byte
 
 // The event types of the contract. Their numbers are stored: add, never renumber.
 const (
-	ProductCreated EventType = 1 + iota
-	ProductUpdated
-	StockAdjusted
-	ReservationCreated
-	ReservationExtended
-	ReservationConfirmedEvent
-	ReservationCancelledEvent
-	ReservationExpiredEvent
-	OrderCreated
-	OrderFulfilledEvent
-	OrderCancelledEvent
+	EventProductCreated EventType = 1 + iota
+	EventProductUpdated
+	EventStockAdjusted
+	EventReservationCreated
+	EventReservationExtended
+	EventReservationConfirmed
+	EventReservationCancelled
+	EventReservationExpired
+	EventOrderCreated
+	EventOrderFulfilled
+	EventOrderCancelled
 )
 
 var eventTypeNames = [...]string{
-	ProductCreated:            "product.created",
-	ProductUpdated:            "product.updated",
-	StockAdjusted:             "stock.adjusted",
-	ReservationCreated:        "reservation.created",
-	ReservationExtended:       "reservation.extended",
-	ReservationConfirmedEvent: "reservation.confirmed",
-	ReservationCancelledEvent: "reservation.cancelled",
-	ReservationExpiredEvent:   "reservation.expired",
-	OrderCreated:              "order.created",
-	OrderFulfilledEvent:       "order.fulfilled",
-	OrderCancelledEvent:       "order.cancelled",
+	EventProductCreated:       "product.created",
+	EventProductUpdated:       "product.updated",
+	EventStockAdjusted:        "stock.adjusted",
+	EventReservationCreated:   "reservation.created",
+	EventReservationExtended:  "reservation.extended",
+	EventReservationConfirmed: "reservation.confirmed",
+	EventReservationCancelled: "reservation.cancelled",
+	EventReservationExpired:   "reservation.expired",
+	EventOrderCreated:         "order.created",
+	EventOrderFulfilled:       "order.fulfilled",
+	EventOrderCancelled:       "order.cancelled",
 }
 
 // Tally counts events by type.
-type Tally [OrderCancelledEvent + 1]int
+type Tally [EventOrderCancelled + 1]int
 
-func (t EventType) valid() bool { return t >= ProductCreated && t <= OrderCancelledEvent }
+func (t EventType) valid() bool { return t >= EventProductCreated && t <= EventOrderCancelled }
 
 func (t EventType) String() string {
 	if !t.valid() {
@@ -59,14 +59,14 @@ type Event struct {
 	Seq         int64
 	Type        EventType
 	Time        Time
-	Product     *Product // for StockAdjusted too
+	Product     *Product // for EventStockAdjusted too
 	Adjustment  *Adjustment
 	Reservation *Reservation
 	Order       *Order
 	Movements   []Movement
 }
 
-// Subject is the text id of the resource that the event is about: of StockAdjusted, the adjustment.
+// Subject is the text id of the resource that the event is about: of EventStockAdjusted, the adjustment.
 func (e *Event) Subject() string {
 	switch {
 	case e.Reservation != nil:
@@ -84,23 +84,23 @@ func (e *Event) Subject() string {
 // with what the journal says was moved. After is not filled in.
 func (e *Event) ExpectedMovements() []Movement {
 	switch e.Type {
-	case StockAdjusted:
+	case EventStockAdjusted:
 		return []Movement{{StockKey: StockKey{e.Adjustment.ProductID, e.Adjustment.Location}, Delta: Buckets{Available: e.Adjustment.Delta}}}
-	case ProductCreated:
+	case EventProductCreated:
 		for i := range e.Product.Stock {
 			if s := &e.Product.Stock[i]; s.Available > 0 {
 				return []Movement{{StockKey: StockKey{e.Product.ID, s.Location}, Delta: Buckets{Available: s.Available}}}
 			}
 		}
-	case ReservationCreated:
+	case EventReservationCreated:
 		return linesMove(e.Reservation.Lines, perReserve)
-	case ReservationConfirmedEvent:
+	case EventReservationConfirmed:
 		return linesMove(e.Reservation.Lines, perConfirm)
-	case ReservationCancelledEvent, ReservationExpiredEvent:
+	case EventReservationCancelled, EventReservationExpired:
 		return linesMove(e.Reservation.Lines, perRelease)
-	case OrderFulfilledEvent:
+	case EventOrderFulfilled:
 		return linesMove(e.Order.Lines, perFulfill)
-	case OrderCancelledEvent:
+	case EventOrderCancelled:
 		return linesMove(e.Order.Lines, perCancelOrder)
 	}
 	return nil

@@ -61,7 +61,7 @@ func (m *model) step(c Command, made *Outcome) string {
 	case *Adjust:
 		key := StockKey{c.ProductID, c.Location}
 		if c.Delta < 0 && m.available(key) < -c.Delta {
-			return string(InsufficientStock)
+			return string(RefusedInsufficientStock)
 		}
 		m.received[key] += c.Delta
 	case *Reserve:
@@ -71,7 +71,7 @@ func (m *model) step(c Command, made *Outcome) string {
 		}
 		for key, n := range h.needs {
 			if m.available(key) < n {
-				return string(InsufficientStock)
+				return string(RefusedInsufficientStock)
 			}
 		}
 		if made.Reservation != nil {
@@ -79,7 +79,7 @@ func (m *model) step(c Command, made *Outcome) string {
 		}
 		m.holds = append(m.holds, h)
 	case *Cancel:
-		if code := m.ended(c.ID); code != "" && code != string(ReservationCancelled) {
+		if code := m.ended(c.ID); code != "" && code != string(RefusedReservationCancelled) {
 			return code
 		}
 		m.find(c.ID).ended = "cancelled"
@@ -91,9 +91,9 @@ func (m *model) step(c Command, made *Outcome) string {
 		h.deadline = max(h.deadline, m.now+Time(c.TTL))
 	case *Confirm:
 		code := m.ended(c.ReservationID)
-		if code == string(ReservationConfirmed) {
+		if code == string(RefusedReservationConfirmed) {
 			if m.find(c.ReservationID).order == "cancelled" {
-				return string(OrderIsCancelled)
+				return string(RefusedOrderCancelled)
 			}
 			return "ok"
 		}
@@ -105,7 +105,7 @@ func (m *model) step(c Command, made *Outcome) string {
 	case *Fulfill:
 		h := m.ofOrder(c.ID)
 		if h.order == "cancelled" {
-			return string(OrderIsCancelled)
+			return string(RefusedOrderCancelled)
 		}
 		if h.order == "confirmed" {
 			for key, n := range h.needs {
@@ -116,7 +116,7 @@ func (m *model) step(c Command, made *Outcome) string {
 	case *CancelOrder:
 		h := m.ofOrder(c.ID)
 		if h.order == "fulfilled" {
-			return string(OrderIsFulfilled)
+			return string(RefusedOrderFulfilled)
 		}
 		h.order = "cancelled"
 	}
@@ -128,11 +128,11 @@ func (m *model) ended(id ID) string {
 	h := m.find(id)
 	switch {
 	case h == nil:
-		return string(ReservationNotFound)
+		return string(RefusedReservationNotFound)
 	case h.ended != "":
 		return "reservation-" + h.ended
 	case m.now >= h.deadline:
-		return string(ReservationExpired)
+		return string(RefusedReservationExpired)
 	}
 	return ""
 }
@@ -236,7 +236,7 @@ func runAndCheck(t *rapid.T, w *world, m *model, replayed map[StockKey]Buckets, 
 func checkStock(t *rapid.T, w *world, m *model) {
 	reserved, committed, overdue := map[StockKey]int64{}, map[StockKey]int64{}, map[StockKey]int64{}
 	for _, r := range w.Reservations {
-		if r.Status != Active {
+		if r.Status != ReservationActive {
 			continue
 		}
 		for _, n := range needs(r.Lines) {
@@ -289,7 +289,7 @@ func checkEvents(t *rapid.T, w *world, replayed map[StockKey]Buckets, first int6
 		}
 	}
 	for _, c := range changes.Reservations {
-		if c.Before != nil && c.Before.Status != Active {
+		if c.Before != nil && c.Before.Status != ReservationActive {
 			t.Fatalf("%v was changed after its end", c.After.ID)
 		}
 	}
@@ -350,8 +350,8 @@ func TestDeferred(t *testing.T) {
 	all := &Request{Command: &Reserve{Lines: []ReserveLine{{ProductID: "a", Location: MainLocation, Quantity: 3000}}, TTL: 1000}}
 	for batch := 1; ; batch++ {
 		outcomes, changes := w.decide(t, all)
-		if changes.Tally[ReservationExpiredEvent] > MaxOverdueLoaded {
-			t.Fatalf("%d holds expired in one batch", changes.Tally[ReservationExpiredEvent])
+		if changes.Tally[EventReservationExpired] > MaxOverdueLoaded {
+			t.Fatalf("%d holds expired in one batch", changes.Tally[EventReservationExpired])
 		}
 		if !outcomes[0].Deferred {
 			if outcomes[0].Refusal != nil || batch != 3 {
@@ -370,7 +370,7 @@ func TestBatchBytes(t *testing.T) {
 	for i := range MaxLocations - 1 {
 		w.decide(t, &Request{Command: &Adjust{ProductID: "a", Location: fmt.Sprint("a-location-with-a-long-name-", i), Delta: 1, Reason: "r"}})
 	}
-	if o, _ := w.decide(t, &Request{Command: &Adjust{ProductID: "a", Location: "one-more", Delta: 1, Reason: "r"}}); o[0].Refusal == nil || o[0].Refusal.Code != StockLimit {
+	if o, _ := w.decide(t, &Request{Command: &Adjust{ProductID: "a", Location: "one-more", Delta: 1, Reason: "r"}}); o[0].Refusal == nil || o[0].Refusal.Code != RefusedStockLimit {
 		t.Fatalf("a 1,001st location: %+v", o[0])
 	}
 	waiting := make([]*Request, 500)

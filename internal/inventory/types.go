@@ -195,33 +195,33 @@ func addNeed(sums []need, key StockKey, quantity int64) []need {
 	return append(sums, need{key, quantity})
 }
 
-// Status is the state of a reservation. ACTIVE turns into exactly one of the others, once (I3).
-type Status byte
+// ReservationStatus is the state of a reservation. ACTIVE turns into exactly one of the others, once (I3).
+type ReservationStatus byte
 
 // The states of a reservation.
 const (
-	Active Status = 1 + iota
-	Confirmed
-	Expired
-	Cancelled
+	ReservationActive ReservationStatus = 1 + iota
+	ReservationConfirmed
+	ReservationExpired
+	ReservationCancelled
 )
 
-var statusNames = [...]string{Active: "ACTIVE", Confirmed: "CONFIRMED", Expired: "EXPIRED", Cancelled: "CANCELLED"}
+var reservationStatusNames = [...]string{ReservationActive: "ACTIVE", ReservationConfirmed: "CONFIRMED", ReservationExpired: "EXPIRED", ReservationCancelled: "CANCELLED"}
 
 // Valid reports whether s is one of the four states.
-func (s Status) Valid() bool { return s >= Active && s <= Cancelled }
+func (s ReservationStatus) Valid() bool { return s >= ReservationActive && s <= ReservationCancelled }
 
-func (s Status) String() string {
+func (s ReservationStatus) String() string {
 	if !s.Valid() {
 		return "UNKNOWN"
 	}
-	return statusNames[s]
+	return reservationStatusNames[s]
 }
 
-// ParseStatus reads the name of a state.
-func ParseStatus(name string) (Status, bool) {
-	for s := Active; s <= Cancelled; s++ {
-		if statusNames[s] == name {
+// ParseReservationStatus reads the name of a state.
+func ParseReservationStatus(name string) (ReservationStatus, bool) {
+	for s := ReservationActive; s <= ReservationCancelled; s++ {
+		if reservationStatusNames[s] == name {
 			return s, true
 		}
 	}
@@ -231,7 +231,7 @@ func ParseStatus(name string) (Status, bool) {
 // Reservation is units held for a limited time. A value is never changed in place: each change makes a new one.
 type Reservation struct {
 	ID           ID
-	Status       Status
+	Status       ReservationStatus
 	Lines        []Line
 	Total        Money
 	CustomerID   string // empty: none
@@ -247,7 +247,7 @@ type Reservation struct {
 }
 
 // Due reports whether the deadline has come (I7: a hold counts if and only if now < ExpiresAt).
-func (r *Reservation) Due(now Time) bool { return r.Status == Active && now >= r.ExpiresAt }
+func (r *Reservation) Due(now Time) bool { return r.Status == ReservationActive && now >= r.ExpiresAt }
 
 // OrderStatus is the state of an order: CONFIRMED until it is shipped or cancelled.
 type OrderStatus byte

@@ -62,7 +62,7 @@ func (a *Audit) checkPage(ctx context.Context, s store.Store, list []acknowledgm
 	}
 	return s.View(ctx, func(v store.View) error {
 		page, _, err := v.Reservations(store.ReservationQuery{IDs: ids})
-		stored := make(map[inventory.ID]inventory.Status, len(page))
+		stored := make(map[inventory.ID]inventory.ReservationStatus, len(page))
 		for _, r := range page {
 			stored[r.ID] = r.Status
 		}
@@ -74,8 +74,8 @@ func (a *Audit) checkPage(ctx context.Context, s store.Store, list []acknowledgm
 }
 
 // compare allows that a hold which was acknowledged has lapsed since.
-func (a *Audit) compare(told acknowledgment, stored inventory.Status) {
-	if stored == told.status || (told.status == inventory.Active && stored == inventory.Expired) {
+func (a *Audit) compare(told acknowledgment, stored inventory.ReservationStatus) {
+	if stored == told.status || (told.status == inventory.ReservationActive && stored == inventory.ReservationExpired) {
 		return
 	}
 	a.Lost++
@@ -84,7 +84,7 @@ func (a *Audit) compare(told acknowledgment, stored inventory.Status) {
 
 // CheckFeed does what can be done without the store: it follows the event feed from a place on.
 func (a *Audit) CheckFeed(ctx context.Context, url, after string, results []*Result) error {
-	stored := map[inventory.ID]inventory.Status{}
+	stored := map[inventory.ID]inventory.ReservationStatus{}
 	sequence := int64(0)
 	c := client.New(url)
 	for {
@@ -110,7 +110,7 @@ func (a *Audit) CheckFeed(ctx context.Context, url, after string, results []*Res
 }
 
 // event enters one event of the feed.
-func (a *Audit) event(event *client.Event, sequence *int64, stored map[inventory.ID]inventory.Status) {
+func (a *Audit) event(event *client.Event, sequence *int64, stored map[inventory.ID]inventory.ReservationStatus) {
 	if *sequence != 0 && event.Sequence != *sequence+1 {
 		a.breach("I9: event %d follows event %d", event.Sequence, *sequence)
 	}
@@ -124,6 +124,6 @@ func (a *Audit) event(event *client.Event, sequence *int64, stored map[inventory
 	}
 	if r := event.Data.Reservation; r != nil {
 		id, _ := inventory.ParseID(inventory.ReservationPrefix, r.ID)
-		stored[id], _ = inventory.ParseStatus(string(r.Status))
+		stored[id], _ = inventory.ParseReservationStatus(string(r.Status))
 	}
 }

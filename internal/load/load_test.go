@@ -32,9 +32,9 @@ func TestAuditFindsLoss(t *testing.T) {
 		told []acknowledgment
 		lost int64
 	}{
-		{"all there", []acknowledgment{{ids[0], inventory.Active}, {ids[1], inventory.Active}}, 0},
-		{"one that never was", []acknowledgment{{ids[0], inventory.Active}, {inventory.NewID(1, 99, 0), inventory.Active}}, 1},
-		{"one that ended otherwise", []acknowledgment{{ids[2], inventory.Confirmed}}, 1},
+		{"all there", []acknowledgment{{ids[0], inventory.ReservationActive}, {ids[1], inventory.ReservationActive}}, 0},
+		{"one that never was", []acknowledgment{{ids[0], inventory.ReservationActive}, {inventory.NewID(1, 99, 0), inventory.ReservationActive}}, 1},
+		{"one that ended otherwise", []acknowledgment{{ids[2], inventory.ReservationConfirmed}}, 1},
 	} {
 		var a Audit
 		if err := a.Check(ctx, e.store, []*Result{{acknowledged: c.told}}); err != nil {

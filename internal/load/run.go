@@ -77,7 +77,7 @@ type Point struct {
 // acknowledgment is a reservation as its buyer was told of it last.
 type acknowledgment struct {
 	id     inventory.ID
-	status inventory.Status
+	status inventory.ReservationStatus
 }
 
 // The range of the histograms: 1 microsecond to a minute, in two significant digits.
@@ -270,7 +270,7 @@ func (t *teller) acknowledge(s step) {
 		t.errors["an answer without an id"]++
 		return
 	}
-	status := [kinds]inventory.Status{holds: inventory.Active, confirms: inventory.Confirmed, cancels: inventory.Cancelled}[s.kind]
+	status := [kinds]inventory.ReservationStatus{holds: inventory.ReservationActive, confirms: inventory.ReservationConfirmed, cancels: inventory.ReservationCancelled}[s.kind]
 	if n := len(t.acknowledged); n > 0 && t.acknowledged[n-1].id == id {
 		t.acknowledged[n-1].status = status
 		return

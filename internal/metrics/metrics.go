@@ -129,11 +129,11 @@ func (m *Metrics) Request(o httpapi.Observation) {
 }
 
 var holdOutcomes = map[inventory.EventType]string{
-	inventory.ReservationCreated:        "created",
-	inventory.ReservationExtended:       "extended",
-	inventory.ReservationConfirmedEvent: "confirmed",
-	inventory.ReservationCancelledEvent: "cancelled",
-	inventory.ReservationExpiredEvent:   "expired",
+	inventory.EventReservationCreated:   "created",
+	inventory.EventReservationExtended:  "extended",
+	inventory.EventReservationConfirmed: "confirmed",
+	inventory.EventReservationCancelled: "cancelled",
+	inventory.EventReservationExpired:   "expired",
 }
 
 // Batch counts a commit.

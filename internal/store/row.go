@@ -25,7 +25,7 @@ func (row *ReservationRow) Decode() (*inventory.Reservation, error) {
 	case r.ID.Sequence() != row.Key:
 		return nil, row.Corrupt("its key is not that of its id " + r.ID.Text(inventory.ReservationPrefix))
 	case int64(r.Status) != row.Status:
-		return nil, row.Corrupt(fmt.Sprintf("column status says %v, its data says %v", inventory.Status(row.Status), r.Status))
+		return nil, row.Corrupt(fmt.Sprintf("column status says %v, its data says %v", inventory.ReservationStatus(row.Status), r.Status))
 	case int64(r.ExpiresAt) != row.ExpiresAt:
 		return nil, row.Corrupt("column expires_at is not the deadline in its data")
 	case r.CustomerID != row.CustomerID:

@@ -176,7 +176,7 @@ type ProductQuery struct {
 type ReservationQuery struct {
 	IDs        []inventory.ID
 	Before     inventory.ID
-	Status     inventory.Status
+	Status     inventory.ReservationStatus
 	DueBy      inventory.Time // with Status Expired: ACTIVE ones with a deadline up to here match as well
 	CustomerID string
 	ProductID  string // only with Status Active
@@ -198,8 +198,8 @@ type OrderQuery struct {
 // Matches reports whether a reservation meets the conditions, IDs and Before apart.
 func (q *ReservationQuery) Matches(r *inventory.Reservation) bool {
 	status := r.Status
-	if q.Status == inventory.Expired && q.DueBy > 0 && r.Due(q.DueBy) {
-		status = inventory.Expired
+	if q.Status == inventory.ReservationExpired && q.DueBy > 0 && r.Due(q.DueBy) {
+		status = inventory.ReservationExpired
 	}
 	if (q.Status != 0 && q.Status != status) || (q.CustomerID != "" && q.CustomerID != r.CustomerID) {
 		return false

@@ -160,7 +160,7 @@ func (s *Store) due(key inventory.StockKey, now inventory.Time) []store.Deadline
 func (s *Store) deadlines(match func(*inventory.Reservation) bool) []store.Deadline {
 	var list []store.Deadline
 	for _, id := range s.byAge {
-		if r := s.reservations[id]; r.Status == inventory.Active && match(r) {
+		if r := s.reservations[id]; r.Status == inventory.ReservationActive && match(r) {
 			list = append(list, store.Deadline{ID: id, At: r.ExpiresAt})
 		}
 	}

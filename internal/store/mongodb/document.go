@@ -226,7 +226,7 @@ func reservationOf(r *inventory.Reservation) reservationDocument {
 // reservation reads a document. The error is a [store.CorruptRow].
 func (d *reservationDocument) reservation() (*inventory.Reservation, error) {
 	id, idOK := inventory.ParseID(inventory.ReservationPrefix, d.ID)
-	status, statusOK := inventory.ParseStatus(d.Status)
+	status, statusOK := inventory.ParseReservationStatus(d.Status)
 	orderID, orderOK := parseOptional(inventory.OrderPrefix, d.OrderID)
 	lines, err := linesFrom(d.Lines, unitPrice)
 	switch {

@@ -62,8 +62,8 @@ func TestIndexes(t *testing.T) {
 			{Limit: 10},
 			{Before: rsv, Limit: 10},
 			{CustomerID: "anna", Limit: 10},
-			{ProductID: "mug", Status: inventory.Active, Limit: 10},
-			{CustomerID: "anna", ProductID: "mug", Status: inventory.Active, Before: rsv, Limit: 10},
+			{ProductID: "mug", Status: inventory.ReservationActive, Limit: 10},
+			{CustomerID: "anna", ProductID: "mug", Status: inventory.ReservationActive, Before: rsv, Limit: 10},
 		} {
 			_, _, e := v.Reservations(q)
 			check(e)

@@ -184,8 +184,8 @@ func (v *view) Reservations(q store.ReservationQuery) ([]*inventory.Reservation,
 	}
 	switch {
 	case q.ProductID != "":
-	case q.Status == inventory.Expired && q.DueBy > 0:
-		l.where = fmt.Sprintf("r.status = %d OR (r.status = %d AND r.expires_at <= %d)", inventory.Expired, inventory.Active, q.DueBy)
+	case q.Status == inventory.ReservationExpired && q.DueBy > 0:
+		l.where = fmt.Sprintf("r.status = %d OR (r.status = %d AND r.expires_at <= %d)", inventory.ReservationExpired, inventory.ReservationActive, q.DueBy)
 	case q.Status != 0:
 		l.where = fmt.Sprintf("r.status = %d", q.Status)
 	}
@@ -232,7 +232,7 @@ func (v *view) check(page []*inventory.Reservation, next inventory.ID) ([]*inven
 				return err
 			}
 			r := page[at]
-			if first < len(page) || (named && (holds || r.Status != inventory.Active)) {
+			if first < len(page) || (named && (holds || r.Status != inventory.ReservationActive)) {
 				continue
 			}
 			detail := fmt.Sprintf("it has no row in holds for %s at %s", product, location)

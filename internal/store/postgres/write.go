@@ -119,7 +119,7 @@ type held struct{ stock, expiresAt, reservations []int64 }
 
 // add enters the rows of an ACTIVE reservation. Its lines may name one stock row twice.
 func (h *held) add(r *inventory.Reservation, stock []int64) {
-	if r.Status != inventory.Active {
+	if r.Status != inventory.ReservationActive {
 		return
 	}
 	for _, key := range stock {

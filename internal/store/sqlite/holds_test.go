@@ -146,7 +146,7 @@ func (m *entriesMachine) wanted(t *rapid.T) map[string]bool {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if r.Status != inventory.Active {
+		if r.Status != inventory.ReservationActive {
 			return true
 		}
 		for i := range r.Lines {
@@ -171,7 +171,7 @@ func (m *entriesMachine) look(t *rapid.T) {
 		for i := range machineProducts {
 			id := fmt.Sprint("p", i)
 			found := 0
-			for q := (store.ReservationQuery{ProductID: id, Status: inventory.Active, Limit: 2, Check: true}); ; {
+			for q := (store.ReservationQuery{ProductID: id, Status: inventory.ReservationActive, Limit: 2, Check: true}); ; {
 				page, next, err := v.Reservations(q)
 				if err != nil {
 					t.Fatal(err)

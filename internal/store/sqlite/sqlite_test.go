@@ -351,7 +351,7 @@ func TestDamagedHolds(t *testing.T) {
 	}
 	clock.Advance(time.Minute)
 	outcomes, err := commit(s, hold)
-	if err != nil || outcomes[0].Deferred || outcomes[0].Refusal == nil || outcomes[0].Refusal.Code != inventory.InsufficientStock {
+	if err != nil || outcomes[0].Deferred || outcomes[0].Refusal == nil || outcomes[0].Refusal.Code != inventory.RefusedInsufficientStock {
 		t.Fatalf("%+v %v", outcomes, err)
 	}
 }

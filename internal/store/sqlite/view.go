@@ -109,7 +109,7 @@ func (v *view) Reservations(q store.ReservationQuery) ([]*inventory.Reservation,
 // scanChecked also requires that an ACTIVE reservation has its rows in holds.
 func (v *view) scanChecked(row *sqlite.Stmt) (*inventory.Reservation, error) {
 	r, err := scanReservation(row)
-	if err != nil || r.Status != inventory.Active {
+	if err != nil || r.Status != inventory.ReservationActive {
 		return r, err
 	}
 	for i := range r.Lines {

@@ -164,7 +164,7 @@ func (w *writer) reservation(c *inventory.Change[inventory.Reservation]) error {
 		if err != nil {
 			return err
 		}
-		if r.Status == inventory.Expired && c.Before.Due(w.now) {
+		if r.Status == inventory.ReservationExpired && c.Before.Due(w.now) {
 			w.lapsed = append(w.lapsed, c.Before)
 		} else if err := w.release(c.Before); err != nil {
 			return err
@@ -175,7 +175,7 @@ func (w *writer) reservation(c *inventory.Change[inventory.Reservation]) error {
 
 // holds writes a row for every stock row that an ACTIVE reservation takes from.
 func (w *writer) holds(r *inventory.Reservation, write func(...value) error) error {
-	if r.Status != inventory.Active {
+	if r.Status != inventory.ReservationActive {
 		return nil
 	}
 	for i := range r.Lines {

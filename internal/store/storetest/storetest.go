@@ -313,7 +313,7 @@ func wrongSalt(f *fixture) {
 	if f.reservation(other) != nil {
 		f.Fatal("found by a guessed id")
 	}
-	if o := f.do(&inventory.Cancel{ID: other})[0]; o.Refusal == nil || o.Refusal.Code != inventory.ReservationNotFound {
+	if o := f.do(&inventory.Cancel{ID: other})[0]; o.Refusal == nil || o.Refusal.Code != inventory.RefusedReservationNotFound {
 		f.Fatalf("cancelled by a guessed id: %+v", o)
 	}
 }
@@ -408,15 +408,15 @@ func receipts(f *fixture) {
 		f.Store = f.backend.Reopen(f, f.Store, f.Now)
 	}
 	again := f.requests(keyed("k", reserve("mug", 2, time.Minute)), keyed("free", reserve("mug", 9, time.Minute)))
-	if !again[0].Replayed || again[0].Reservation.ID != first.Reservation.ID || again[0].Seq != first.Seq || again[0].Reservation.Status != inventory.Active {
+	if !again[0].Replayed || again[0].Reservation.ID != first.Reservation.ID || again[0].Seq != first.Seq || again[0].Reservation.Status != inventory.ReservationActive {
 		f.Fatalf("replayed: %+v", again[0])
 	}
-	if again[1].Refusal == nil || again[1].Refusal.Code != inventory.InsufficientStock {
+	if again[1].Refusal == nil || again[1].Refusal.Code != inventory.RefusedInsufficientStock {
 		f.Fatalf("%+v", again[1])
 	}
 	other := keyed("k", reserve("mug", 1, time.Minute))
 	other.Receipt.Fingerprint[0] ^= 1
-	if o := f.requests(other)[0]; o.Refusal == nil || o.Refusal.Code != inventory.IdempotencyKeyReused {
+	if o := f.requests(other)[0]; o.Refusal == nil || o.Refusal.Code != inventory.RefusedIdempotencyKeyReused {
 		f.Fatalf("the key with another request: %+v", o)
 	}
 }
@@ -428,7 +428,7 @@ func overdueIsLoaded(f *fixture) {
 	f.hold("mug", 1, time.Hour)
 	f.Advance(5 * time.Second)
 	f.do(reserve("mug", 1, time.Minute))
-	for id, want := range map[inventory.ID]inventory.Status{early.ID: inventory.Expired, late.ID: inventory.Active, other.ID: inventory.Active} {
+	for id, want := range map[inventory.ID]inventory.ReservationStatus{early.ID: inventory.ReservationExpired, late.ID: inventory.ReservationActive, other.ID: inventory.ReservationActive} {
 		if got := f.reservation(id); got.Status != want {
 			f.Errorf("%v is %v, want %v", id, got.Status, want)
 		}
@@ -517,12 +517,12 @@ func listReservations(f *fixture) {
 	for limit := 1; limit <= 6; limit++ {
 		same(f, "all", f.listReservations(store.ReservationQuery{Limit: limit}), cart, d, c, b, a)
 		same(f, "by customer", f.listReservations(store.ReservationQuery{CustomerID: "anna", Limit: limit}), c, b)
-		same(f, "by status", f.listReservations(store.ReservationQuery{Status: inventory.Cancelled, Limit: limit}), a)
-		same(f, "by product", f.listReservations(store.ReservationQuery{ProductID: "mug", Status: inventory.Active, Limit: limit}), cart, d, c)
-		same(f, "by both", f.listReservations(store.ReservationQuery{CustomerID: "anna", Status: inventory.Confirmed, Limit: limit}))
+		same(f, "by status", f.listReservations(store.ReservationQuery{Status: inventory.ReservationCancelled, Limit: limit}), a)
+		same(f, "by product", f.listReservations(store.ReservationQuery{ProductID: "mug", Status: inventory.ReservationActive, Limit: limit}), cart, d, c)
+		same(f, "by both", f.listReservations(store.ReservationQuery{CustomerID: "anna", Status: inventory.ReservationConfirmed, Limit: limit}))
 		same(f, "of nobody", f.listReservations(store.ReservationQuery{CustomerID: "ann", Limit: limit}))
 		due := inventory.Time(Start.UnixMilli() + 1000)
-		same(f, "expired, or due", f.listReservations(store.ReservationQuery{Status: inventory.Expired, DueBy: due, Limit: limit}), c)
+		same(f, "expired, or due", f.listReservations(store.ReservationQuery{Status: inventory.ReservationExpired, DueBy: due, Limit: limit}), c)
 	}
 }
 
@@ -689,7 +689,7 @@ func wholeLife(f *fixture) {
 	f.do(&inventory.Fulfill{ID: o1.ID}, &inventory.CancelOrder{ID: o2.ID, Reason: "returned"})
 	f.do(&inventory.Adjust{ProductID: "mug", Location: inventory.MainLocation, Delta: -4, Reason: "broken"})
 	f.stock("mug", inventory.Buckets{Available: 5})
-	if r := f.reservation(shipped.ID); r.Status != inventory.Confirmed || r.OrderID != o1.ID || r.Version != 2 {
+	if r := f.reservation(shipped.ID); r.Status != inventory.ReservationConfirmed || r.OrderID != o1.ID || r.Version != 2 {
 		f.Fatalf("%+v", r)
 	}
 	if again := f.do(&inventory.Confirm{ReservationID: shipped.ID})[0]; again.Created || again.Order.ID != o1.ID || again.Order.Status != inventory.OrderFulfilled || len(again.Order.Metadata) != 1 {
@@ -751,7 +751,7 @@ func sharedByProcesses(f *fixture) {
 				outcomes, err := other.try(context.Background(), keyed(fmt.Sprint("of all ", n), reserve("mug", 1, time.Minute)), &inventory.Request{Command: reserve("mug", 1, time.Minute)})
 				if err != nil {
 					f.Errorf("store %d: %v", i, err)
-				} else if o := outcomes[0]; o.Refusal != nil && o.Refusal.Code != inventory.InsufficientStock {
+				} else if o := outcomes[0]; o.Refusal != nil && o.Refusal.Code != inventory.RefusedInsufficientStock {
 					f.Errorf("store %d: %+v", i, o.Refusal)
 				}
 			}
