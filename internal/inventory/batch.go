@@ -13,6 +13,8 @@ type State struct {
 	Reservations map[ID]*Reservation
 	Orders       map[ID]*Order
 	Receipts     map[[16]byte]*Receipt
+	Records      map[RecordKey]*Record       // nil: none
+	Ranges       map[RecordRange][]RecordKey // the ranges that were asked for; their records are among Records
 	// Overdue are ACTIVE reservations past their deadline, loaded with the rows they hold, oldest deadline first.
 	Overdue map[StockKey][]ID
 	// MoreOverdue marks the stock rows that have more of them than were loaded.
@@ -56,13 +58,16 @@ type Changes struct {
 	Reservations []Change[Reservation]
 	Orders       []Change[Order]
 	Receipts     []*Receipt
+	Records      []RecordChange
 	Events       []byte // in sequence order, for [DecodeEvents]
 	EventCount   int
 	Tally        Tally
 }
 
 // Empty reports whether there is nothing to write.
-func (c *Changes) Empty() bool { return c.EventCount == 0 && len(c.Receipts) == 0 }
+func (c *Changes) Empty() bool {
+	return c.EventCount == 0 && len(c.Receipts) == 0 && len(c.Records) == 0
+}
 
 // Poison is the error of a batch in which one command panicked. Nothing of the batch may be written.
 type Poison struct {
@@ -89,7 +94,7 @@ func Decide(state *State, requests []*Request) (outcomes []Outcome, changes *Cha
 	}()
 	outcomes = make([]Outcome, len(requests))
 	for index = range requests {
-		if len(b.events)+b.receiptBytes >= MaxBatchBytes {
+		if b.bytes() >= MaxBatchBytes {
 			outcomes[index] = Outcome{Deferred: true}
 			continue
 		}
@@ -113,7 +118,12 @@ type batch struct {
 	stock        touched[StockKey, Stock]
 	reservations touched[ID, Reservation]
 	orders       touched[ID, Order]
+	records      touched[RecordKey, Record]
+	recordBytes  int
 }
+
+// bytes is about how much the batch writes so far.
+func (b *batch) bytes() int { return len(b.events) + b.receiptBytes + b.recordBytes }
 
 // touched remembers rows as they were before the batch, in the order in which they were first changed.
 type touched[K comparable, T any] struct {
@@ -178,6 +188,7 @@ func (b *batch) changes() *Changes {
 	for _, id := range b.orders.keys {
 		c.Orders = append(c.Orders, Change[Order]{b.orders.before[id], b.Orders[id]})
 	}
+	c.Records = b.recordChanges()
 	return c
 }
 

@@ -10,12 +10,16 @@ type Keys struct {
 	Stock        []Demand // one stock row, and its product without the others
 	Reservations []ID
 	Orders       []ID
+	Records      []RecordKey
+	Ranges       []RecordRange
 
 	stock        map[StockKey]int // position in Stock
 	products     map[string]bool
 	reservations map[ID]bool
 	orders       map[ID]bool
 	receipts     map[[16]byte]bool
+	records      map[RecordKey]bool
+	ranges       map[RecordRange]bool
 }
 
 // Demand is a stock row and the units that the batch may want of it. Where they are more than are available, the store loads
@@ -53,6 +57,9 @@ func (k *Keys) product(id string) { addOnce(&k.products, &k.Products, id) }
 func (k *Keys) reservation(id ID) { addOnce(&k.reservations, &k.Reservations, id) }
 
 func (k *Keys) order(id ID) { addOnce(&k.orders, &k.Orders, id) }
+
+func (k *Keys) record(key RecordKey)       { addOnce(&k.records, &k.Records, key) }
+func (k *Keys) recordRange(of RecordRange) { addOnce(&k.ranges, &k.Ranges, of) }
 
 func (k *Keys) demand(key StockKey, units int64) {
 	i, found := k.stock[key]
