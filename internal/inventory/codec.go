@@ -293,13 +293,14 @@ func (r *reader) adjustment() *Adjustment {
 	return v
 }
 
-// Which resources follow.
+// What follows.
 const (
 	hasProduct byte = 1 << iota
 	hasAdjustment
 	hasReservation
 	hasOrder
 	isCreated
+	hasActor // of an event; behind its resources
 )
 
 func appendResources(b []byte, flags byte, p *Product, a *Adjustment, v *Reservation, o *Order) []byte {
@@ -367,21 +368,11 @@ func appendEvent(b []byte, e *Event) []byte {
 		b = appendLocation(appendString(b, m.ProductID), m.Location)
 		b = appendBuckets(appendBuckets(b, m.Delta), m.After)
 	}
-	return appendResources(b, 0, e.Product, e.Adjustment, e.Reservation, e.Order)
-}
-
-// carries says which resources belong to an event type.
-func (t EventType) carries() byte {
-	switch {
-	case t == EventStockAdjusted:
-		return hasProduct | hasAdjustment
-	case t <= EventProductUpdated:
-		return hasProduct
-	case t <= EventReservationExpired:
-		return hasReservation
-	default:
-		return hasOrder
+	if e.Actor == nil {
+		return appendResources(b, 0, e.Product, e.Adjustment, e.Reservation, e.Order)
 	}
+	b = appendResources(b, hasActor, e.Product, e.Adjustment, e.Reservation, e.Order)
+	return appendString(appendString(append(b, byte(e.Actor.Type)), e.Actor.ID), e.Actor.Name)
 }
 
 func decodeEvent(r *reader, seq int64, at Time) Event {
@@ -394,7 +385,10 @@ func decodeEvent(r *reader, seq int64, at Time) Event {
 	}
 	var flags byte
 	flags, e.Product, e.Adjustment, e.Reservation, e.Order = r.resources()
-	if !e.Type.valid() || flags != e.Type.carries() {
+	if flags&hasActor != 0 {
+		e.Actor = &Actor{Type: ActorType(r.byte()), ID: r.string(), Name: r.string()}
+	}
+	if !e.Type.valid() || flags&^hasActor != eventKinds[e.Type].carries {
 		r.fail()
 	}
 	return e
