@@ -99,8 +99,8 @@ func (s *Server) getProduct(c *call) *problem {
 		return p
 	}
 	var page []*inventory.Product
-	p := c.view(func(v store.View) (err error) {
-		page, _, err = v.Products(store.ProductQuery{IDs: []string{c.pathProduct()}})
+	p := c.view(func(ctx context.Context, v store.View) (err error) {
+		page, _, err = v.Products(ctx, store.ProductQuery{IDs: []string{c.pathProduct()}})
 		return err
 	})
 	switch {
@@ -117,8 +117,8 @@ func (s *Server) getReservation(c *call) *problem {
 		return p
 	}
 	var page []*inventory.Reservation
-	p := c.settled(func(v store.View, _ inventory.Time) (_ []*inventory.Reservation, err error) {
-		page, _, err = v.Reservations(store.ReservationQuery{IDs: []inventory.ID{c.pathID(inventory.ReservationPrefix)}})
+	p := c.settled(func(ctx context.Context, v store.View, _ inventory.Time) (_ []*inventory.Reservation, err error) {
+		page, _, err = v.Reservations(ctx, store.ReservationQuery{IDs: []inventory.ID{c.pathID(inventory.ReservationPrefix)}})
 		return page, err
 	})
 	if p != nil {
@@ -132,14 +132,14 @@ func (s *Server) getReservation(c *call) *problem {
 
 // settled reads reservations so that no reader ever sees two endings (I3): where one of the page is past its deadline, its
 // expiry is sent through the door, once for the page, and the committed result is read.
-func (c *call) settled(read func(store.View, inventory.Time) ([]*inventory.Reservation, error)) *problem {
+func (c *call) settled(read func(context.Context, store.View, inventory.Time) ([]*inventory.Reservation, error)) *problem {
 	var due []inventory.ID
-	p := c.view(func(v store.View) error {
-		now, err := v.Now()
+	p := c.view(func(ctx context.Context, v store.View) error {
+		now, err := v.Now(ctx)
 		if err != nil {
 			return err
 		}
-		page, err := read(v, now)
+		page, err := read(ctx, v, now)
 		for _, r := range page {
 			if r.Due(now) {
 				due = append(due, r.ID)
@@ -156,10 +156,10 @@ func (c *call) settled(read func(store.View, inventory.Time) ([]*inventory.Reser
 	if _, p := c.do(&inventory.Expire{IDs: due}); p != nil {
 		return p
 	}
-	return c.view(func(v store.View) error {
-		now, err := v.Now()
+	return c.view(func(ctx context.Context, v store.View) error {
+		now, err := v.Now(ctx)
 		if err == nil {
-			_, err = read(v, now)
+			_, err = read(ctx, v, now)
 		}
 		return err
 	})
@@ -170,8 +170,8 @@ func (s *Server) getOrder(c *call) *problem {
 		return p
 	}
 	var page []*inventory.Order
-	p := c.view(func(v store.View) (err error) {
-		page, _, err = v.Orders(store.OrderQuery{IDs: []inventory.ID{c.pathID(inventory.OrderPrefix)}})
+	p := c.view(func(ctx context.Context, v store.View) (err error) {
+		page, _, err = v.Orders(ctx, store.OrderQuery{IDs: []inventory.ID{c.pathID(inventory.OrderPrefix)}})
 		return err
 	})
 	switch {
@@ -197,8 +197,8 @@ func (s *Server) listProducts(c *call) *problem {
 	}
 	var page []*inventory.Product
 	var next string
-	p = c.view(func(v store.View) (err error) {
-		page, next, err = v.Products(store.ProductQuery{IDs: ids, After: after, Limit: limit})
+	p = c.view(func(ctx context.Context, v store.View) (err error) {
+		page, next, err = v.Products(ctx, store.ProductQuery{IDs: ids, After: after, Limit: limit})
 		return err
 	})
 	if p != nil {
@@ -230,9 +230,9 @@ func (s *Server) listReservations(c *call) *problem {
 	}
 	var page []*inventory.Reservation
 	var next inventory.ID
-	p = c.settled(func(v store.View, now inventory.Time) (_ []*inventory.Reservation, err error) {
+	p = c.settled(func(ctx context.Context, v store.View, now inventory.Time) (_ []*inventory.Reservation, err error) {
 		query.DueBy = now
-		page, next, err = v.Reservations(query)
+		page, next, err = v.Reservations(ctx, query)
 		return page, err
 	})
 	if p != nil {
@@ -265,8 +265,8 @@ func (s *Server) listOrders(c *call) *problem {
 	var page []*inventory.Order
 	var next inventory.ID
 	if !nowhere { // an id that no server made has no orders
-		p = c.view(func(v store.View) (err error) {
-			page, next, err = v.Orders(query)
+		p = c.view(func(ctx context.Context, v store.View) (err error) {
+			page, next, err = v.Orders(ctx, query)
 			return err
 		})
 	}
@@ -349,11 +349,11 @@ func (s *Server) waitForEvents(c *call, after int64, limit int, wait time.Durati
 
 func (s *Server) readEvents(c *call, after int64, limit int) (page feedPage, p *problem) {
 	var entries []store.Entry
-	p = c.view(func(v store.View) (err error) {
-		if page.head, err = v.Head(); err != nil || after >= page.head.Seq {
+	p = c.view(func(ctx context.Context, v store.View) (err error) {
+		if page.head, err = v.Head(ctx); err != nil || after >= page.head.Seq {
 			return err
 		}
-		entries, err = v.Journal(store.JournalPosition{Seq: after + 1}, limit, maxPageBytes)
+		entries, err = v.Journal(ctx, store.JournalPosition{Seq: after + 1}, limit, maxPageBytes)
 		return err
 	})
 	if p != nil {

@@ -498,11 +498,12 @@ func (c *call) one(version int64, build func([]byte) []byte) *problem {
 	return nil
 }
 
-// view reads from the store in one snapshot.
-func (c *call) view(read func(store.View) error) *problem {
+// view reads from the store in one snapshot. It hands read the context that ends when the request's time is over.
+func (c *call) view(read func(context.Context, store.View) error) *problem {
 	ctx, cancel := context.WithTimeout(c.Context(), c.server.o.RequestTimeout)
 	defer cancel()
-	if err := c.server.o.Store.View(ctx, read); err != nil {
+	err := c.server.o.Store.View(ctx, func(v store.View) error { return read(ctx, v) })
+	if err != nil {
 		return c.failed(err)
 	}
 	return nil
