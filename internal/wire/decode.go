@@ -53,21 +53,33 @@ type SyntaxError struct {
 
 func (e *SyntaxError) Error() string { return e.Detail }
 
-// optional is a member that may be left out, but not be null.
+// optional is a member that may be left out; null means the same. Whether it is required after all is for its check to say.
 type optional[T any] struct {
 	set   bool
 	value T
 }
 
-var errNull = errors.New("must not be null: leave the member out instead")
-
 // UnmarshalJSONFrom implements [json.UnmarshalerFrom].
 func (o *optional[T]) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 	if d.PeekKind() == 'n' {
-		return errNull
+		_, err := d.ReadToken()
+		return err
 	}
 	o.set = true
 	return json.UnmarshalDecode(d, &o.value)
+}
+
+// notNull is a member that may be left out, but not be null: null would ask for something that cannot be.
+type notNull[T any] struct{ optional[T] }
+
+var errNull = errors.New("must not be null: leave the member out instead")
+
+// UnmarshalJSONFrom implements [json.UnmarshalerFrom].
+func (n *notNull[T]) UnmarshalJSONFrom(d *jsontext.Decoder) error {
+	if d.PeekKind() == 'n' {
+		return errNull
+	}
+	return n.optional.UnmarshalJSONFrom(d)
 }
 
 // removable is a member of a merge-patch that null removes.
@@ -78,12 +90,8 @@ type removable[T any] struct {
 
 // UnmarshalJSONFrom implements [json.UnmarshalerFrom].
 func (r *removable[T]) UnmarshalJSONFrom(d *jsontext.Decoder) error {
-	if d.PeekKind() != 'n' {
-		return r.optional.UnmarshalJSONFrom(d)
-	}
-	r.set, r.null = true, true
-	_, err := d.ReadToken()
-	return err
+	r.null = d.PeekKind() == 'n'
+	return r.optional.UnmarshalJSONFrom(d)
 }
 
 type moneyBody struct {
@@ -91,7 +99,8 @@ type moneyBody struct {
 	Currency optional[string] `json:"currency"`
 }
 
-type metadataBody map[string]optional[string]
+// metadataBody has no null values: they would mean that a member is there and is not.
+type metadataBody map[string]notNull[string]
 
 // reasonBody is the body of an action that takes nothing but a reason.
 type reasonBody struct {

@@ -3,6 +3,7 @@ package wire
 import (
 	"errors"
 	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -91,6 +92,105 @@ func TestSyntax(t *testing.T) {
 		if !errors.As(err, &syntax) || !strings.Contains(syntax.Detail, want) || !strings.HasSuffix(syntax.Detail, ".") {
 			t.Errorf("%q: %v, want %s", body, err, want)
 		}
+	}
+}
+
+// TestNullIsLeftOut: null for an optional member means the same as leaving it out, in every body and in its lines.
+func TestNullIsLeftOut(t *testing.T) {
+	for _, c := range []struct{ operation, body, same string }{
+		{
+			"createProduct",
+			`{"id":null,"name":"n","price":{"amount":1,"currency":"EUR"},"totalStock":null,"location":null,"metadata":null}`,
+			`{"name":"n","price":{"amount":1,"currency":"EUR"}}`,
+		},
+		{"updateProduct", `{"name":"n","version":null}`, `{"name":"n"}`},
+		{"adjustStock", `{"delta":1,"reason":"x","reference":null,"location":null}`, `{"delta":1,"reason":"x"}`},
+		{
+			"createReservation",
+			`{"productId":"mug","quantity":1,"location":null,"unitPrice":null,"lines":null,` +
+				`"ttlSeconds":null,"customerId":null,"metadata":null}`,
+			`{"productId":"mug","quantity":1}`,
+		},
+		{
+			"createReservation",
+			`{"lines":[{"productId":"mug","quantity":1,"location":null,"unitPrice":null}],` +
+				`"productId":null,"quantity":null,"location":null,"unitPrice":null}`,
+			`{"lines":[{"productId":"mug","quantity":1}]}`,
+		},
+		{"cancelReservation", `{"reason":null}`, ``},
+		{"createOrder", `{"reservationId":"rsv_x","reference":null,"metadata":null}`, `{"reservationId":"rsv_x"}`},
+		{"cancelOrder", `{"reason":null}`, `{}`},
+	} {
+		withNull, err := decoders[c.operation]([]byte(c.body), to("mug"))
+		if err != nil {
+			t.Errorf("%s %s: %v", c.operation, c.body, err)
+		}
+		without, err := decoders[c.operation]([]byte(c.same), to("mug"))
+		if err != nil || !reflect.DeepEqual(withNull, without) {
+			t.Errorf("%s: %s is %+v, but %s is %+v, %v", c.operation, c.body, withNull, c.same, without, err)
+		}
+	}
+}
+
+// TestNullIsRefused: a required member that is null is missing; what cannot be removed cannot be null; a body, a line or an
+// action's body is an object.
+func TestNullIsRefused(t *testing.T) {
+	for _, c := range []struct{ operation, body, where, detail string }{
+		{"createProduct", `{"name":null,"price":{"amount":1,"currency":"EUR"}}`, "/name", "is required"},
+		{"createProduct", `{"name":"n","price":null}`, "/price", "is required"},
+		{"createProduct", `{"name":"n","price":{"amount":null,"currency":"EUR"}}`, "/price/amount", "is required"},
+		{"createProduct", `{"name":"n","price":{"amount":1,"currency":null}}`, "/price/currency", "is required"},
+		{
+			"createProduct", `{"name":"n","price":{"amount":1,"currency":"EUR"},"metadata":{"a":null}}`,
+			"/metadata/a", errNull.Error(),
+		},
+		{"updateProduct", `{"name":null}`, "/name", errNull.Error()},
+		{"updateProduct", `{"price":null}`, "/price", errNull.Error()},
+		{"updateProduct", `{"price":{"amount":null}}`, "/price/amount", errNull.Error()},
+		{"updateProduct", `{"price":{"currency":null}}`, "/price/currency", errNull.Error()},
+		{"adjustStock", `{"delta":null,"reason":"x"}`, "/delta", "is required"},
+		{"adjustStock", `{"delta":1,"reason":null}`, "/reason", "is required"},
+		{"createReservation", `{"productId":null,"quantity":1}`, "/productId", "is required"},
+		{"createReservation", `{"productId":"mug","quantity":null}`, "/quantity", "is required"},
+		{"createReservation", `{"lines":null}`, "", "must have either productId and quantity, or lines"},
+		{"createReservation", `{"lines":[{"productId":null,"quantity":1}]}`, "/lines/0/productId", "is required"},
+		{"createReservation", `{"lines":[{"productId":"mug","quantity":null}]}`, "/lines/0/quantity", "is required"},
+		{
+			"createReservation", `{"productId":"mug","quantity":1,"unitPrice":{"amount":null,"currency":"EUR"}}`,
+			"/unitPrice/amount", "is required",
+		},
+		{"createReservation", `{"productId":"mug","quantity":1,"metadata":{"a":null}}`, "/metadata/a", errNull.Error()},
+		{"extendReservation", `{"ttlSeconds":null}`, "/ttlSeconds", "is required"},
+		{"createOrder", `{"reservationId":null}`, "/reservationId", "is required"},
+		{"createOrder", `{"reservationId":"rsv_x","metadata":{"a":null}}`, "/metadata/a", errNull.Error()},
+		{"fulfillOrder", `null`, "", "must be a JSON object"},
+	} {
+		_, err := decoders[c.operation]([]byte(c.body), to("mug"))
+		var invalid *Invalid
+		if !errors.As(err, &invalid) || len(invalid.Errors) != 1 || invalid.Errors[0] != (FieldError{c.where, c.detail}) {
+			t.Errorf("%s %s: %v, want %q %s", c.operation, c.body, err, c.where, c.detail)
+		}
+	}
+	if where := pointers(t, "createReservation", `{"lines":[null]}`); len(where) != 2 || where[0] != "/lines/0/productId" {
+		t.Errorf("a line that is null: %v", where)
+	}
+}
+
+// TestNullRemoves: in a merge-patch null removes metadata or a member of it.
+func TestNullRemoves(t *testing.T) {
+	all, err := UpdateProduct([]byte(`{"metadata":null}`), to("mug"))
+	if patch := all.(*inventory.UpdateProduct).Metadata; err != nil || !patch.Clear || len(patch.Set) != 0 {
+		t.Errorf("%+v %v", patch, err)
+	}
+	one, err := UpdateProduct([]byte(`{"metadata":{"a":null,"b":""}}`), to("mug"))
+	patch := one.(*inventory.UpdateProduct).Metadata
+	value, there := patch.Set["a"]
+	if err != nil || patch.Clear || !there || value != nil || patch.Set["b"] == nil || *patch.Set["b"] != "" {
+		t.Errorf("%+v %v", patch, err)
+	}
+	none, err := UpdateProduct([]byte(`{"name":"n"}`), to("mug"))
+	if patch := none.(*inventory.UpdateProduct).Metadata; err != nil || patch != nil {
+		t.Errorf("%+v %v", patch, err)
 	}
 }
 

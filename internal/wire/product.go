@@ -29,11 +29,18 @@ func CreateProduct(body []byte, _ Target) (inventory.Command, error) {
 	return command, c.Err()
 }
 
+// productPatch is a merge-patch: null removes, and what cannot be removed cannot be null. The version is no member of the
+// catalogue but a condition, which null leaves out.
 type productPatch struct {
-	Name     optional[string]                        `json:"name"`
-	Price    optional[moneyBody]                     `json:"price"`
+	Name     notNull[string]                         `json:"name"`
+	Price    notNull[pricePatch]                     `json:"price"`
 	Metadata removable[map[string]removable[string]] `json:"metadata"`
 	Version  optional[int64]                         `json:"version"`
+}
+
+type pricePatch struct {
+	Amount   notNull[int64]  `json:"amount"`
+	Currency notNull[string] `json:"currency"`
 }
 
 // UpdateProduct turns a body of the operation of that name, a merge-patch, into its command.
@@ -43,18 +50,19 @@ func UpdateProduct(body []byte, t Target) (inventory.Command, error) {
 		return nil, err
 	}
 	var c Checker
+	name, amount, currency := &b.Name.optional, &b.Price.value.Amount.optional, &b.Price.value.Currency.optional
+	c.text("/name", name, canOmit, 200)
+	c.amount("/price/amount", amount, canOmit)
+	c.currency("/price/currency", currency, canOmit)
 	command := &inventory.UpdateProduct{
 		ID:       t.product(),
 		IfMatch:  t.IfMatch,
-		Name:     changed(&b.Name),
-		Amount:   changed(&b.Price.value.Amount),
-		Currency: changed(&b.Price.value.Currency),
+		Name:     changed(name),
+		Amount:   changed(amount),
+		Currency: changed(currency),
 		Metadata: c.metadataPatch(&b.Metadata),
 		Version:  c.integer("/version", &b.Version, canOmit, 1, inventory.MaxAmount),
 	}
-	c.text("/name", &b.Name, canOmit, 200)
-	c.amount("/price/amount", &b.Price.value.Amount, canOmit)
-	c.currency("/price/currency", &b.Price.value.Currency, canOmit)
 	return command, c.Err()
 }
 
@@ -67,17 +75,15 @@ func changed[T any](field *optional[T]) *T {
 }
 
 func (c *Checker) metadataPatch(field *removable[map[string]removable[string]]) *inventory.MetadataPatch {
-	if !field.set {
+	if !field.set && !field.null {
 		return nil
 	}
 	patch := &inventory.MetadataPatch{Clear: field.null, Set: make(map[string]*string, len(field.value))}
 	for name, value := range field.value {
-		if value.null {
-			patch.Set[name] = nil
-			continue
+		if value.set {
+			c.metadataMember(name, value.value)
 		}
-		c.metadataMember(name, value.value)
-		patch.Set[name] = &value.value
+		patch.Set[name] = changed(&value.optional)
 	}
 	return patch
 }
