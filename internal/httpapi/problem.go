@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -106,7 +107,7 @@ func explainRequest(err error) *problem {
 		}
 	case errors.As(err, &parameters):
 		for _, e := range parameters {
-			wrong = append(wrong, fieldError{Parameter: e.Pointer, Detail: e.Detail})
+			wrong = append(wrong, fieldError{Parameter: cmp.Or(e.Pointer, wholeQuery), Detail: e.Detail})
 		}
 	default:
 		return nil
@@ -129,6 +130,9 @@ func (e *fieldError) subject() string {
 		return *e.Pointer
 	}
 }
+
+// wholeQuery stands in the place of a parameter's name where an error is not about a single one.
+const wholeQuery = "query"
 
 // parameterErrors is the error of a query or header. What an error of a body has as its pointer is here the
 // parameter's name.

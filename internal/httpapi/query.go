@@ -29,7 +29,7 @@ type query struct {
 func (c *call) query(names ...string) (*query, error) {
 	values, err := url.ParseQuery(c.URL.RawQuery)
 	if err != nil {
-		return nil, badParameter("query", "cannot be read: percent-encode it")
+		return nil, badParameter(wholeQuery, "cannot be read: percent-encode it")
 	}
 	q := &query{values: values}
 	for name, list := range values {

@@ -2,21 +2,28 @@ package wire
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
 	"github.com/holdfast/holdfast/internal/inventory"
 )
 
+// MaxErrors bounds the errors of one request.
+const MaxErrors = 100
+
+// maxPointerBytes bounds a pointer. Every member that the contract has is shorter; a caller's own name need not be.
+const maxPointerBytes = 300
+
 // FieldError is one thing that is wrong with a request.
 type FieldError struct {
-	Pointer string // of the member in the body (RFC 6901); empty: the body itself
+	Pointer string // of the member in the body (RFC 6901), cut and with … if it is long; empty: the body itself
 	Detail  string // what is wrong, as the rest of a sentence that begins with the member: "must not be empty"
 }
 
 // Invalid is the error of a body that is JSON, but not what the operation takes.
 type Invalid struct {
-	Errors []FieldError // at least one
+	Errors []FieldError // 1 to MaxErrors
 }
 
 func (e *Invalid) Error() string {
@@ -33,25 +40,49 @@ func (e *Invalid) Under(pointer string) *Invalid {
 	return moved
 }
 
-// Checker collects everything that is wrong with a request, so that one answer names it all.
+// Checker collects what is wrong with a request, so that one answer names it all, up to [MaxErrors].
 type Checker struct {
 	errors []FieldError
+	more   int // errors beyond those
 }
 
 // Add notes that the member at this pointer is wrong.
 func (c *Checker) Add(pointer, format string, a ...any) {
-	c.errors = append(c.errors, FieldError{Pointer: pointer, Detail: fmt.Sprintf(format, a...)})
+	if len(c.errors) == MaxErrors {
+		c.more++
+		return
+	}
+	c.errors = append(c.errors, FieldError{Pointer: cut(pointer), Detail: fmt.Sprintf(format, a...)})
 }
 
-// Errors are those that were noted, in the order of their noting.
-func (c *Checker) Errors() []FieldError { return c.errors }
+// Errors are those that were noted, in the order of their noting. If they are too many, the last says how many more
+// there are.
+func (c *Checker) Errors() []FieldError {
+	if c.more == 0 {
+		return c.errors
+	}
+	named := c.errors[:MaxErrors-1]
+	return append(slices.Clone(named), FieldError{Detail: fmt.Sprintf("has %d more errors", c.more+1)})
+}
+
+// cut shortens a pointer to maxPointerBytes, between two characters.
+func cut(pointer string) string {
+	if len(pointer) <= maxPointerBytes {
+		return pointer
+	}
+	end := maxPointerBytes
+	for end > maxPointerBytes-utf8.UTFMax && !utf8.RuneStart(pointer[end]) {
+		end--
+	}
+	return pointer[:end] + "…"
+}
 
 // Err is an [Invalid] with what was noted, or nil where nothing was.
 func (c *Checker) Err() error {
 	if len(c.errors) == 0 {
 		return nil
 	}
-	return &Invalid{Errors: c.errors}
+	return &Invalid{Errors: c.Errors()}
 }
 
 // presence says whether a member has to be there.

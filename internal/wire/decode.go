@@ -53,7 +53,8 @@ type SyntaxError struct {
 
 func (e *SyntaxError) Error() string { return e.Detail }
 
-// optional is a member that may be left out; null means the same. Whether it is required after all is for its check to say.
+// optional is a member that may be left out; null means the same. Whether it is required after all is for its check
+// to say.
 type optional[T any] struct {
 	set   bool
 	value T
@@ -151,7 +152,7 @@ func firstByte(body []byte) byte {
 }
 
 func invalidAt(pointer, detail string) *Invalid {
-	return &Invalid{Errors: []FieldError{{Pointer: pointer, Detail: detail}}}
+	return &Invalid{Errors: []FieldError{{Pointer: cut(pointer), Detail: detail}}}
 }
 
 // checkSyntax returns a [SyntaxError] unless the body is one JSON value.
@@ -169,7 +170,8 @@ func checkSyntax(body []byte) error {
 	case !errors.As(err, &syntactic):
 		return &SyntaxError{"The body is not one JSON value: send one JSON object in UTF-8."}
 	case errors.Is(err, jsontext.ErrDuplicateName):
-		return &SyntaxError{fmt.Sprintf("The member %s is there twice: send each member once.", syntactic.JSONPointer)}
+		return &SyntaxError{fmt.Sprintf("The member %s is there twice: send each member once.",
+			cut(string(syntactic.JSONPointer)))}
 	}
 	return &SyntaxError{fmt.Sprintf("The body is not JSON from byte %d on: send one JSON object in UTF-8.", syntactic.ByteOffset)}
 }

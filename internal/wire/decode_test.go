@@ -132,8 +132,8 @@ func TestNullIsLeftOut(t *testing.T) {
 	}
 }
 
-// TestNullIsRefused: a required member that is null is missing; what cannot be removed cannot be null; a body, a line or an
-// action's body is an object.
+// TestNullIsRefused: a required member that is null is missing; what cannot be removed cannot be null; a body, a line
+// or an action's body is an object.
 func TestNullIsRefused(t *testing.T) {
 	for _, c := range []struct{ operation, body, where, detail string }{
 		{"createProduct", `{"name":null,"price":{"amount":1,"currency":"EUR"}}`, "/name", "is required"},
@@ -191,6 +191,35 @@ func TestNullRemoves(t *testing.T) {
 	none, err := UpdateProduct([]byte(`{"name":"n"}`), to("mug"))
 	if patch := none.(*inventory.UpdateProduct).Metadata; err != nil || patch != nil {
 		t.Errorf("%+v %v", patch, err)
+	}
+}
+
+// TestErrorsAreBounded: a request names at most a hundred errors, the last saying how many more there are, and
+// however long a caller's names are, the errors stay short.
+func TestErrorsAreBounded(t *testing.T) {
+	for count, want := range map[int]string{
+		99: "must not contain control characters", 100: "must not contain control characters",
+		101: "has 2 more errors", 5000: "has 4901 more errors",
+	} {
+		names := make([]string, count)
+		for i := range names {
+			names[i] = fmt.Sprintf(`"%d":"\u0000"`, i)
+		}
+		_, err := UpdateProduct([]byte(`{"metadata":{`+strings.Join(names, ",")+`}}`), to("mug"))
+		var invalid *Invalid
+		if !errors.As(err, &invalid) || len(invalid.Errors) != min(count, MaxErrors) {
+			t.Fatalf("%d errors: %v", count, err)
+		}
+		if last := invalid.Errors[len(invalid.Errors)-1]; last.Detail != want || (last.Pointer == "") != (count > MaxErrors) {
+			t.Errorf("%d errors, the last: %+v, want %s", count, last, want)
+		}
+	}
+	long := strings.Repeat("ä", 100_000)
+	for _, body := range []string{`{"metadata":{"` + long + `":""}}`, `{"` + long + `":1}`, `{"` + long + `":1,"` + long + `":1}`} {
+		_, err := UpdateProduct([]byte(body), to("mug"))
+		if err == nil || len(err.Error()) > 2*maxPointerBytes || !strings.Contains(err.Error(), "ä…") {
+			t.Errorf("a long name: %v", err)
+		}
 	}
 }
 

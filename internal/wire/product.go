@@ -29,8 +29,8 @@ func CreateProduct(body []byte, _ Target) (inventory.Command, error) {
 	return command, c.Err()
 }
 
-// productPatch is a merge-patch: null removes, and what cannot be removed cannot be null. The version is no member of the
-// catalogue but a condition, which null leaves out.
+// productPatch is a merge-patch: null removes, and what cannot be removed cannot be null. The version is no member of
+// the catalogue but a condition, which null leaves out.
 type productPatch struct {
 	Name     notNull[string]                         `json:"name"`
 	Price    notNull[pricePatch]                     `json:"price"`
