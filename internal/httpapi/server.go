@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/holdfast/holdfast/internal/commit"
+	"github.com/holdfast/holdfast/internal/docs"
 	"github.com/holdfast/holdfast/internal/inventory"
 	"github.com/holdfast/holdfast/internal/store"
 )
@@ -71,7 +72,7 @@ type Server struct {
 	mux      *http.ServeMux
 	patterns map[string][]string // path pattern: methods
 	names    map[string]string   // pattern: operationId
-	spec     *spec
+	spec     *docs.Pages
 
 	requestPrefix string
 	requestCount  atomic.Int64
@@ -101,12 +102,12 @@ func New(o Options) (*Server, error) {
 	if o.Observe == nil {
 		o.Observe = func(Observation) {}
 	}
-	parsed, err := parseSpec(o.Spec)
+	pages, err := docs.New(o.Spec, documented())
 	if err != nil {
 		return nil, err
 	}
 	s := &Server{
-		o: o, mux: http.NewServeMux(), spec: parsed,
+		o: o, mux: http.NewServeMux(), spec: pages,
 		patterns: map[string][]string{}, names: map[string]string{},
 		requestPrefix: strconv.FormatUint(rand.Uint64(), 36) + "-",
 		stopping:      make(chan struct{}),
