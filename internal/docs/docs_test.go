@@ -47,6 +47,8 @@ components:
         shelf: {type: integer, minimum: 1, maximum: 9, default: 2}
         note: {type: [string, 'null'], description: What the label says.}
         colour: {type: string, enum: [red, white]}
+        origin: {description: Where from., anyOf: [{$ref: '#/components/schemas/Jug'}, {type: 'null'}]}
+        state: {anyOf: [{type: string, enum: [full, empty]}, {type: string}]}
         neighbours: {type: array, items: {$ref: '#/components/schemas/Bottle'}}
     Either:
       oneOf: [{$ref: '#/components/schemas/Bottle'}, {$ref: '#/components/schemas/Jug'}]
@@ -96,6 +98,8 @@ func TestSchemas(t *testing.T) {
 		`class="required"><code>shelf</code>`, "integer, 1 to 9, default 2",
 		"<td><code>note</code>", "string or null", "What the label says.",
 		"<code>colour</code>", "string, red, white",
+		"<code>origin</code>", "null or", `<a href="#schema-Jug">`, "Where from.",
+		"<code>state</code>", "string, full, empty or another",
 		"<code>neighbours</code>", "list of", `<a href="#schema-Bottle">`,
 		`id="schema-Either"`, "<code>either</code>", `<a href="#schema-Bottle">`, "<code>either</code>", `<a href="#schema-Jug">`)
 }

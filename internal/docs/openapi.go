@@ -86,6 +86,7 @@ type schema struct {
 	Properties  ordered[schema] `yaml:"properties"`
 	Items       *schema         `yaml:"items"`
 	OneOf       []schema        `yaml:"oneOf"`
+	AnyOf       []schema        `yaml:"anyOf"`
 	Enum        []string        `yaml:"enum"`
 	Minimum     *int64          `yaml:"minimum"`
 	Maximum     *int64          `yaml:"maximum"`
@@ -96,6 +97,19 @@ type schema struct {
 
 // lastOf is the name of what a reference points at.
 func lastOf(ref string) string { return ref[strings.LastIndexByte(ref, '/')+1:] }
+
+// orNull reports whether the schema is written as another one or null, and returns that other one.
+func (s *schema) orNull() (other *schema, is bool) {
+	if len(s.AnyOf) == 2 && s.AnyOf[1].Type == "null" {
+		return &s.AnyOf[0], true
+	}
+	return s, false
+}
+
+// isOpenEnum reports whether the schema is a list of texts to which later versions may add: an enum or any other text.
+func (s *schema) isOpenEnum() bool {
+	return len(s.AnyOf) == 2 && s.AnyOf[0].Enum != nil && s.AnyOf[1].Enum == nil && s.AnyOf[1].Type == "string"
+}
 
 // eachOperation calls do for every operation, in the order of the file, with the parameters of its path put before its own.
 func (d *document) eachOperation(do func(*operation) error) error {

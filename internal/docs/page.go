@@ -119,20 +119,27 @@ func (s *schema) members() (list []member) {
 
 func (s *schema) member(name string) member {
 	m := member{Name: name, Description: s.Description}
-	inner := s
-	if s.Items != nil {
-		inner = s.Items
-		m.Note = "list of"
+	var note []string
+	inner, isNullable := s.orNull()
+	if isNullable {
+		note = append(note, "null or")
+	}
+	if inner.Items != nil {
+		inner = inner.Items
+		note = append(note, "list of")
 	}
 	if inner.Ref != "" {
 		m.Link = lastOf(inner.Ref)
 	}
-	m.Note = strings.TrimSpace(m.Note + " " + inner.note())
+	m.Note = strings.TrimSpace(strings.Join(append(note, inner.note()), " "))
 	return m
 }
 
 // note says type and bounds in a few words.
 func (s *schema) note() string {
+	if s.isOpenEnum() {
+		return s.AnyOf[0].note() + " or another"
+	}
 	var parts []string
 	if name := s.typeName(); name != "" {
 		parts = append(parts, name)
