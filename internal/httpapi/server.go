@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/holdfast/holdfast/internal/commit"
+	"github.com/holdfast/holdfast/internal/docs"
 	"github.com/holdfast/holdfast/internal/store"
 )
 
@@ -77,7 +78,7 @@ type Server struct {
 	mux      *http.ServeMux
 	patterns []string            // "METHOD /path" of every operation
 	methods  map[string][]string // of every path
-	spec     *spec
+	pages    *docs.Pages
 
 	requestPrefix string // of the Request-Ids that this server makes
 	requestCount  atomic.Int64
@@ -92,12 +93,12 @@ var _ http.Handler = (*Server)(nil)
 // New makes a server; it fails on an OpenAPI file that cannot be read. Call [Server.Committed] after every batch, and
 // [Server.Stop] before the HTTP server is shut down.
 func New(o Options) (*Server, error) {
-	parsed, err := parseSpec(o.Spec)
+	pages, err := docs.New(o.Spec, documented())
 	if err != nil {
 		return nil, err
 	}
 	s := &Server{
-		o: o.withDefaults(), mux: http.NewServeMux(), spec: parsed,
+		o: o.withDefaults(), mux: http.NewServeMux(), pages: pages,
 		methods:       map[string][]string{},
 		requestPrefix: strconv.FormatUint(rand.Uint64(), 36) + "-",
 		stopping:      make(chan struct{}),
@@ -126,10 +127,7 @@ func (s *Server) routes() {
 	s.routeEvents()
 	s.routeHealth()
 
-	s.handle("GET /openapi.yaml", "openapiYAML", servePage(s.openapiYAML))
-	s.handle("GET /openapi.json", "openapiJSON", servePage(s.openapiJSON))
-	s.handle("GET /docs", "docs", servePage(s.docs))
-	s.handle("GET /problems/{code}", "problem", servePage(s.problemPage))
+	s.routePages()
 
 	for path, methods := range s.methods {
 		slices.Sort(methods)
