@@ -21,16 +21,6 @@ const Format = 1
 // MaxClockLag is how far a clock may be behind the last batch. Within it, time stands still until the clock has caught up.
 const MaxClockLag = 5 * time.Second
 
-// The bounds of a page of a list, beside its limit.
-const (
-	// ScanLimit is how many rows one page looks at, at the most, where no index serves all its conditions.
-	ScanLimit = 10_000
-	// PageBytes is how many stored bytes fill a page, whatever its limit in rows: a cart with much metadata has 30 KB.
-	PageBytes = 4 << 20
-	// StockBytes is about what a stock row takes in memory.
-	StockBytes = 64
-)
-
 // Head is the one row that every batch locks first and writes last.
 type Head struct {
 	Store   string // the store's own id, made once

@@ -69,17 +69,11 @@ func hasLabel(err error, label string) bool {
 	return errors.As(err, &e) && e.HasErrorLabel(label)
 }
 
-// isCorrupt reports whether a stored row cannot be used.
-func isCorrupt(err error) bool {
-	var bad *store.CorruptRow
-	return errors.As(err, &bad)
-}
-
 // translate turns an error of the driver into one of package store, by its code or label. What is left as it was is the batch's own
 // fault. Only for failures of which it is known that nothing was written: before a commit was sent.
 func translate(err error) error {
 	switch {
-	case err == nil, errors.Is(err, context.Canceled), isCorrupt(err):
+	case err == nil, errors.Is(err, context.Canceled), store.IsCorrupt(err):
 		return err
 	case hasCode(err, duplicateKey, documentValidation, objectTooLarge, objectToInsertTooLarge):
 		return err

@@ -271,7 +271,7 @@ func (l *loader) overdueOf(ctx context.Context, key inventory.StockKey, budget i
 		}
 		found++
 		r, err := readReservation(raw)
-		if isCorrupt(err) {
+		if store.IsCorrupt(err) {
 			return nil // a damaged hold keeps its units, but must not stop every buyer; the sweeper reports it, verify names it
 		}
 		if err != nil {

@@ -63,7 +63,7 @@ func isAnswer(err error) bool {
 // translate turns an error of the driver into one of package store, by its code. What is left as it was is the batch's own
 // fault. Only for failures of which it is known that nothing was written.
 func translate(err error) error {
-	if err == nil || errors.Is(err, context.Canceled) || isCorrupt(err) {
+	if err == nil || errors.Is(err, context.Canceled) || store.IsCorrupt(err) {
 		return err
 	}
 	c := code(err)
@@ -75,10 +75,4 @@ func translate(err error) error {
 	default:
 		return fmt.Errorf("%w: %w", store.ErrUnavailable, err)
 	}
-}
-
-// isCorrupt reports whether a stored row cannot be used.
-func isCorrupt(err error) bool {
-	var bad *store.CorruptRow
-	return errors.As(err, &bad)
 }

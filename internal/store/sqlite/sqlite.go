@@ -234,7 +234,17 @@ func (s *Store) isClosed() bool {
 }
 
 // exec runs a statement that the connection keeps prepared, calling row for each result.
-func exec(conn *sqlite.Conn, sql string, row func(*sqlite.Stmt) error, arguments ...value) (err error) {
+func exec(conn *sqlite.Conn, sql string, row func(*sqlite.Stmt) error, arguments ...value) error {
+	return scan(conn, sql, func(stmt *sqlite.Stmt) (more bool, err error) {
+		if row != nil {
+			err = row(stmt)
+		}
+		return true, err
+	}, arguments...)
+}
+
+// scan is like exec, and stops where row wants no more.
+func scan(conn *sqlite.Conn, sql string, row func(*sqlite.Stmt) (more bool, err error), arguments ...value) (err error) {
 	stmt, err := conn.Prepare(sql)
 	if err != nil {
 		return err
@@ -247,18 +257,16 @@ func exec(conn *sqlite.Conn, sql string, row func(*sqlite.Stmt) error, arguments
 			err = undo
 		}
 	}()
-	for {
-		more, err := stmt.Step()
-		if err != nil || !more {
+	for more := true; more; {
+		found, err := stmt.Step()
+		if err != nil || !found {
 			return err
 		}
-		if row == nil {
-			continue
-		}
-		if err := row(stmt); err != nil {
+		if more, err = row(stmt); err != nil {
 			return err
 		}
 	}
+	return nil
 }
 
 // value is a parameter of a statement.

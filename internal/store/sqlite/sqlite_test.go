@@ -389,54 +389,6 @@ func TestDamagedHolds(t *testing.T) {
 	}
 }
 
-// TestPageBytes: a page of large rows is short, and its cursor goes on where it ended.
-func TestPageBytes(t *testing.T) {
-	s := openFile(t, filepath.Join(t.TempDir(), "store.db"), time.Now)
-	const rows = 300
-	var metadata inventory.Metadata
-	for i := range inventory.MaxMetadata {
-		metadata = append(metadata, inventory.Member{Name: fmt.Sprintf("%064d", i), Value: strings.Repeat("v", 500)})
-	}
-	for i := range rows {
-		p := product(fmt.Sprintf("p%03d", i))
-		p.Metadata = metadata
-		hold := &inventory.Reserve{TTL: 60_000, Metadata: metadata, Lines: []inventory.ReserveLine{{ProductID: p.ID, Location: inventory.MainLocation, Quantity: 1}}}
-		if _, err := commit(s, p, hold); err != nil {
-			t.Fatal(err)
-		}
-	}
-	err := s.View(context.Background(), func(v store.View) error {
-		products, reservations, pages := 0, 0, 0
-		for after := ""; ; pages++ {
-			page, next, err := v.Products(context.Background(), store.ProductQuery{After: after, Limit: 1000})
-			if err != nil {
-				return err
-			}
-			products += len(page)
-			if after = next; after == "" {
-				break
-			}
-		}
-		for before := (inventory.ID{}); ; pages++ {
-			page, next, err := v.Reservations(context.Background(), store.ReservationQuery{Before: before, Limit: 1000})
-			if err != nil {
-				return err
-			}
-			reservations += len(page)
-			if before = next; before.IsZero() {
-				break
-			}
-		}
-		if products != rows || reservations != rows || pages < 4 {
-			t.Errorf("%d products, %d reservations on %d pages", products, reservations, pages)
-		}
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 // TestLogIsBounded: readers that follow each other without a gap do not make the write-ahead log grow for ever.
 func TestLogIsBounded(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "store.db")

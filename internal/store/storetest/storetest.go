@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -73,7 +74,7 @@ func Run(t *testing.T, b Backend) {
 		"RefusedNeighbour": refusedNeighbour, "NegativeBucket": negativeBucket, "AfterClose": afterClose, "CancelledContext": cancelledContext, "CancelledInside": cancelledInside,
 		"CaseOfIDs": caseOfIDs, "WrongSalt": wrongSalt, "Precision": precision, "ClockJumps": clockJumps, "ConcurrentWriters": concurrentWriters,
 		"Receipts": receipts, "OverdueIsLoaded": overdueIsLoaded, "OverdueIsBounded": overdueIsBounded, "OverdueCart": overdueCart,
-		"ListReservations": listReservations, "ListOrders": listOrders, "ListProducts": listProducts, "Due": due, "Journal": journal,
+		"ListReservations": listReservations, "ListOrders": listOrders, "ListProducts": listProducts, "PageBytes": pageBytes, "Due": due, "Journal": journal,
 		"Locations": locations, "Reopen": reopen, "WholeLife": wholeLife, "SnapshotIsOne": snapshotIsOne,
 		"ViewClock": viewClock, "SharedByProcesses": sharedByProcesses,
 	}
@@ -618,6 +619,47 @@ func listProducts(f *fixture) {
 			f.Errorf("by id: %d products", len(some))
 		}
 		return err
+	})
+}
+
+// pageBytes: a page of large rows is short, and its cursor goes on where it ended.
+func pageBytes(f *fixture) {
+	const rows = 300
+	var metadata inventory.Metadata
+	for i := range inventory.MaxMetadata {
+		metadata = append(metadata, inventory.Member{Name: fmt.Sprintf("%064d", i), Value: strings.Repeat("v", 500)})
+	}
+	var batch []inventory.Command
+	for i := range rows {
+		p, hold := newProduct(fmt.Sprintf("p%03d", i), 1), reserve(fmt.Sprintf("p%03d", i), 1, time.Minute)
+		p.Metadata, hold.Metadata = metadata, metadata
+		if batch = append(batch, p, hold); len(batch) == 30 {
+			f.do(batch...)
+			batch = nil
+		}
+	}
+	f.view(func(v store.View) error {
+		products, reservations, pages := 0, 0, 0
+		for after, done := "", false; !done; pages++ {
+			page, next, err := v.Products(f.Context(), store.ProductQuery{After: after, Limit: 1000})
+			if err != nil {
+				return err
+			}
+			products += len(page)
+			after, done = next, next == ""
+		}
+		for before, done := (inventory.ID{}), false; !done; pages++ {
+			page, next, err := v.Reservations(f.Context(), store.ReservationQuery{Before: before, Limit: 1000})
+			if err != nil {
+				return err
+			}
+			reservations += len(page)
+			before, done = next, next.IsZero()
+		}
+		if products != rows || reservations != rows || pages < 5 {
+			f.Errorf("%d products, %d reservations on %d pages", products, reservations, pages)
+		}
+		return nil
 	})
 }
 
