@@ -21,6 +21,13 @@ const Format = 1
 // MaxClockLag is how far a clock may be behind the last batch. Within it, time stands still until the clock has caught up.
 const MaxClockLag = 5 * time.Second
 
+// Receipts live for at least [RotateEvery]: a store writes them to one place for so long and then to another, and drops a place whole.
+const (
+	RotateEvery = inventory.Time(24 * time.Hour / time.Millisecond)
+	// RotateRetry is how long a store goes on with the same place after it could not change it.
+	RotateRetry = time.Minute
+)
+
 // Head is the one row that every batch locks first and writes last.
 type Head struct {
 	Store   string // the store's own id, made once

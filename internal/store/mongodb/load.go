@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/holdfast/holdfast/internal/inventory"
@@ -42,6 +43,21 @@ func (o *findOptions) list() []options.Lister[options.FindOptions] {
 		f.SetLimit(o.limit)
 	}
 	return []options.Lister[options.FindOptions]{f}
+}
+
+// each hands the documents that match to use, one after another, until it fails.
+func each(ctx context.Context, c *mongo.Collection, filter any, o *findOptions, use func(bson.Raw) error) error {
+	cursor, err := c.Find(ctx, filter, o.list()...)
+	if err != nil {
+		return err
+	}
+	defer cursor.Close(ctx)
+	for cursor.Next(ctx) {
+		if err := use(cursor.Current); err != nil {
+			return err
+		}
+	}
+	return cursor.Err()
 }
 
 // load takes the context of the transaction. Each part of it has a time-out of its own.

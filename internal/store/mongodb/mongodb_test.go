@@ -34,9 +34,9 @@ var backend = storetest.Backend{
 			t.Fatal(err)
 		}
 		address := s.(*Store).address
-		again := open(t, address, Options{Now: now})
-		again.address = address
-		return again
+		reopened := open(t, address, Options{Now: now})
+		reopened.address = address
+		return reopened
 	},
 	Share: func(t testing.TB, s store.Store, now func() time.Time) store.Store {
 		return open(t, s.(*Store).address, Options{Now: now})
@@ -103,8 +103,8 @@ func TestServerClock(t *testing.T) {
 	storetest.Must(t, open(t, address, Options{AcceptClock: true}), storetest.Hold("mug", ""))
 }
 
-// TestTurn: receipts live for a day at least and go with the collection that they are in.
-func TestTurn(t *testing.T) {
+// TestRotation: receipts live for a day at least and go with the collection that they are in.
+func TestRotation(t *testing.T) {
 	clock := storetest.NewClock()
 	address := dbtest.MongoDB(t)
 	s := open(t, address, Options{Now: clock.Now})
@@ -136,9 +136,9 @@ func TestRetries(t *testing.T) {
 	_, address := dbtest.OwnMongoDB(t)
 	s := open(t, address, Options{})
 	storetest.Must(t, s, storetest.Product("mug"))
-	label := bson.E{Key: "errorLabels", Value: bson.A{labelAgain}}
+	label := bson.E{Key: "errorLabels", Value: bson.A{retryableLabel}}
 	for _, command := range []string{"findAndModify", "find", "insert", "update"} {
-		for _, code := range codesAgain {
+		for _, code := range retryableCodes {
 			for _, data := range []bson.D{{{Key: "errorCode", Value: code}}, {{Key: "errorCode", Value: code}, label}} {
 				dbtest.FailPoint(t, address, bson.D{{Key: "times", Value: 2}}, append(bson.D{{Key: "failCommands", Value: bson.A{command}}}, data...))
 				if _, err := storetest.Commit(context.Background(), s, storetest.Hold("mug", "")); err != nil {

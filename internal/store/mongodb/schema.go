@@ -201,20 +201,20 @@ func prove(ctx context.Context, db *mongo.Database) (err error) {
 	if hasCode(err, illegalOperation) {
 		return fmt.Errorf("%w: it is a standalone server: start it as a replica set, of one member if need be (mongod --replSet rs0, then rs.initiate())", errNoTransactions)
 	}
-	if err := errors.Join(err, count(ctx, proof, aborted, 0)); err != nil {
+	if err := errors.Join(err, expect(ctx, proof, aborted, 0)); err != nil {
 		return fmt.Errorf("trying a transaction: %w", err)
 	}
-	if err := errors.Join(insert(true, committed), count(ctx, proof, committed, 1)); err != nil {
+	if err := errors.Join(insert(true, committed), expect(ctx, proof, committed, 1)); err != nil {
 		return fmt.Errorf("trying a transaction: %w", err)
 	}
 	if err := insert(true, spoilt, committed); !mongo.IsDuplicateKeyError(err) {
 		return fmt.Errorf("%w: it took a duplicate key (%w)", errNoTransactions, err)
 	}
-	return count(ctx, proof, spoilt, 0)
+	return expect(ctx, proof, spoilt, 0)
 }
 
-// count requires so many documents with an id.
-func count(ctx context.Context, proof *mongo.Collection, id string, want int64) error {
+// expect requires so many documents with an id.
+func expect(ctx context.Context, proof *mongo.Collection, id string, want int64) error {
 	n, err := proof.CountDocuments(ctx, bson.D{{Key: "_id", Value: id}})
 	if err == nil && n != want {
 		err = fmt.Errorf("%w: it takes the commands and does not keep them together: Holdfast needs MongoDB 4.4 or later, as a replica set or sharded cluster", errNoTransactions)

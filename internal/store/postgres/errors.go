@@ -26,13 +26,6 @@ const (
 	classLimit      = "54" // program limit exceeded
 )
 
-// again marks a failure after which nothing was written, and the same batch may succeed when it is tried again.
-type again struct{ error }
-
-func (e again) Unwrap() error { return e.error }
-
-func isAgain(err error) bool { return errors.As(err, new(again)) }
-
 // errUnsettled marks a COMMIT that was sent and not answered.
 var errUnsettled = errors.New("the commit was not answered")
 
@@ -69,7 +62,7 @@ func translate(err error) error {
 	c := code(err)
 	switch {
 	case c == serializationFailure || c == deadlockDetected:
-		return again{fmt.Errorf("%w: %w", store.ErrUnavailable, err)}
+		return store.Retryable{Err: fmt.Errorf("%w: %w", store.ErrUnavailable, err)}
 	case len(c) == 5 && (c[:2] == classData || c[:2] == classConstraint || c[:2] == classLimit):
 		return err
 	default:

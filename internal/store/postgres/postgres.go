@@ -55,9 +55,9 @@ type Store struct {
 	options Options
 	config  *pgx.ConnConfig // of the connection that commits
 
-	turn   *store.Turn
-	writer *pgx.Conn // nil: to be made
-	turned time.Time // when the receipts last failed to turn
+	turn           *store.Turn
+	writer         *pgx.Conn // nil: to be made
+	rotationFailed time.Time // when it last did, of the receipts
 
 	readers *pgxpool.Pool
 }

@@ -127,8 +127,8 @@ func TestServerClock(t *testing.T) {
 	storetest.Must(t, accepting, storetest.Hold("mug", ""))
 }
 
-// TestTurn: receipts live for a day at least, go with the table that they are in, and do not wait for whoever reads it.
-func TestTurn(t *testing.T) {
+// TestRotation: receipts live for a day at least, go with the table that they are in, and do not wait for whoever reads it.
+func TestRotation(t *testing.T) {
 	clock := storetest.NewClock()
 	address := dbtest.Postgres(t)
 	s := open(t, address, Options{Now: clock.Now})
@@ -157,7 +157,7 @@ func TestTurn(t *testing.T) {
 	if _, err := reader.Exec(context.Background(), "COMMIT"); err != nil {
 		t.Fatal(err)
 	}
-	s.turned = time.Time{} // a minute later
+	s.rotationFailed = time.Time{} // a minute later
 	storetest.Must(t, s, storetest.Hold("mug", "fourth"))
 	if replayed("first") {
 		t.Error("a receipt of two days ago is still there")

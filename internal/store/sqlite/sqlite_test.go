@@ -230,8 +230,8 @@ func TestFullDisk(t *testing.T) {
 	if !errors.Is(err, store.ErrBroken) || acknowledged == 0 {
 		t.Fatalf("after %d products: %v", acknowledged, err)
 	}
-	if _, again := commit(s, product("another")); !errors.Is(again, store.ErrBroken) {
-		t.Fatalf("a broken store went on: %v", again)
+	if _, err := commit(s, product("another")); !errors.Is(err, store.ErrBroken) {
+		t.Fatalf("a broken store went on: %v", err)
 	}
 	s.Close()
 	s = openFile(t, path, time.Now)
@@ -434,8 +434,8 @@ func TestLogIsBounded(t *testing.T) {
 	}
 }
 
-// BenchmarkSlotTurn measures the batch that opens a new receipt slot and drops one with 200,000 receipts, as happens once a day.
-func BenchmarkSlotTurn(b *testing.B) {
+// BenchmarkSlotRotation measures the batch that opens a new receipt slot and drops one with 200,000 receipts, as happens once a day.
+func BenchmarkSlotRotation(b *testing.B) {
 	const receipts = 200_000
 	for range b.N {
 		b.StopTimer()

@@ -146,8 +146,8 @@ func (v *view) scanChecked(row *sqlite.Stmt) (*inventory.Reservation, error) {
 			return nil, err
 		}
 		if !found {
-			stored := reservationColumns(row)
-			return nil, stored.Corrupt(fmt.Sprintf("it has no row in holds for %s at %s", r.Lines[i].ProductID, r.Lines[i].Location))
+			columns := reservationColumns(row)
+			return nil, columns.Corrupt(fmt.Sprintf("it has no row in holds for %s at %s", r.Lines[i].ProductID, r.Lines[i].Location))
 		}
 	}
 	return r, nil

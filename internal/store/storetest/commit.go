@@ -77,8 +77,8 @@ func decidedAgain(f *fixture) {
 	if err == nil {
 		f.Fatal("an error was swallowed")
 	}
-	if again := f.requests(requests...)[0]; again.Refusal != nil || again.Reservation.ID != first {
-		f.Fatalf("decided again: %+v", again)
+	if repeated := f.requests(requests...)[0]; repeated.Refusal != nil || repeated.Reservation.ID != first {
+		f.Fatalf("decided again: %+v", repeated)
 	}
 	f.stock("mug", inventory.Buckets{Reserved: 1})
 }
@@ -215,12 +215,12 @@ func receipts(f *fixture) {
 	if f.backend.Reopen != nil {
 		f.Store = f.backend.Reopen(f, f.Store, f.Now)
 	}
-	again := f.requests(keyed("k", reserve("mug", 2, time.Minute)), keyed("free", reserve("mug", 9, time.Minute)))
-	if !again[0].Replayed || again[0].Reservation.ID != first.Reservation.ID || again[0].Seq != first.Seq || again[0].Reservation.Status != inventory.ReservationActive {
-		f.Fatalf("replayed: %+v", again[0])
+	repeated := f.requests(keyed("k", reserve("mug", 2, time.Minute)), keyed("free", reserve("mug", 9, time.Minute)))
+	if !repeated[0].Replayed || repeated[0].Reservation.ID != first.Reservation.ID || repeated[0].Seq != first.Seq || repeated[0].Reservation.Status != inventory.ReservationActive {
+		f.Fatalf("replayed: %+v", repeated[0])
 	}
-	if again[1].Refusal == nil || again[1].Refusal.Code != inventory.RefusedInsufficientStock {
-		f.Fatalf("%+v", again[1])
+	if repeated[1].Refusal == nil || repeated[1].Refusal.Code != inventory.RefusedInsufficientStock {
+		f.Fatalf("%+v", repeated[1])
 	}
 	other := keyed("k", reserve("mug", 1, time.Minute))
 	other.Receipt.Fingerprint[0] ^= 1
@@ -272,8 +272,8 @@ func wholeLife(f *fixture) {
 	if r := f.reservation(shipped.ID); r.Status != inventory.ReservationConfirmed || r.OrderID != o1.ID || r.Version != 2 {
 		f.Fatalf("%+v", r)
 	}
-	if again := f.do(&inventory.Confirm{ReservationID: shipped.ID})[0]; again.Created || again.Order.ID != o1.ID || again.Order.Status != inventory.OrderFulfilled || len(again.Order.Metadata) != 1 {
-		f.Fatalf("%+v", again.Order)
+	if repeated := f.do(&inventory.Confirm{ReservationID: shipped.ID})[0]; repeated.Created || repeated.Order.ID != o1.ID || repeated.Order.Status != inventory.OrderFulfilled || len(repeated.Order.Metadata) != 1 {
+		f.Fatalf("%+v", repeated.Order)
 	}
 }
 
