@@ -71,9 +71,10 @@ func (c *Changes) Empty() bool {
 
 // Poison is the error of a batch in which one command panicked. Nothing of the batch may be written.
 type Poison struct {
-	Index int // of the request
-	Value any // of the panic
-	Stack []byte
+	Index     int // of the request
+	Operation int // of its group, -1 where it has none
+	Value     any // of the panic
+	Stack     []byte
 }
 
 func (p *Poison) Error() string {
@@ -85,11 +86,11 @@ func (p *Poison) Error() string {
 //
 // The error is a [Poison] or nil. After an error the state is spoilt: load it anew, and decide without the poisonous request.
 func Decide(state *State, requests []*Request) (outcomes []Outcome, changes *Changes, err error) {
-	b := &batch{State: state, seq: state.Seq}
+	b := &batch{State: state, seq: state.Seq, operation: noOperation}
 	index := 0
 	defer func() {
 		if value := recover(); value != nil {
-			outcomes, changes, err = nil, nil, &Poison{index, value, debug.Stack()}
+			outcomes, changes, err = nil, nil, &Poison{index, b.operation, value, debug.Stack()}
 		}
 	}()
 	outcomes = make([]Outcome, len(requests))
@@ -120,7 +121,15 @@ type batch struct {
 	orders       touched[ID, Order]
 	records      touched[RecordKey, Record]
 	recordBytes  int
+
+	operation int      // of the group that is being decided
+	saved     bool     // there is a savepoint
+	undos     []func() // how to get back to it, the latest last
+	lapsed    []ID     // holds that time has ended since
 }
+
+// noOperation stands for the position of an operation where there is no group.
+const noOperation = -1
 
 // bytes is about how much the batch writes so far.
 func (b *batch) bytes() int { return len(b.events) + b.receiptBytes + b.recordBytes }
@@ -131,19 +140,32 @@ type touched[K comparable, T any] struct {
 	before map[K]*T
 }
 
-func (t *touched[K, T]) touch(key K, before *T) {
+// add reports false for a row that is there already.
+func (t *touched[K, T]) add(key K, before *T) bool {
 	if _, found := t.before[key]; found {
-		return
+		return false
 	}
 	if t.before == nil {
 		t.before = map[K]*T{}
 	}
 	t.before[key] = before
 	t.keys = append(t.keys, key)
+	return true
+}
+
+// drop takes the row out that was added last.
+func (t *touched[K, T]) drop(key K) {
+	delete(t.before, key)
+	t.keys = t.keys[:len(t.keys)-1]
 }
 
 func (b *batch) run(request *Request) Outcome {
 	b.actor = request.Actor
+	return b.answer(request)
+}
+
+// answer decides a request, unless its receipt has the answer.
+func (b *batch) answer(request *Request) Outcome {
 	if request.Receipt == nil {
 		return request.Command.decide(b, request)
 	}
@@ -153,7 +175,7 @@ func (b *batch) run(request *Request) Outcome {
 	outcome := request.Command.decide(b, request)
 	if outcome.Refusal == nil && !outcome.Deferred {
 		receipt := &Receipt{*request.Receipt, AppendOutcome(nil, &outcome)}
-		b.Receipts[receipt.Key] = receipt
+		put(b, b.Receipts, receipt.Key, receipt)
 		b.receipts = append(b.receipts, receipt)
 		b.receiptBytes += len(receipt.Answer)
 	}
@@ -193,18 +215,18 @@ func (b *batch) changes() *Changes {
 }
 
 func (b *batch) putProduct(before, after *Product) {
-	b.products.touch(after.ID, before)
-	b.Products[after.ID] = after
+	touch(b, &b.products, after.ID, before)
+	put(b, b.Products, after.ID, after)
 }
 
 func (b *batch) putReservation(before, after *Reservation) {
-	b.reservations.touch(after.ID, before)
-	b.Reservations[after.ID] = after
+	touch(b, &b.reservations, after.ID, before)
+	put(b, b.Reservations, after.ID, after)
 }
 
 func (b *batch) putOrder(before, after *Order) {
-	b.orders.touch(after.ID, before)
-	b.Orders[after.ID] = after
+	touch(b, &b.orders, after.ID, before)
+	put(b, b.Orders, after.ID, after)
 }
 
 // next is the sequence of the next event. Whoever takes it must emit that event before another is taken.

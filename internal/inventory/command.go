@@ -47,10 +47,13 @@ func (m Metadata) size() int {
 // Outcome is what a command came to: a refusal, or the resource it was about as it is afterwards.
 type Outcome struct {
 	Refusal     *Refusal
-	Created     bool // the resource is new
-	Replayed    bool // the stored answer of an earlier request with the same idempotency key
-	Deferred    bool // decide again in the next batch: this one has expired, or written, as much as a batch may
-	Expired     int  // reservations that Expire ended
+	Created     bool     // the resource is new
+	Replayed    bool     // the stored answer of an earlier request with the same idempotency key
+	Deferred    bool     // decide again in the next batch: this one has expired, or written, as much as a batch may
+	Again       *Group   // with Deferred: decide this then, instead
+	Broken      bool     // of an operation of a group: deciding it panicked. It had no effect, but the caller is not promised that
+	Expired     int      // reservations that Expire ended
+	Results     *Results // of a group
 	Product     *Product
 	Reservation *Reservation
 	Order       *Order
@@ -81,6 +84,8 @@ const (
 	RefusedPreconditionFailed   Code = "precondition-failed" // RefusedVersionMismatch for If-Match: another status, the same code on the wire
 	RefusedMetadataTooLarge     Code = "metadata-too-large"  // after a patch was merged
 	RefusedIdempotencyKeyReused Code = "idempotency-key-reused"
+	RefusedBatch                Code = "batch-refused"
+	RefusedBatchTooLarge        Code = "batch-too-large"
 )
 
 // Refusal says why a command had no effect, with what the answer needs.
@@ -89,6 +94,7 @@ type Refusal struct {
 	Shortages []Shortage // every short stock row, for RefusedInsufficientStock
 	Lines     []int      // indexes of the lines that RefusedProductNotFound is about
 	Current   *Current   // state of the resource that refuses
+	Results   *Results   // of an atomic group, up to the operation that was refused, for RefusedBatch
 }
 
 // Current is the state of a reservation or order that refuses a command.

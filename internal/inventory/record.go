@@ -63,10 +63,13 @@ func (b *batch) putRecord(key RecordKey, data []byte) {
 		panic(fmt.Sprintf("record %s %q of %d bytes is too large", key.Kind, key.Key, len(data)))
 	}
 	before := b.Records[key]
-	b.records.touch(key, before)
+	touch(b, &b.records, key, before)
 	// A record that this batch has deleted is still stored: it is changed, not made.
 	last := max(versionOf(before), versionOf(b.records.before[key]))
-	b.AddRecord(&Record{RecordKey: key, Version: last + 1, Data: data})
+	if b.Records == nil {
+		b.Records = map[RecordKey]*Record{}
+	}
+	put(b, b.Records, key, &Record{RecordKey: key, Version: last + 1, Data: data})
 	b.recordBytes += len(key.Kind) + len(key.Key) + len(data)
 }
 
@@ -80,8 +83,8 @@ func versionOf(r *Record) int64 {
 // deleteRecord takes a record away, if it is there.
 func (b *batch) deleteRecord(key RecordKey) {
 	if before := b.Records[key]; before != nil {
-		b.records.touch(key, before)
-		delete(b.Records, key)
+		touch(b, &b.records, key, before)
+		put(b, b.Records, key, nil)
 	}
 }
 

@@ -170,6 +170,9 @@ func (c *Expire) decide(b *batch, _ *Request) Outcome {
 
 // expire is time's effect, whoever made it show: where actors are asked for, it is the system's.
 func (b *batch) expire(r *Reservation) *Reservation {
+	if b.saved {
+		b.lapsed = append(b.lapsed, r.ID)
+	}
 	if sender := b.actor; sender != nil {
 		b.actor = systemActor
 		defer func() { b.actor = sender }()

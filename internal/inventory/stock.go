@@ -69,8 +69,11 @@ var (
 
 // open adds an empty stock row.
 func (b *batch) open(p *Product, location string) {
-	b.stock.touch(StockKey{p.ID, location}, nil)
+	touch(b, &b.stock, StockKey{p.ID, location}, nil)
 	p.Put(Stock{Location: location, Seq: b.seq})
+	if b.saved {
+		b.note(func() { p.remove(location) })
+	}
 }
 
 // move changes the buckets of one stock row under the event that was just begun. A negative bucket is a bug, not a refusal:
@@ -81,7 +84,10 @@ func (b *batch) move(key StockKey, delta Buckets) Movement {
 		panic(fmt.Sprintf("stock of %s at %s was not loaded", key.ProductID, key.Location))
 	}
 	before := *stock
-	b.stock.touch(key, &before)
+	touch(b, &b.stock, key, &before)
+	if b.saved {
+		b.note(func() { *b.Stock(key) = before })
+	}
 	stock.Buckets = stock.Add(delta)
 	stock.Seq = b.seq
 	if !stock.Valid() {
@@ -123,12 +129,21 @@ func (b *batch) makeRoom(key StockKey, quantity int64) room {
 			}
 			return short
 		}
-		b.Overdue[key] = overdue[1:]
+		b.takeOverdue(key)
 		if r := b.Reservations[overdue[0]]; r.Due(b.Now) {
 			b.expire(r)
 		}
 	}
 	return fits
+}
+
+// takeOverdue takes the first off the list of overdue holds.
+func (b *batch) takeOverdue(key StockKey) {
+	overdue := b.Overdue[key]
+	b.Overdue[key] = overdue[1:]
+	if b.saved {
+		b.note(func() { b.Overdue[key] = overdue })
+	}
 }
 
 func (b *batch) shortage(key StockKey, requested int64) Shortage {

@@ -143,6 +143,13 @@ func (p *Product) Put(s Stock) {
 	p.Stock[i] = s
 }
 
+// remove takes a stock row out that was put in.
+func (p *Product) remove(location string) {
+	if i, found := p.search(location); found {
+		p.Stock = append(p.Stock[:i], p.Stock[i+1:]...)
+	}
+}
+
 // Clone copies the product with its stock rows, which change while a batch is decided.
 func (p *Product) Clone() *Product {
 	c := *p
