@@ -30,6 +30,7 @@ func Open(o Options) *Store {
 		head:     store.Head{Store: strings.ToLower(rand.Text()), Format: store.Format},
 		products: map[string]*inventory.Product{}, receipts: map[[16]byte]*inventory.Receipt{},
 		reservations: map[inventory.ID]*inventory.Reservation{}, orders: map[inventory.ID]*inventory.Order{},
+		records: map[inventory.RecordKey]*inventory.Record{},
 	}
 }
 
@@ -45,6 +46,7 @@ type Store struct {
 	receipts     map[[16]byte]*inventory.Receipt
 	reservations map[inventory.ID]*inventory.Reservation
 	orders       map[inventory.ID]*inventory.Order
+	records      map[inventory.RecordKey]*inventory.Record
 	byAge        []inventory.ID // reservations, oldest first
 	ordersByAge  []inventory.ID
 }
@@ -77,6 +79,9 @@ func (s *Store) Commit(ctx context.Context, keys *inventory.Keys, decide store.D
 	if err != nil || changes.Empty() {
 		return err
 	}
+	if err := s.checkRecords(changes.Records); err != nil {
+		return err
+	}
 	s.write(changes, now)
 	return nil
 }
@@ -102,6 +107,15 @@ func (s *Store) load(keys *inventory.Keys, now inventory.Time) *inventory.State 
 	}
 	for i := range keys.Stock {
 		s.loadProduct(state, keys.Stock[i].ProductID)
+	}
+	for _, key := range keys.Records {
+		if r := s.records[key]; r != nil {
+			state.AddRecord(r)
+		}
+	}
+	for _, of := range keys.Ranges {
+		found := s.recordsOf(of)
+		state.AddRange(of, found[:min(of.Limit, len(found))])
 	}
 	s.loadOverdue(state, keys)
 	return state
@@ -198,6 +212,7 @@ func (s *Store) write(c *inventory.Changes, now inventory.Time) {
 	for _, r := range c.Receipts {
 		s.receipts[r.Key] = r
 	}
+	s.writeRecords(c.Records)
 	var batchID [16]byte
 	rand.Read(batchID[:])
 	entry := s.head.Next(batchID, now, c)

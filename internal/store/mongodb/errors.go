@@ -66,7 +66,7 @@ func hasLabel(err error, label string) bool {
 // fault. Only for failures of which it is known that nothing was written: before a commit was sent.
 func translate(err error) error {
 	switch {
-	case err == nil, errors.Is(err, context.Canceled), store.IsCorrupt(err):
+	case err == nil, errors.Is(err, context.Canceled), store.IsCorrupt(err), errors.Is(err, errMatches):
 		return err
 	case hasCode(err, duplicateKey, documentValidation, objectTooLarge, objectToInsertTooLarge):
 		return err

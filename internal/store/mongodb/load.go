@@ -62,7 +62,7 @@ func each(ctx context.Context, c *mongo.Collection, filter any, o *findOptions, 
 
 // load takes the context of the transaction. Each part of it has a time-out of its own.
 func (l *loader) load(ctx context.Context) error {
-	for _, f := range []func(context.Context) error{l.lock, l.loadReceipts, l.loadReservations, l.loadOrders, l.loadWanted, l.loadLines, l.loadOverdue} {
+	for _, f := range []func(context.Context) error{l.lock, l.loadReceipts, l.loadRecords, l.loadReservations, l.loadOrders, l.loadWanted, l.loadLines, l.loadOverdue} {
 		if err := l.s.within(ctx, f); err != nil {
 			return err
 		}

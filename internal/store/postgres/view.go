@@ -19,6 +19,8 @@ type view struct {
 	now     func() time.Time
 	timeout time.Duration // of a query
 
+	readOnly bool
+
 	begun  bool
 	source time.Time
 	head   head

@@ -87,8 +87,9 @@ func (s *Store) transact(keys *inventory.Keys, decide store.Decide, now inventor
 // checkpoint copies the log into the file once enough was written. The batch before it is durable, whatever happens here: a failure
 // breaks the store for the next one.
 func (s *Store) checkpoint(c *inventory.Changes) {
-	const pagesPerBatch, pagesPerStockRow, receiptsPerPage, rowBytesPerPage = 8, 2, 4, 2048 // as measured, roughly
-	s.logPages += pagesPerBatch + pagesPerStockRow*len(c.Stock) + len(c.Receipts)/receiptsPerPage + len(c.Events)/rowBytesPerPage
+	const pagesPerBatch, pagesPerStockRow, pagesPerRecord, receiptsPerPage, rowBytesPerPage = 8, 2, 2, 4, 2048 // as measured, roughly
+	s.logPages += pagesPerBatch + pagesPerStockRow*len(c.Stock) + pagesPerRecord*len(c.Records) +
+		len(c.Receipts)/receiptsPerPage + len(c.Events)/rowBytesPerPage
 	if s.logPages < s.checkpoints.pages {
 		return
 	}

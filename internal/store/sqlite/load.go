@@ -51,6 +51,9 @@ func (l *loader) load(keys *inventory.Keys) error {
 			return err
 		}
 	}
+	if err := l.records(keys); err != nil {
+		return err
+	}
 	return l.overdue(keys)
 }
 

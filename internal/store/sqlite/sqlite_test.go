@@ -183,6 +183,26 @@ func TestReadOnlyBesideAServer(t *testing.T) {
 	}
 }
 
+func TestUpgrade(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "store.db")
+	s := openFile(t, path, time.Now)
+	storetest.Must(t, s, storetest.Product("mug"))
+	for _, statement := range []string{"DROP TABLE records", "UPDATE head SET format = 1", "PRAGMA user_version = 1"} {
+		if err := exec(s.writer, statement, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.Close()
+	storetest.Upgrade(t, func(readOnly bool) store.Store {
+		s, err := Open(path, Options{ReadOnly: readOnly})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { s.Close() })
+		return s
+	})
+}
+
 func TestRefusedFiles(t *testing.T) {
 	folder := t.TempDir()
 	text := filepath.Join(folder, "text.db")

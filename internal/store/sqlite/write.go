@@ -109,6 +109,9 @@ func (w *writer) write(c *inventory.Changes, entry *store.Entry, head *store.Hea
 			return err
 		}
 	}
+	if err := w.writeRecords(c.Records); err != nil {
+		return err
+	}
 	if err := w.receipts.write(w.conn, c.Receipts, w.now); err != nil {
 		return err
 	}

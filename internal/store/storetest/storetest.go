@@ -34,6 +34,8 @@ func Run(t *testing.T, b Backend) {
 		"Receipts": receipts, "OverdueIsLoaded": overdueIsLoaded, "OverdueIsBounded": overdueIsBounded, "OverdueCart": overdueCart,
 		"ListReservations": listReservations, "ListOrders": listOrders, "ListProducts": listProducts, "PageBytes": pageBytes, "Due": due, "Journal": journal,
 		"Locations": locations, "Reopen": reopen, "WholeLife": wholeLife, "SnapshotIsOne": snapshotIsOne,
+		"RecordLife": recordLife, "RecordsAreLoaded": recordsAreLoaded, "RecordOrder": recordOrder, "RecordPages": recordPages,
+		"RecordGuards": recordGuards, "RecordsWithoutEvents": recordsWithoutEvents, "RecordsRollBack": recordsRollBack, "RecordsLikeAMap": recordsLikeAMap,
 		"ViewClock": viewClock, "SharedByProcesses": sharedByProcesses,
 	}
 	for name, test := range tests {

@@ -22,6 +22,7 @@ func cancelledInside(f *fixture) {
 		"Products":     func(v store.View) error { return third(v.Products(ctx, store.ProductQuery{Limit: 1})) },
 		"Reservations": func(v store.View) error { return third(v.Reservations(ctx, store.ReservationQuery{Limit: 1})) },
 		"Orders":       func(v store.View) error { return third(v.Orders(ctx, store.OrderQuery{Limit: 1})) },
+		"Records":      func(v store.View) error { return third(v.Records(ctx, store.RecordQuery{Limit: 1})) },
 		"Journal":      func(v store.View) error { return second(v.Journal(ctx, store.JournalPosition{BatchNo: 1}, 1, 1)) },
 		"Due":          func(v store.View) error { return second(v.Due(ctx, 1, 1)) },
 		"Strays":       func(v store.View) error { return second(v.Strays(ctx, 1)) },
