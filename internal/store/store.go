@@ -145,6 +145,10 @@ type Store interface {
 	Commit(ctx context.Context, keys *inventory.Keys, decide Decide) error
 	// View reads one consistent snapshot. It never waits for a Commit, nor holds one up for long: keep it short.
 	View(ctx context.Context, read func(View) error) error
+	// SoleWriter reports whether nobody but this Store can write while it is open: what it committed last is then the last state
+	// there is, without asking. Where it is so, clock is the source of the time of its batches (see [Head.Now]). On a database
+	// that processes share, and opened for reading, it is not so, and clock is nil.
+	SoleWriter() (clock func() time.Time, sole bool)
 	// Close waits for the calls under way and releases everything. Calls made later fail with ErrClosed. Closing again is fine.
 	Close() error
 }

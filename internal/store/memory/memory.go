@@ -61,6 +61,9 @@ func (s *Store) Close() error {
 	return nil
 }
 
+// SoleWriter implements [store.Store]: it is.
+func (s *Store) SoleWriter() (clock func() time.Time, sole bool) { return s.options.Now, true }
+
 // Commit implements [store.Store].
 func (s *Store) Commit(ctx context.Context, keys *inventory.Keys, decide store.Decide) error {
 	s.mu.Lock()

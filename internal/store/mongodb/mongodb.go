@@ -248,6 +248,9 @@ func (s *Store) enter() error {
 	return nil
 }
 
+// SoleWriter implements [store.Store]: other processes may share the database.
+func (s *Store) SoleWriter() (clock func() time.Time, sole bool) { return nil, false }
+
 // View implements [store.Store].
 func (s *Store) View(ctx context.Context, read func(store.View) error) error {
 	if err := s.enter(); err != nil {

@@ -187,6 +187,14 @@ func (s *Store) Close() error {
 	})
 }
 
+// SoleWriter implements [store.Store]: the lock on the file lets nobody else open it for writing.
+func (s *Store) SoleWriter() (clock func() time.Time, sole bool) {
+	if s.options.ReadOnly {
+		return nil, false
+	}
+	return s.options.Now, true
+}
+
 // View implements [store.Store].
 func (s *Store) View(ctx context.Context, read func(store.View) error) (err error) {
 	if s.turn.IsClosed() {

@@ -166,6 +166,9 @@ func TestReadOnlyBesideAServer(t *testing.T) {
 		if err != nil {
 			t.Fatalf("running %v: %v", running, err)
 		}
+		if clock, sole := reader.SoleWriter(); sole || clock != nil {
+			t.Errorf("running %v: a store for reading says that it alone writes", running)
+		}
 		err = reader.View(context.Background(), func(v store.View) error {
 			page, _, err := v.Products(context.Background(), store.ProductQuery{Limit: 9})
 			if len(page) != 1 {

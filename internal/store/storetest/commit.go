@@ -277,6 +277,22 @@ func wholeLife(f *fixture) {
 	}
 }
 
+// soleWriter: a store that no other process can write says so, and names the clock of its batches.
+func soleWriter(f *fixture) {
+	clock, sole := f.SoleWriter()
+	if sole != (f.backend.Share == nil) || (clock != nil) != sole {
+		f.Fatalf("sole writer: %v, with a clock: %v", sole, clock != nil)
+	}
+	if !sole {
+		return
+	}
+	f.Advance(1234 * time.Millisecond)
+	f.do(newProduct("mug", 1))
+	if now := inventory.Time(clock().UnixMilli()); now != f.head().At {
+		f.Errorf("the clock says %d, the batch was at %d", now, f.head().At)
+	}
+}
+
 // sharedByProcesses: several stores on one database commit beside each other as one would alone, and share its receipts.
 func sharedByProcesses(f *fixture) {
 	if f.backend.Share == nil {

@@ -36,7 +36,7 @@ func Run(t *testing.T, b Backend) {
 		"Locations": locations, "Reopen": reopen, "WholeLife": wholeLife, "SnapshotIsOne": snapshotIsOne,
 		"RecordLife": recordLife, "RecordsAreLoaded": recordsAreLoaded, "RecordOrder": recordOrder, "RecordPages": recordPages,
 		"RecordGuards": recordGuards, "RecordsWithoutEvents": recordsWithoutEvents, "RecordsRollBack": recordsRollBack, "RecordsLikeAMap": recordsLikeAMap,
-		"ViewClock": viewClock, "SharedByProcesses": sharedByProcesses,
+		"ViewClock": viewClock, "SharedByProcesses": sharedByProcesses, "SoleWriter": soleWriter,
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
