@@ -426,7 +426,7 @@ func (a *auditor) balance(ctx context.Context) error {
 // balance is one stock row with what adds up to it, at the moment that the pass ends.
 type balance struct {
 	readAt    int64             // sequence at which the row was read
-	stored    inventory.Buckets // brought forward by the movements since
+	buckets   inventory.Buckets // as they were read, and the movements since
 	moved     inventory.Buckets // all movements from the beginning
 	reserved  int64             // units in ACTIVE reservations
 	committed int64             // units in CONFIRMED orders
@@ -477,7 +477,7 @@ func (b *balances) run(ctx context.Context) error {
 		for i := range p.Stock {
 			key := inventory.StockKey{ProductID: p.ID, Location: p.Stock[i].Location}
 			if b.mine(key) {
-				b.rows[key] = &balance{readAt: seq, stored: p.Stock[i].Buckets}
+				b.rows[key] = &balance{readAt: seq, buckets: p.Stock[i].Buckets}
 			}
 		}
 		return nil
@@ -553,7 +553,7 @@ func (b *balances) event(e *inventory.Event) {
 		row := b.row(m.StockKey)
 		row.moved = row.moved.Add(m.Delta)
 		if e.Seq > row.readAt {
-			row.stored = row.stored.Add(m.Delta)
+			row.buckets = row.buckets.Add(m.Delta)
 		}
 		if r := e.Reservation; r != nil {
 			if e.Seq > readAt(b.reservations, r.ID.Sequence()) {
@@ -572,14 +572,14 @@ func (b *balances) event(e *inventory.Event) {
 func (b *balances) compare() {
 	for key, row := range b.rows {
 		name := stockName(key)
-		if row.stored != row.moved {
-			b.breach("I9", name, "its buckets are %+v, its movements add up to %+v", row.stored, row.moved)
+		if row.buckets != row.moved {
+			b.breach("I9", name, "its buckets are %+v, its movements add up to %+v", row.buckets, row.moved)
 		}
-		if row.stored.Reserved != row.reserved {
-			b.breach("I2", name, "reserved is %d, its ACTIVE reservations hold %d", row.stored.Reserved, row.reserved)
+		if row.buckets.Reserved != row.reserved {
+			b.breach("I2", name, "reserved is %d, its ACTIVE reservations hold %d", row.buckets.Reserved, row.reserved)
 		}
-		if row.stored.Committed != row.committed {
-			b.breach("I2", name, "committed is %d, its CONFIRMED orders hold %d", row.stored.Committed, row.committed)
+		if row.buckets.Committed != row.committed {
+			b.breach("I2", name, "committed is %d, its CONFIRMED orders hold %d", row.buckets.Committed, row.committed)
 		}
 	}
 }

@@ -57,9 +57,9 @@ type Server struct {
 
 const startTimeout = 60 * time.Second
 
-// againFor is how long a server that ends at once is started again: PostgreSQL refuses to start while children of one that was killed
+// restartFor is how long a server that ends at once is started anew: PostgreSQL refuses to start while children of one that was killed
 // are still there, and a busy machine lets them linger.
-const againFor = 10 * time.Second
+const restartFor = 10 * time.Second
 
 // Start starts the server on its data, and waits until it answers.
 func (s *Server) Start() error {
@@ -69,7 +69,7 @@ func (s *Server) Start() error {
 		if err == nil {
 			err = s.await(begun.Add(startTimeout))
 		}
-		if !errors.Is(err, errEnded) || time.Since(begun) > againFor {
+		if !errors.Is(err, errEnded) || time.Since(begun) > restartFor {
 			return err
 		}
 		time.Sleep(100 * time.Millisecond)

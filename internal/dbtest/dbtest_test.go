@@ -17,8 +17,8 @@ func TestServers(t *testing.T) {
 	t.Run("mongodb", func(t *testing.T) { MongoDB(t) })
 }
 
-// TestStartAgain: PostgreSQL does not start while a child of one that was killed lingers; it is started again until it does.
-func TestStartAgain(t *testing.T) {
+// TestRestart: PostgreSQL does not start while a child of one that was killed lingers; it is started again until it does.
+func TestRestart(t *testing.T) {
 	server, address := OwnPostgres(t)
 	conn, err := pgx.Connect(t.Context(), address)
 	if err != nil {

@@ -76,8 +76,8 @@ func (row *OrderRow) Decode() (*inventory.Order, error) {
 func corrupt(kind string, key int64, data []byte, detail string) error {
 	id := inventory.NewID(0, key, 0)
 	if len(data) >= len(id) {
-		if stored := inventory.ID(data[:len(id)]); stored.Sequence() == key {
-			id = stored
+		if own := inventory.ID(data[:len(id)]); own.Sequence() == key {
+			id = own
 		}
 	}
 	return &CorruptRow{Row: fmt.Sprintf("%s row %d", kind, key), ID: id, Detail: detail}

@@ -15,20 +15,24 @@ import (
 	"github.com/holdfast/holdfast/internal/inventory"
 )
 
-// Format is the version of the stored layout that this program reads and writes.
-const Format = 1
+// Format is the version of the stored layout that this program writes. It reads older ones as well: opening a store for writing brings it to
+// this format, opening it for reading leaves it as it is.
+//
+//	1   products, stock, reservations, orders, receipts and the journal
+//	2   records, and actors in the events
+const Format = 2
+
+// RecordsFormat is the first format with records: an older store, opened for reading, has none.
+const RecordsFormat = 2
 
 // MaxClockLag is how far a clock may be behind the last batch. Within it, time stands still until the clock has caught up.
 const MaxClockLag = 5 * time.Second
 
-// The bounds of a page of a list, beside its limit.
+// Receipts live for at least [RotateEvery]: a store writes them to one place for so long and then to another, and drops a place whole.
 const (
-	// ScanLimit is how many rows one page looks at, at the most, where no index serves all its conditions.
-	ScanLimit = 10_000
-	// PageBytes is how many stored bytes fill a page, whatever its limit in rows: a cart with much metadata has 30 KB.
-	PageBytes = 4 << 20
-	// StockBytes is about what a stock row takes in memory.
-	StockBytes = 64
+	RotateEvery = inventory.Time(24 * time.Hour / time.Millisecond)
+	// RotateRetry is how long a store goes on with the same place after it could not change it.
+	RotateRetry = time.Minute
 )
 
 // Head is the one row that every batch locks first and writes last.
@@ -42,7 +46,7 @@ type Head struct {
 	Chain   [32]byte       // checksum of the last journal entry
 }
 
-// Entry is one journal row: the events of one batch. A batch that wrote receipts alone has none.
+// Entry is one journal row: the events of one batch. A batch that wrote receipts or records alone has none.
 type Entry struct {
 	BatchNo  int64
 	BatchID  [16]byte
@@ -129,13 +133,22 @@ type Decide func(*inventory.State) (*inventory.Changes, error)
 
 // Store is one Holdfast's durable state. It is safe for concurrent use.
 type Store interface {
-	// Commit runs one batch. It locks the head, reads the clock (see [Head.Now]), loads the rows that keys names, calls decide
-	// and writes what it returns as one transaction: rows, receipts, one journal entry and the head. When Commit returns nil,
-	// the batch is durable, and every View that begins afterwards sees it. Where decide changes nothing, nothing is written.
-	// Batches run one at a time, whoever calls. Once the transaction has begun, the end of ctx no longer stops it.
+	// Commit runs one batch. It locks the head, reads the clock (see [Head.Now]), loads the rows and records that keys names,
+	// calls decide and writes what it returns as one transaction: rows, records, receipts, one journal entry and the head. When
+	// Commit returns nil, the batch is durable, and every View that begins afterwards sees it. Where decide changes nothing,
+	// nothing is written. Batches run one at a time, whoever calls. Once the transaction has begun, the end of ctx no longer
+	// stops it.
+	//
+	// A range of records is loaded in the byte order of their keys, all of it up to its limit. A change begins with what is
+	// stored: where the version of a record is not that of its Before, where a new one is there already, or one that changes is
+	// not, the batch ends with an error and has no effect.
 	Commit(ctx context.Context, keys *inventory.Keys, decide Decide) error
 	// View reads one consistent snapshot. It never waits for a Commit, nor holds one up for long: keep it short.
 	View(ctx context.Context, read func(View) error) error
+	// SoleWriter reports whether nobody but this Store can write while it is open: what it committed last is then the last state
+	// there is, without asking. Where it is so, clock is the source of the time of its batches (see [Head.Now]). On a database
+	// that processes share, and opened for reading, it is not so, and clock is nil.
+	SoleWriter() (clock func() time.Time, sole bool)
 	// Close waits for the calls under way and releases everything. Calls made later fail with ErrClosed. Closing again is fine.
 	Close() error
 }
@@ -159,6 +172,9 @@ type View interface {
 	Reservations(ctx context.Context, q ReservationQuery) (page []*inventory.Reservation, next inventory.ID, err error)
 	// Orders is like Reservations.
 	Orders(ctx context.Context, q OrderQuery) (page []*inventory.Order, next inventory.ID, err error)
+	// Records returns those of Keys that are there, in the order of Keys; or else those of a range, in the byte order of their
+	// keys. Where the page is full (of records, or of bytes), next is the After of the rest; else it is empty.
+	Records(ctx context.Context, q RecordQuery) (page []*inventory.Record, next string, err error)
 	// Journal returns the entries from that of a sequence on (the first batch whose last event is not before it), oldest first:
 	// at most limit, and no more once they hold maxBytes of events.
 	Journal(ctx context.Context, from JournalPosition, limit, maxBytes int) ([]Entry, error)

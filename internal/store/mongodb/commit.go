@@ -58,7 +58,7 @@ func (s *Store) Commit(ctx context.Context, keys *inventory.Keys, decide store.D
 		case errors.As(err, new(lost)) && losses == 0:
 			losses++
 			continue
-		case !isAgain(err) || time.Since(start) > s.options.timeouts.head:
+		case !store.IsRetryable(err) || time.Since(start) > s.options.timeouts.head:
 			return err
 		}
 		if time.Since(looked) > endStaleAfter {
@@ -80,8 +80,8 @@ func (s *Store) giveWay() {
 	}
 }
 
-// count counts a committed batch, by the head that it found, in the run since the last batch of another process, once there was one.
-func (s *Store) count(found *headDocument, entry *store.Entry) {
+// countRun counts a committed batch in the run of this process. A run begins with a batch that found the head as another process left it.
+func (s *Store) countRun(found *headDocument, entry *store.Entry) {
 	switch {
 	case !bytes.Equal(found.BatchID, s.last[:]):
 		s.run = 1
@@ -106,7 +106,7 @@ func (s *Store) within(ctx context.Context, f func(context.Context) error) error
 	return f(ctx)
 }
 
-// attempt is one transaction. An error that [isAgain] says that it had no effect and that another may fare better.
+// attempt is one transaction. An error that [store.IsRetryable] says that it had no effect and that another may fare better.
 func (s *Store) attempt(ctx context.Context, keys *inventory.Keys, decide store.Decide) error {
 	if s.session == nil {
 		if err := s.renewSession(ctx); err != nil {
@@ -130,10 +130,10 @@ func (s *Store) attempt(ctx context.Context, keys *inventory.Keys, decide store.
 	case err != nil:
 		s.abort(ctx)
 		return err
-	case len(changes.Receipts) > 0 && s.mustTurn(&l.head, l.state.Now):
+	case len(changes.Receipts) > 0 && s.mustRotate(&l.head, l.state.Now):
 		s.abort(ctx)
-		s.turnReceipts(ctx, l.state.Now)
-		return again{store.ErrUnavailable}
+		s.rotateReceipts(ctx, l.state.Now)
+		return store.Retryable{Err: store.ErrUnavailable}
 	}
 	entry := store.Entry{}
 	if !changes.Empty() {
@@ -150,7 +150,7 @@ func (s *Store) attempt(ctx context.Context, keys *inventory.Keys, decide store.
 	if err := s.commit(ctx, &entry); err != nil {
 		return err
 	}
-	s.count(&l.head, &entry)
+	s.countRun(&l.head, &entry)
 	return nil
 }
 
@@ -191,13 +191,13 @@ func (s *Store) commit(ctx context.Context, entry *store.Entry) (err error) {
 		if err == nil {
 			return nil
 		}
-		if hasLabel(err, labelAgain) || hasCode(err, noSuchTransaction) {
+		if hasLabel(err, retryableLabel) || hasCode(err, noSuchTransaction) {
 			break // there is nothing left to send it to; whether an earlier one arrived, the head knows
 		}
 	}
 	s.dropSession(ctx)
 	if entry.BatchNo == 0 {
-		return again{fmt.Errorf("%w: %w", store.ErrUnavailable, err)}
+		return store.Retryable{Err: fmt.Errorf("%w: %w", store.ErrUnavailable, err)}
 	}
 	s.options.Log.Warn("the commit of a batch was not answered: finding out what became of it", "batch", entry.BatchNo, "error", err)
 	return s.settle(ctx, entry)
@@ -215,7 +215,7 @@ func (s *Store) settle(ctx context.Context, entry *store.Entry) (err error) {
 			if written {
 				return nil
 			}
-			return again{fmt.Errorf("%w: the batch was not committed", store.ErrUnavailable)}
+			return store.Retryable{Err: fmt.Errorf("%w: the batch was not committed", store.ErrUnavailable)}
 		}
 		if s.session != nil {
 			s.dropSession(ctx)

@@ -120,6 +120,14 @@ type receiptDocument struct {
 	Answer      []byte `bson:"answer"`
 }
 
+type recordDocument struct {
+	ID      string `bson:"_id"` // see recordID
+	Kind    string `bson:"kind"`
+	Key     string `bson:"key"`
+	Version int64  `bson:"version"`
+	Data    []byte `bson:"data"`
+}
+
 // stockID names a stock row. Neither part can hold a slash.
 func stockID(key inventory.StockKey) string { return key.ProductID + "/" + key.Location }
 

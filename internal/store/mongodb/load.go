@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/holdfast/holdfast/internal/inventory"
@@ -44,9 +45,24 @@ func (o *findOptions) list() []options.Lister[options.FindOptions] {
 	return []options.Lister[options.FindOptions]{f}
 }
 
+// each hands the documents that match to use, one after another, until it fails.
+func each(ctx context.Context, c *mongo.Collection, filter any, o *findOptions, use func(bson.Raw) error) error {
+	cursor, err := c.Find(ctx, filter, o.list()...)
+	if err != nil {
+		return err
+	}
+	defer cursor.Close(ctx)
+	for cursor.Next(ctx) {
+		if err := use(cursor.Current); err != nil {
+			return err
+		}
+	}
+	return cursor.Err()
+}
+
 // load takes the context of the transaction. Each part of it has a time-out of its own.
 func (l *loader) load(ctx context.Context) error {
-	for _, f := range []func(context.Context) error{l.lock, l.loadReceipts, l.loadReservations, l.loadOrders, l.loadWanted, l.loadLines, l.loadOverdue} {
+	for _, f := range []func(context.Context) error{l.lock, l.loadReceipts, l.loadRecords, l.loadReservations, l.loadOrders, l.loadWanted, l.loadLines, l.loadOverdue} {
 		if err := l.s.within(ctx, f); err != nil {
 			return err
 		}
@@ -271,7 +287,7 @@ func (l *loader) overdueOf(ctx context.Context, key inventory.StockKey, budget i
 		}
 		found++
 		r, err := readReservation(raw)
-		if isCorrupt(err) {
+		if store.IsCorrupt(err) {
 			return nil // a damaged hold keeps its units, but must not stop every buyer; the sweeper reports it, verify names it
 		}
 		if err != nil {

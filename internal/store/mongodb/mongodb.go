@@ -68,14 +68,14 @@ type Store struct {
 	client  *mongo.Client
 	db      *mongo.Database
 
-	turn      *store.Turn
-	session   *mongo.Session
-	process   *process      // nil where nothing is written
-	batchTime time.Duration // of the recent batches, in the mean
-	last      [16]byte      // id of the last batch that this process committed
-	run       int           // batches of this process in a row since another's; 0 after it gave way
-	turned    time.Time     // when the receipts last failed to turn
-	address   string        // set by tests
+	turn           *store.Turn
+	session        *mongo.Session
+	process        *process      // nil where nothing is written
+	batchTime      time.Duration // of the recent batches, in the mean
+	last           [16]byte      // id of the last batch that this process committed
+	run            int           // batches of this process in a row since another's; 0 after it gave way
+	rotationFailed time.Time     // when it last did, of the receipts
+	address        string        // set by tests
 
 	viewing sync.WaitGroup
 	entry   sync.RWMutex // held for reading while a View enters
@@ -247,6 +247,9 @@ func (s *Store) enter() error {
 	s.viewing.Add(1)
 	return nil
 }
+
+// SoleWriter implements [store.Store]: other processes may share the database.
+func (s *Store) SoleWriter() (clock func() time.Time, sole bool) { return nil, false }
 
 // View implements [store.Store].
 func (s *Store) View(ctx context.Context, read func(store.View) error) error {

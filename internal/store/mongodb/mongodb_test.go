@@ -34,9 +34,9 @@ var backend = storetest.Backend{
 			t.Fatal(err)
 		}
 		address := s.(*Store).address
-		again := open(t, address, Options{Now: now})
-		again.address = address
-		return again
+		reopened := open(t, address, Options{Now: now})
+		reopened.address = address
+		return reopened
 	},
 	Share: func(t testing.TB, s store.Store, now func() time.Time) store.Store {
 		return open(t, s.(*Store).address, Options{Now: now})
@@ -103,8 +103,8 @@ func TestServerClock(t *testing.T) {
 	storetest.Must(t, open(t, address, Options{AcceptClock: true}), storetest.Hold("mug", ""))
 }
 
-// TestTurn: receipts live for a day at least and go with the collection that they are in.
-func TestTurn(t *testing.T) {
+// TestRotation: receipts live for a day at least and go with the collection that they are in.
+func TestRotation(t *testing.T) {
 	clock := storetest.NewClock()
 	address := dbtest.MongoDB(t)
 	s := open(t, address, Options{Now: clock.Now})
@@ -136,9 +136,9 @@ func TestRetries(t *testing.T) {
 	_, address := dbtest.OwnMongoDB(t)
 	s := open(t, address, Options{})
 	storetest.Must(t, s, storetest.Product("mug"))
-	label := bson.E{Key: "errorLabels", Value: bson.A{labelAgain}}
+	label := bson.E{Key: "errorLabels", Value: bson.A{retryableLabel}}
 	for _, command := range []string{"findAndModify", "find", "insert", "update"} {
-		for _, code := range codesAgain {
+		for _, code := range retryableCodes {
 			for _, data := range []bson.D{{{Key: "errorCode", Value: code}}, {{Key: "errorCode", Value: code}, label}} {
 				dbtest.FailPoint(t, address, bson.D{{Key: "times", Value: 2}}, append(bson.D{{Key: "failCommands", Value: bson.A{command}}}, data...))
 				if _, err := storetest.Commit(context.Background(), s, storetest.Hold("mug", "")); err != nil {
@@ -178,7 +178,7 @@ func TestRefusedServers(t *testing.T) {
 		t.Errorf("a store for reading committed: %v", err)
 	}
 	with(t, address, func(db *mongo.Database) {
-		if _, err := db.Collection(headName).UpdateOne(ctx, bson.D{}, bson.D{{Key: "$set", Value: bson.D{{Key: "format", Value: 2}}}}); err != nil {
+		if _, err := db.Collection(headName).UpdateOne(ctx, bson.D{}, bson.D{{Key: "$set", Value: bson.D{{Key: "format", Value: 99}}}}); err != nil {
 			t.Fatal(err)
 		}
 	})
@@ -321,6 +321,52 @@ func TestDamageIsNamed(t *testing.T) {
 	if found := breaches(); found != "" {
 		t.Fatalf("after all was put back: %s", found)
 	}
+}
+
+// TestDamagedRecord: a record that cannot be read ends a page with its name, and the batch that wants it.
+func TestDamagedRecord(t *testing.T) {
+	address := dbtest.MongoDB(t)
+	s := open(t, address, Options{})
+	commit := func(keys *inventory.Keys, changes ...inventory.RecordChange) error {
+		return s.Commit(t.Context(), keys, func(*inventory.State) (*inventory.Changes, error) {
+			return &inventory.Changes{Records: changes}, nil
+		})
+	}
+	for _, key := range []string{"a", "b"} {
+		name := inventory.RecordKey{Kind: "note", Key: key}
+		after := &inventory.Record{RecordKey: name, Version: 1}
+		if err := commit(&inventory.Keys{}, inventory.RecordChange{RecordKey: name, Change: inventory.Change[inventory.Record]{After: after}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	with(t, address, func(db *mongo.Database) {
+		filter, change := bson.D{{Key: "key", Value: "b"}}, bson.D{{Key: "$set", Value: bson.D{{Key: "key", Value: "c"}}}}
+		if _, err := db.Collection(recordsName).UpdateOne(t.Context(), filter, change); err != nil {
+			t.Fatal(err)
+		}
+	})
+	_ = s.View(t.Context(), func(v store.View) error {
+		page, next, err := v.Records(t.Context(), store.RecordQuery{Kind: "note", Limit: 9})
+		if len(page) != 1 || next != "" || !store.IsCorrupt(err) || !strings.Contains(err.Error(), "note/b") {
+			t.Errorf("%d records, then %q: %v", len(page), next, err)
+		}
+		return nil
+	})
+	if err := commit(&inventory.Keys{Records: []inventory.RecordKey{{Kind: "note", Key: "b"}}}); !store.IsCorrupt(err) {
+		t.Errorf("a batch that wants it: %v", err)
+	}
+}
+
+func TestUpgrade(t *testing.T) {
+	address := dbtest.MongoDB(t)
+	storetest.Must(t, open(t, address, Options{}), storetest.Product("mug"))
+	with(t, address, func(db *mongo.Database) {
+		_, err := db.Collection(headName).UpdateOne(t.Context(), bson.D{}, bson.D{{Key: "$set", Value: bson.D{{Key: "format", Value: 1}, {Key: "layout", Value: 1}}}})
+		if err = errors.Join(err, db.Collection(recordsName).Drop(t.Context())); err != nil {
+			t.Fatal(err)
+		}
+	})
+	storetest.Upgrade(t, func(readOnly bool) store.Store { return open(t, address, Options{ReadOnly: readOnly}) })
 }
 
 // TestHeartbeat: the driver's monitor can miss that a connection broke, and then takes the server for lost until its next heartbeat.

@@ -90,88 +90,99 @@ func (v *view) each(ctx context.Context, collection string, filter any, o *findO
 // errFull ends a find whose page is full.
 var errFull = errors.New("the page is full")
 
-// until is like each, for use functions that may return errFull.
-func (v *view) until(ctx context.Context, collection string, filter any, o *findOptions, use func(bson.Raw) error) (full bool, err error) {
-	err = v.each(ctx, collection, filter, o, func(raw bson.Raw) error {
+// until is like each, for use functions that may end it with errFull.
+func (v *view) until(ctx context.Context, collection string, filter any, o *findOptions, use func(bson.Raw) error) error {
+	full := false
+	err := v.each(ctx, collection, filter, o, func(raw bson.Raw) error {
 		err := use(raw)
 		full = errors.Is(err, errFull)
 		return err
 	})
 	if full {
-		err = nil
+		return nil
 	}
-	return full, err
+	return err
 }
 
-func (v *view) Products(ctx context.Context, q store.ProductQuery) (page []*inventory.Product, next string, err error) {
+func (v *view) Products(ctx context.Context, q store.ProductQuery) ([]*inventory.Product, string, error) {
 	filter, o := in("_id", q.IDs), &findOptions{sort: bson.D{up("_id")}}
 	if q.IDs == nil {
 		filter, o.limit = bson.D{{Key: "_id", Value: bson.D{{Key: "$gt", Value: q.After}}}}, int64(q.Limit)
 	}
-	var sizes []int
+	found, bad, err := v.products(ctx, q.IDs == nil, filter, o)
+	if err == nil {
+		err = v.stockOf(ctx, found, q.IDs == nil)
+	}
+	if err != nil {
+		return nil, "", err
+	}
+	if q.IDs != nil {
+		list := make([]*inventory.Product, len(found))
+		for i := range found {
+			list[i] = found[i].Product
+		}
+		return list, "", bad
+	}
+	page := store.NewPage[inventory.Product, string](q.Limit)
+	for _, p := range found {
+		page.Add(p.Product, p.ID, p.bytes+len(p.Stock)*store.StockBytes)
+	}
+	_ = page.Fail(bad) // where it fits: else it comes with a later page
+	return page.Result()
+}
+
+// sized is a product with the bytes of its document.
+type sized struct {
+	*inventory.Product
+	bytes int
+}
+
+// products reads products without their stock, up to the first that cannot be used. Where the page is bounded it stops once they fill it.
+func (v *view) products(ctx context.Context, bounded bool, filter bson.D, o *findOptions) (found []sized, bad, err error) {
 	bytes := 0
-	full, err := v.until(ctx, productsName, filter, o, func(raw bson.Raw) error {
+	err = v.until(ctx, productsName, filter, o, func(raw bson.Raw) error {
 		p, err := readProduct(raw)
 		if err != nil {
 			return err
 		}
-		page, sizes = append(page, p), append(sizes, len(raw))
-		bytes += len(raw)
-		if q.IDs == nil && bytes >= store.PageBytes {
+		found = append(found, sized{p, len(raw)})
+		if bytes += len(raw); bounded && bytes >= store.PageBytes {
 			return errFull
 		}
 		return nil
 	})
-	if err != nil && !isCorrupt(err) {
-		return nil, "", err
+	if store.IsCorrupt(err) {
+		return found, err, nil
 	}
-	bad := err
-	whole := len(page)
-	if page, err = v.stockOf(ctx, page, sizes, q.IDs == nil); err != nil {
-		return nil, "", err
-	}
-	if q.IDs != nil {
-		return page, "", bad
-	}
-	if len(page) < whole {
-		bad = nil // it comes with a later page
-	}
-	if len(page) > 0 && bad == nil && (full || len(page) == q.Limit || len(page) < whole) {
-		next = page[len(page)-1].ID
-	}
-	return page, next, bad
+	return found, nil, err
 }
 
-// stockOf reads the stock rows of products, which are sorted by id. A bounded page ends with the product at which it is full.
-func (v *view) stockOf(ctx context.Context, page []*inventory.Product, sizes []int, bounded bool) ([]*inventory.Product, error) {
-	if len(page) == 0 {
-		return page, nil
+// stockOf reads the stock rows of products, which are sorted by id. Where the page is bounded it reads as many as fill it, and the rest of
+// the last product: products after that get none, and are not shown.
+func (v *view) stockOf(ctx context.Context, found []sized, bounded bool) error {
+	if len(found) == 0 {
+		return nil
 	}
-	ids := make([]string, len(page))
-	for i := range page {
-		ids[i] = page[i].ID
+	ids := make([]string, len(found))
+	for i := range found {
+		ids[i] = found[i].ID
 	}
-	at, bytes := 0, sizes[0]
-	full, err := v.until(ctx, stockName, in("productId", ids), &findOptions{sort: bson.D{up("productId"), up("location")}}, func(raw bson.Raw) error {
+	o := &findOptions{sort: bson.D{up("productId"), up("location")}}
+	if bounded {
+		o.limit = store.PageBytes/store.StockBytes + inventory.MaxLocations
+	}
+	at := 0
+	return v.each(ctx, stockName, in("productId", ids), o, func(raw bson.Raw) error {
 		var d stockDocument
 		if err := bson.Unmarshal(raw, &d); err != nil {
 			return &store.CorruptRow{Row: "stock document " + idOf(raw), Key: d.ProductID, Detail: err.Error()}
 		}
-		for page[at].ID != d.ProductID {
-			if bounded && bytes >= store.PageBytes {
-				return errFull
-			}
+		for found[at].ID != d.ProductID {
 			at++
-			bytes += sizes[at]
 		}
-		bytes += store.StockBytes
-		page[at].Stock = append(page[at].Stock, d.stock())
+		found[at].Stock = append(found[at].Stock, d.stock())
 		return nil
 	})
-	if full {
-		page = page[:at+1]
-	}
-	return page, err
 }
 
 // before is the condition that a page begins after a document, newest first.
@@ -240,27 +251,31 @@ func byID[T any](ctx context.Context, v *view, collection string, ids []inventor
 	return page, err
 }
 
-// search collects the documents that match, newest first, until the page is full or enough of them were looked at.
+// search collects the documents that match, newest first.
 func search[T any](
-	ctx context.Context, v *view, collection string, filter bson.D, limit int, read func(bson.Raw) (*T, error), id func(*T) inventory.ID, matches func(*T) bool,
-) (page []*T, next inventory.ID, err error) {
-	looked, bytes := 0, 0
-	_, err = v.until(ctx, collection, filter, &findOptions{sort: bson.D{down("_id")}}, func(raw bson.Raw) error {
+	ctx context.Context, v *view, collection string, filter bson.D, limit int,
+	read func(bson.Raw) (*T, error), id func(*T) inventory.ID, matches func(*T) bool,
+) ([]*T, inventory.ID, error) {
+	page := store.NewPage[T, inventory.ID](limit)
+	err := v.until(ctx, collection, filter, &findOptions{sort: bson.D{down("_id")}}, func(raw bson.Raw) error {
 		row, err := read(raw)
-		if err != nil {
-			return err
+		switch {
+		case err != nil:
+			err = page.Fail(err)
+		case matches(row):
+			page.Add(row, id(row), len(raw))
+		default:
+			page.Skip(id(row))
 		}
-		if matches(row) {
-			page = append(page, row)
-			bytes += len(raw)
-		}
-		if looked++; len(page) == limit || looked == store.ScanLimit || bytes >= store.PageBytes {
-			next = id(row)
+		if err == nil && page.Done() {
 			return errFull
 		}
-		return nil
+		return err
 	})
-	return page, next, err
+	if err != nil {
+		return nil, inventory.ID{}, err
+	}
+	return page.Result()
 }
 
 func (v *view) Journal(ctx context.Context, from store.JournalPosition, limit, maxBytes int) (page []store.Entry, err error) {
@@ -271,7 +286,7 @@ func (v *view) Journal(ctx context.Context, from store.JournalPosition, limit, m
 		}
 	}
 	bytes := 0
-	_, err = v.until(ctx, journalName, bson.D{{Key: "_id", Value: bson.D{{Key: "$gte", Value: start}}}}, &findOptions{sort: bson.D{up("_id")}, limit: int64(limit)}, func(raw bson.Raw) error {
+	err = v.until(ctx, journalName, bson.D{{Key: "_id", Value: bson.D{{Key: "$gte", Value: start}}}}, &findOptions{sort: bson.D{up("_id")}, limit: int64(limit)}, func(raw bson.Raw) error {
 		var d journalDocument
 		if err := bson.Unmarshal(raw, &d); err != nil {
 			return fmt.Errorf("journal document %v: %w", raw.Lookup("_id"), err)

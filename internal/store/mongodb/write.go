@@ -24,7 +24,7 @@ type writer struct {
 }
 
 func (w *writer) write(ctx context.Context) error {
-	for _, f := range []func(context.Context) error{w.writeProducts, w.writeStock, w.writeReservations, w.writeOrders, w.writeReceipts, w.writeJournal, w.writeHead} {
+	for _, f := range []func(context.Context) error{w.writeProducts, w.writeStock, w.writeReservations, w.writeOrders, w.writeRecords, w.writeReceipts, w.writeJournal, w.writeHead} {
 		if err := w.s.within(ctx, f); err != nil {
 			return err
 		}
@@ -32,7 +32,7 @@ func (w *writer) write(ctx context.Context) error {
 	return nil
 }
 
-// documents are the new and the changed ones of a collection.
+// documents are the new and the changed ones of a collection, deleted ones among the changed.
 type documents struct {
 	added   []any
 	changed []mongo.WriteModel
@@ -40,6 +40,10 @@ type documents struct {
 
 func (d *documents) change(filter bson.D, replacement any) {
 	d.changed = append(d.changed, mongo.NewReplaceOneModel().SetFilter(filter).SetReplacement(replacement))
+}
+
+func (d *documents) remove(filter bson.D) {
+	d.changed = append(d.changed, mongo.NewDeleteOneModel().SetFilter(filter))
 }
 
 func (w *writer) put(ctx context.Context, collection string, d *documents) error {
@@ -56,8 +60,8 @@ func (w *writer) put(ctx context.Context, collection string, d *documents) error
 	if err != nil {
 		return err
 	}
-	if result.MatchedCount != int64(len(d.changed)) {
-		return fmt.Errorf("%w: %d of %d in %s", errMatches, result.MatchedCount, len(d.changed), collection)
+	if found := result.MatchedCount + result.DeletedCount; found != int64(len(d.changed)) {
+		return fmt.Errorf("%w: %d of %d in %s", errMatches, found, len(d.changed), collection)
 	}
 	return nil
 }

@@ -37,7 +37,7 @@ func (s *Store) Commit(ctx context.Context, keys *inventory.Keys, decide store.D
 			time.Sleep(backoff(attempt))
 		}
 		err = s.attempt(ctx, keys, decide)
-		if !isAgain(err) {
+		if !store.IsRetryable(err) {
 			return err
 		}
 	}
@@ -49,7 +49,7 @@ func backoff(attempt int) time.Duration {
 	return d/2 + mathrand.N(d)
 }
 
-// attempt is one transaction. An error that [isAgain] says that it had no effect and that another may fare better.
+// attempt is one transaction. An error that [store.IsRetryable] says that it had no effect and that another may fare better.
 func (s *Store) attempt(ctx context.Context, keys *inventory.Keys, decide store.Decide) error {
 	fresh := s.writer == nil
 	if fresh {
@@ -60,15 +60,15 @@ func (s *Store) attempt(ctx context.Context, keys *inventory.Keys, decide store.
 	l := newLoader(s, keys)
 	if err := l.load(ctx); err != nil {
 		if s.abandon(ctx, err) && !fresh {
-			return again{err} // the server was restarted, say: a new connection will tell
+			return store.Retryable{Err: err} // the server was restarted, say: a new connection will tell
 		}
 		return err
 	}
 	changes, err := decide(l.state)
-	if err == nil && len(changes.Receipts) > 0 && s.mustTurn(&l.head, l.state.Now) {
+	if err == nil && len(changes.Receipts) > 0 && s.mustRotate(&l.head, l.state.Now) {
 		s.rollback(ctx)
-		s.turnReceipts(ctx, l.state.Now)
-		return again{store.ErrUnavailable}
+		s.rotateReceipts(ctx, l.state.Now)
+		return store.Retryable{Err: store.ErrUnavailable}
 	}
 	if err != nil || changes.Empty() {
 		s.rollback(ctx)
@@ -118,7 +118,7 @@ func (s *Store) write(ctx context.Context, w *writer) error {
 	case err == nil && w.committed:
 		return nil
 	case err == nil: // the server turned COMMIT into ROLLBACK
-		return again{fmt.Errorf("%w: the server rolled the batch back", store.ErrUnavailable)}
+		return store.Retryable{Err: fmt.Errorf("%w: the server rolled the batch back", store.ErrUnavailable)}
 	case isAnswer(err): // COMMIT was not reached
 		s.rollback(ctx)
 		if code(err) == divisionByZero {
@@ -143,7 +143,7 @@ func (s *Store) settle(ctx context.Context, entry *store.Entry) (err error) {
 			if written {
 				return nil
 			}
-			return again{fmt.Errorf("%w: the batch was not committed", store.ErrUnavailable)}
+			return store.Retryable{Err: fmt.Errorf("%w: the batch was not committed", store.ErrUnavailable)}
 		}
 		s.disconnect()
 		select {

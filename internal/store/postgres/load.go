@@ -98,6 +98,7 @@ func (l *loader) load(ctx context.Context) error {
 	l.queueReceipts(b)
 	l.queueProducts(b)
 	l.queueLines(b)
+	l.queueRecords(b)
 	if err := l.s.writer.SendBatch(ctx, b).Close(); err != nil {
 		return loading(err)
 	}

@@ -55,9 +55,9 @@ type Store struct {
 	options Options
 	config  *pgx.ConnConfig // of the connection that commits
 
-	turn   *store.Turn
-	writer *pgx.Conn // nil: to be made
-	turned time.Time // when the receipts last failed to turn
+	turn           *store.Turn
+	writer         *pgx.Conn // nil: to be made
+	rotationFailed time.Time // when it last did, of the receipts
 
 	readers *pgxpool.Pool
 }
@@ -250,6 +250,9 @@ func (s *Store) Close() error {
 	})
 }
 
+// SoleWriter implements [store.Store]: other processes may share the database.
+func (s *Store) SoleWriter() (clock func() time.Time, sole bool) { return nil, false }
+
 // View implements [store.Store].
 func (s *Store) View(ctx context.Context, read func(store.View) error) error {
 	if s.turn.IsClosed() {
@@ -266,7 +269,7 @@ func (s *Store) View(ctx context.Context, read func(store.View) error) error {
 		return fmt.Errorf("%w: %w", store.ErrUnavailable, err)
 	}
 	defer conn.Release()
-	v := &view{conn: conn.Conn(), now: s.options.Now, timeout: s.options.timeouts.statement}
+	v := &view{conn: conn.Conn(), now: s.options.Now, timeout: s.options.timeouts.statement, readOnly: s.options.ReadOnly}
 	err = read(v)
 	if v.begun {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.options.timeouts.answer)

@@ -99,6 +99,30 @@ func TestRoundTrips(t *testing.T) {
 	}
 }
 
+// TestRecordsRideAlong: records are loaded and written in the same two round trips.
+func TestRecordsRideAlong(t *testing.T) {
+	proxy, address := dbtest.NewProxy(t, dbtest.Postgres(t))
+	s := open(t, address, Options{})
+	key := inventory.RecordKey{Kind: "note", Key: "a"}
+	of := inventory.RecordRange{Kind: "note", Prefix: "a", Limit: 5}
+	for n := range 6 { // the first three prepare
+		before := proxy.Messages()
+		err := s.Commit(t.Context(), &inventory.Keys{Records: []inventory.RecordKey{key}, Ranges: []inventory.RecordRange{of}}, func(state *inventory.State) (*inventory.Changes, error) {
+			c := inventory.RecordChange{RecordKey: key}
+			if c.Before = state.Records[key]; c.Before == nil || n%3 != 2 {
+				c.After = &inventory.Record{RecordKey: key, Version: int64(n%3) + 1}
+			}
+			return &inventory.Changes{Records: []inventory.RecordChange{c}}, nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n >= 3 && proxy.Messages()-before > 2 {
+			t.Errorf("batch %d: %d round trips", n, proxy.Messages()-before)
+		}
+	}
+}
+
 // TestServerClock: the server's clock decides, read while the head is locked.
 func TestServerClock(t *testing.T) {
 	address := dbtest.Postgres(t)
@@ -127,8 +151,8 @@ func TestServerClock(t *testing.T) {
 	storetest.Must(t, accepting, storetest.Hold("mug", ""))
 }
 
-// TestTurn: receipts live for a day at least, go with the table that they are in, and do not wait for whoever reads it.
-func TestTurn(t *testing.T) {
+// TestRotation: receipts live for a day at least, go with the table that they are in, and do not wait for whoever reads it.
+func TestRotation(t *testing.T) {
 	clock := storetest.NewClock()
 	address := dbtest.Postgres(t)
 	s := open(t, address, Options{Now: clock.Now})
@@ -157,7 +181,7 @@ func TestTurn(t *testing.T) {
 	if _, err := reader.Exec(context.Background(), "COMMIT"); err != nil {
 		t.Fatal(err)
 	}
-	s.turned = time.Time{} // a minute later
+	s.rotationFailed = time.Time{} // a minute later
 	storetest.Must(t, s, storetest.Hold("mug", "fourth"))
 	if replayed("first") {
 		t.Error("a receipt of two days ago is still there")
@@ -212,20 +236,27 @@ func TestRefusedStores(t *testing.T) {
 	if _, err := storetest.Commit(context.Background(), reader, storetest.Hold("mug", "")); !errors.Is(err, store.ErrUnavailable) {
 		t.Errorf("a store for reading committed: %v", err)
 	}
-	exec(t, address, "UPDATE head SET format = 2")
+	exec(t, address, "UPDATE head SET format = 99")
 	if _, err := storetest.Commit(context.Background(), s, storetest.Hold("mug", "")); !errors.Is(err, store.ErrBroken) || !errors.Is(err, store.ErrNewerFormat) {
 		t.Errorf("a head of a newer format, under way: %v", err)
 	}
 	if _, err := Open(ctx, address, Options{}); !errors.Is(err, store.ErrNewerFormat) {
 		t.Errorf("a head of a newer format: %v", err)
 	}
-	exec(t, address, "UPDATE head SET format = 1, version = 99")
+	exec(t, address, "UPDATE head SET format = 2, version = 99")
 	if _, err := Open(ctx, address, Options{}); !errors.Is(err, store.ErrNewerFormat) {
 		t.Errorf("a newer schema: %v", err)
 	}
 	if _, err := Open(ctx, address+"&synchronous_commit=off", Options{}); err == nil || !strings.Contains(err.Error(), "synchronous_commit") {
 		t.Errorf("synchronous_commit=off: %v", err)
 	}
+}
+
+func TestUpgrade(t *testing.T) {
+	address := dbtest.Postgres(t)
+	storetest.Must(t, open(t, address, Options{}), storetest.Product("mug"))
+	exec(t, address, "DROP TABLE records", "UPDATE head SET format = 1, version = 1")
+	storetest.Upgrade(t, func(readOnly bool) store.Store { return open(t, address, Options{ReadOnly: readOnly}) })
 }
 
 // TestNoFsync: a server that does not flush is served only when the operator says so.

@@ -103,6 +103,16 @@ CREATE INDEX journal_seq ON journal (last_seq, batch_no);
 
 CREATE TABLE receipts_0 (key bytea PRIMARY KEY, fingerprint bytea NOT NULL, answer bytea NOT NULL);
 CREATE TABLE receipts_1 (key bytea PRIMARY KEY, fingerprint bytea NOT NULL, answer bytea NOT NULL);
+`, `
+CREATE TABLE records (
+	kind    text COLLATE "C" NOT NULL,
+	key     text COLLATE "C" NOT NULL,
+	version bigint NOT NULL CHECK (version >= 1),
+	data    bytea NOT NULL,
+	PRIMARY KEY (kind, key)
+);
+
+UPDATE head SET format = 2;
 `}
 
 // optional statements make a store cheaper where the server knows them: events are compact already, so compressing them
@@ -190,7 +200,7 @@ func migrateFrom(ctx context.Context, tx pgx.Tx, version int) error {
 		_, err := tx.Exec(ctx, "UPDATE head SET version = $1", version+1)
 		return err
 	}
-	_, err := tx.Exec(ctx, "INSERT INTO head VALUES (1, 1, $1, $2, 0, $3, 0, 0, $4, 1, 0, 0, 0)",
-		strings.ToLower(rand.Text()), store.Format, make([]byte, 16), make([]byte, 32))
+	_, err := tx.Exec(ctx, "INSERT INTO head VALUES (1, 1, $1, 1, 0, $2, 0, 0, $3, 1, 0, 0, 0)",
+		strings.ToLower(rand.Text()), make([]byte, 16), make([]byte, 32))
 	return err
 }

@@ -19,6 +19,8 @@ type view struct {
 	now     func() time.Time
 	timeout time.Duration // of a query
 
+	readOnly bool
+
 	begun  bool
 	source time.Time
 	head   head
@@ -81,91 +83,104 @@ func (v *view) Now(ctx context.Context) (inventory.Time, error) {
 	return head.Latest(v.source), err
 }
 
-func (v *view) Products(ctx context.Context, q store.ProductQuery) (page []*inventory.Product, next string, err error) {
+func (v *view) Products(ctx context.Context, q store.ProductQuery) ([]*inventory.Product, string, error) {
 	sql, arguments := "SELECT "+productColumns+" FROM products p WHERE p.id = ANY($1) ORDER BY p.id", []any{q.IDs}
 	if q.IDs == nil {
 		sql, arguments = "SELECT "+productColumns+" FROM products p WHERE p.id > $1 ORDER BY p.id LIMIT $2", []any{q.After, q.Limit}
 	}
-	var keys []int64
-	var sizes []int
-	var bad error
+	found, bad, err := v.productRows(ctx, q.IDs == nil, sql, arguments)
+	if err == nil {
+		err = v.stockOf(ctx, found, q.IDs == nil)
+	}
+	if err != nil {
+		return nil, "", err
+	}
+	if q.IDs != nil {
+		list := make([]*inventory.Product, len(found))
+		for i := range found {
+			list[i] = found[i].product
+		}
+		return list, "", bad
+	}
+	page := store.NewPage[inventory.Product, string](q.Limit)
+	for _, row := range found {
+		page.Add(row.product, row.product.ID, row.bytes+len(row.product.Stock)*store.StockBytes)
+	}
+	_ = page.Fail(bad) // where it fits: else it comes with a later page
+	return page.Result()
+}
+
+// productRow is a product as it is stored.
+type productRow struct {
+	key     int64
+	product *inventory.Product
+	bytes   int
+}
+
+// productRows reads products without their stock, up to the first that cannot be used. Where the page is bounded it stops once they fill it.
+func (v *view) productRows(ctx context.Context, bounded bool, sql string, arguments []any) (found []productRow, bad, err error) {
 	bytes := 0
 	err = v.query(ctx, func(rows pgx.Rows) error {
 		for rows.Next() {
-			var key int64
-			var id string
-			var data []byte
-			if err := rows.Scan(&key, &id, &data); err != nil {
+			if bad != nil || (bounded && bytes >= store.PageBytes) {
+				continue
+			}
+			row, err := scanProduct(rows)
+			switch {
+			case store.IsCorrupt(err):
+				bad = err
+			case err != nil:
 				return err
+			default:
+				found = append(found, row)
+				bytes += row.bytes
 			}
-			if bad != nil || (q.IDs == nil && bytes >= store.PageBytes) {
-				continue
-			}
-			p, err := inventory.DecodeProduct(data)
-			if err == nil && p.ID != id {
-				err = fmt.Errorf("column id is not the id in its data, %s", p.ID)
-			}
-			if err != nil {
-				bad = &store.CorruptRow{Row: fmt.Sprintf("product row %d", key), Key: id, Detail: err.Error()}
-				continue
-			}
-			bytes += len(data)
-			page, keys, sizes = append(page, p), append(keys, key), append(sizes, len(data))
 		}
 		return rows.Err()
 	}, sql, arguments...)
-	if err != nil {
-		return nil, "", err
-	}
-	whole := len(page)
-	if page, err = v.stockOf(ctx, page, keys, sizes, q.IDs == nil); err != nil {
-		return nil, "", err
-	}
-	full := q.IDs == nil && len(page) > 0 && (len(page) == q.Limit || bytes >= store.PageBytes || len(page) < whole)
-	if full {
-		next = page[len(page)-1].ID
-	}
-	if len(page) < whole {
-		bad = nil // it comes with a later page
-	}
-	return page, next, bad
+	return found, bad, err
 }
 
-// stockOf reads the stock rows of products. A bounded page ends with the product at which it is full.
-func (v *view) stockOf(ctx context.Context, page []*inventory.Product, keys []int64, sizes []int, bounded bool) ([]*inventory.Product, error) {
-	if len(page) == 0 {
-		return page, nil
+func scanProduct(rows pgx.Rows) (row productRow, err error) {
+	var id string
+	var data []byte
+	if err := rows.Scan(&row.key, &id, &data); err != nil {
+		return row, err
+	}
+	row.bytes = len(data)
+	row.product, err = inventory.DecodeProduct(data)
+	if err == nil && row.product.ID != id {
+		err = fmt.Errorf("column id is not the id in its data, %s", row.product.ID)
+	}
+	if err != nil {
+		err = &store.CorruptRow{Row: fmt.Sprintf("product row %d", row.key), Key: id, Detail: err.Error()}
+	}
+	return row, err
+}
+
+// stockOf reads the stock rows of products, which are sorted by id. Where the page is bounded it reads as many as fill it, and the rest of
+// the last product: products after that get none, and are not shown.
+func (v *view) stockOf(ctx context.Context, found []productRow, bounded bool) error {
+	if len(found) == 0 {
+		return nil
 	}
 	limit := math.MaxInt32
 	if bounded {
-		limit = store.PageBytes/store.StockBytes + inventory.MaxLocations // what fills a page, and the rest of its last product
+		limit = store.PageBytes/store.StockBytes + inventory.MaxLocations
 	}
-	bytes, last := 0, 0
-	err := v.query(ctx, func(rows pgx.Rows) error {
-		at, counted := 0, -1
+	keys := make([]int64, len(found))
+	for i := range found {
+		keys[i] = found[i].key
+	}
+	at := 0
+	return v.query(ctx, func(rows pgx.Rows) error {
 		return eachStock(rows, func(_ int64, productID string, s inventory.Stock) {
-			for page[at].ID != productID {
+			for found[at].product.ID != productID {
 				at++
 			}
-			for counted < at {
-				counted++
-				bytes += sizes[counted]
-			}
-			if bounded && bytes >= store.PageBytes && at > last {
-				return
-			}
-			last = at
-			bytes += store.StockBytes
-			page[at].Stock = append(page[at].Stock, s)
+			found[at].product.Stock = append(found[at].product.Stock, s)
 		})
 	}, "SELECT "+stockColumns+" FROM stock s JOIN products p ON p.key = s.product WHERE s.product = ANY($1) ORDER BY p.id, s.location LIMIT $2", keys, limit)
-	if err != nil {
-		return nil, err
-	}
-	if bounded && bytes >= store.PageBytes {
-		page = page[:last+1]
-	}
-	return page, nil
 }
 
 func (v *view) Reservations(ctx context.Context, q store.ReservationQuery) ([]*inventory.Reservation, inventory.ID, error) {
@@ -304,7 +319,7 @@ func byID[T any](ctx context.Context, v *view, ids []inventory.ID, sql string, s
 	err = v.query(ctx, func(rows pgx.Rows) error {
 		for rows.Next() {
 			row, _, err := scan(rows)
-			if isCorrupt(err) {
+			if store.IsCorrupt(err) {
 				bad = err
 				continue
 			}
@@ -353,44 +368,36 @@ func (l *list) scanned() (sql string, arguments []any) {
 }
 
 // search collects the rows that match, until the page is full or enough rows were looked at.
-func search[T any](ctx context.Context, v *view, l *list, scan func(pgx.Rows) (*T, int, error), id func(*T) inventory.ID) (page []*T, next inventory.ID, err error) {
+func search[T any](ctx context.Context, v *view, l *list, scan func(pgx.Rows) (*T, int, error), id func(*T) inventory.ID) ([]*T, inventory.ID, error) {
 	from, arguments := l.scanned()
 	where := l.where
 	if where == "" {
 		where = "true"
 	}
 	sql := fmt.Sprintf("SELECT %[1]s FROM (%[2]s) %[3]s WHERE %[4]s ORDER BY %[3]s.key DESC LIMIT $%[5]d", l.columns, from, l.alias, where, len(arguments)+1)
-	var bad error
-	bytes := 0
-	err = v.query(ctx, func(rows pgx.Rows) error {
+	page := store.NewPage[T, inventory.ID](l.limit)
+	err := v.query(ctx, func(rows pgx.Rows) error {
 		for rows.Next() {
-			if bad != nil || bytes >= store.PageBytes {
+			if page.Done() {
 				continue
 			}
-			row, size, err := scan(rows)
-			switch {
-			case isCorrupt(err):
-				bad = err
-			case err != nil:
+			row, bytes, err := scan(rows)
+			if err == nil {
+				page.Add(row, id(row), bytes)
+			} else if err = page.Fail(err); err != nil {
 				return err
-			default:
-				page, bytes = append(page, row), bytes+size
 			}
 		}
 		return rows.Err()
 	}, sql, append(arguments, l.limit)...)
-	switch {
-	case err != nil:
-		return nil, next, err
-	case bad != nil:
-		return page, next, bad
-	case len(page) > 0 && (len(page) == l.limit || bytes >= store.PageBytes):
-		return page, id(page[len(page)-1]), nil
-	case l.where == "":
-		return page, next, nil
+	if err != nil {
+		return nil, inventory.ID{}, err
 	}
-	next, err = v.stoppedAt(ctx, from, arguments)
-	return page, next, err
+	list, next, err := page.Result()
+	if l.where != "" && !page.Done() {
+		next, err = v.stoppedAt(ctx, from, arguments)
+	}
+	return list, next, err
 }
 
 // stoppedAt says where the search stopped: zero if it came to the end.

@@ -31,6 +31,7 @@ func (w *writer) batch() *pgx.Batch {
 	w.writeStock()
 	w.writeReservations()
 	w.writeOrders()
+	w.writeRecords()
 	w.writeReceipts()
 	w.writeHead()
 	w.out.Queue("COMMIT").Exec(func(tag pgconn.CommandTag) error {
@@ -252,12 +253,8 @@ func (w *writer) writeHead() {
 	if since == 0 && len(w.changes.Receipts) > 0 {
 		since = int64(e.At)
 	}
-	events := e.Events
-	if events == nil {
-		events = []byte{} // not null
-	}
 	w.insert(1, "INSERT INTO journal (batch_no, batch_id, last_seq, count, at, events, checksum) VALUES ($1, $2, $3, $4, $5, $6, $7)",
-		e.BatchNo, e.BatchID[:], after.Seq, e.Count, int64(e.At), events, e.Checksum[:])
+		e.BatchNo, e.BatchID[:], after.Seq, e.Count, int64(e.At), notNull(e.Events), e.Checksum[:])
 	w.change(1, `UPDATE head SET batch_no = $1, batch_id = $2, seq = $3, at = $4, chain = $5, next_key = $6, receipts_since = $7
 WHERE batch_no = $8 AND batch_id = $9`,
 		after.BatchNo, after.BatchID[:], after.Seq, int64(after.At), after.Chain[:], w.nextKey, since, w.head.BatchNo, w.head.BatchID[:])

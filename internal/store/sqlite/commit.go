@@ -15,18 +15,15 @@ import (
 
 // Commit implements [store.Store].
 func (s *Store) Commit(ctx context.Context, keys *inventory.Keys, decide store.Decide) error {
-	s.writing.Lock()
-	defer s.writing.Unlock()
+	if err := s.turn.Take(ctx); err != nil {
+		return err
+	}
+	defer s.turn.Give()
 	switch {
-	case s.isClosed():
-		return store.ErrClosed
 	case s.broken != nil:
 		return s.broken
 	case s.writer == nil || s.options.ReadOnly:
 		return fmt.Errorf("%w: it was opened for reading only", store.ErrUnavailable)
-	}
-	if err := ctx.Err(); err != nil {
-		return err
 	}
 	now, err := s.head.Now(s.options.Now(), s.options.AcceptClock)
 	if err != nil {
@@ -90,12 +87,13 @@ func (s *Store) transact(keys *inventory.Keys, decide store.Decide, now inventor
 // checkpoint copies the log into the file once enough was written. The batch before it is durable, whatever happens here: a failure
 // breaks the store for the next one.
 func (s *Store) checkpoint(c *inventory.Changes) {
-	const pagesPerBatch, pagesPerStockRow, receiptsPerPage, rowBytesPerPage = 8, 2, 4, 2048 // as measured, roughly
-	s.unchecked += pagesPerBatch + pagesPerStockRow*len(c.Stock) + len(c.Receipts)/receiptsPerPage + len(c.Events)/rowBytesPerPage
-	if s.unchecked < s.checkpoints.pages {
+	const pagesPerBatch, pagesPerStockRow, pagesPerRecord, receiptsPerPage, rowBytesPerPage = 8, 2, 2, 4, 2048 // as measured, roughly
+	s.logPages += pagesPerBatch + pagesPerStockRow*len(c.Stock) + pagesPerRecord*len(c.Records) +
+		len(c.Receipts)/receiptsPerPage + len(c.Events)/rowBytesPerPage
+	if s.logPages < s.checkpoints.pages {
 		return
 	}
-	s.unchecked = 0
+	s.logPages = 0
 	length, err := s.walCheckpoint("PRAGMA wal_checkpoint(PASSIVE)")
 	if err == nil && length > s.checkpoints.restartPages {
 		if length <= 4*s.checkpoints.restartPages {

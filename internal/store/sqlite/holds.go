@@ -50,8 +50,8 @@ type collector struct {
 }
 
 // collect takes a step for every so many entries.
-func (c *collector) collect(conn *sqlite.Conn, first place, left int) error {
-	for c.owed += left; c.owed >= entriesPerStep; c.owed -= entriesPerStep {
+func (c *collector) collect(conn *sqlite.Conn, first place, dead int) error {
+	for c.owed += dead; c.owed >= entriesPerStep; c.owed -= entriesPerStep {
 		if err := c.step(conn, first); err != nil {
 			return err
 		}

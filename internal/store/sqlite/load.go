@@ -51,6 +51,9 @@ func (l *loader) load(keys *inventory.Keys) error {
 			return err
 		}
 	}
+	if err := l.records(keys); err != nil {
+		return err
+	}
 	return l.overdue(keys)
 }
 
@@ -283,8 +286,8 @@ func reservationRow(conn *sqlite.Conn, key int64) (found *inventory.Reservation,
 }
 
 func scanReservation(row *sqlite.Stmt) (*inventory.Reservation, error) {
-	stored := reservationColumns(row)
-	return stored.Decode()
+	columns := reservationColumns(row)
+	return columns.Decode()
 }
 
 func reservationColumns(row *sqlite.Stmt) store.ReservationRow {
@@ -307,9 +310,9 @@ func readOrder(conn *sqlite.Conn, id inventory.ID) (found *inventory.Order, err 
 const selectOrder = "SELECT key, reservation, status, customer, reference, data FROM orders "
 
 func scanOrder(row *sqlite.Stmt) (*inventory.Order, error) {
-	stored := store.OrderRow{
+	columns := store.OrderRow{
 		Key: row.ColumnInt64(0), ReservationID: row.ColumnInt64(1), Status: row.ColumnInt64(2),
 		CustomerID: row.ColumnText(3), Reference: row.ColumnText(4), Data: column(row, 5),
 	}
-	return stored.Decode()
+	return columns.Decode()
 }

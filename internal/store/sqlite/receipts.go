@@ -4,16 +4,16 @@ import (
 	"bytes"
 	"fmt"
 	"slices"
-	"time"
 
 	"zombiezen.com/go/sqlite"
 
 	"github.com/holdfast/holdfast/internal/inventory"
+	"github.com/holdfast/holdfast/internal/store"
 )
 
 const (
 	// slotLength is how long receipts are written to one pair of tables.
-	slotLength = inventory.Time(24 * time.Hour / time.Millisecond)
+	slotLength = store.RotateEvery
 	// slotsKept is how many slots are kept, so a receipt lives for one to two slots.
 	slotsKept = 2
 	// tailLimit is how many receipts are found through memory before they are entered into the index together.
@@ -100,7 +100,7 @@ func (s *slots) write(conn *sqlite.Conn, receipts []*inventory.Receipt, now inve
 	}
 	slot := int64(now / slotLength)
 	if !slices.Contains(s.live, slot) {
-		if err := s.turn(conn, slot); err != nil {
+		if err := s.rotate(conn, slot); err != nil {
 			return err
 		}
 	}
@@ -144,8 +144,8 @@ func (s *slots) index(conn *sqlite.Conn) error {
 	return exec(conn, "UPDATE receipt_slots SET indexed = ? WHERE slot = ?", nil, integer(s.row), integer(s.live[0]))
 }
 
-// turn completes the index of the newest slot, opens a new one, and drops those that are old enough.
-func (s *slots) turn(conn *sqlite.Conn, slot int64) error {
+// rotate completes the index of the newest slot, opens a new one, and drops those that are old enough.
+func (s *slots) rotate(conn *sqlite.Conn, slot int64) error {
 	if err := s.index(conn); err != nil {
 		return err
 	}

@@ -91,6 +91,16 @@ CREATE TABLE receipt_slots (
 	slot    INTEGER PRIMARY KEY,
 	indexed INTEGER NOT NULL
 ) STRICT;
+`, `
+CREATE TABLE records (
+	kind    TEXT NOT NULL,
+	key     TEXT NOT NULL,
+	version INTEGER NOT NULL CHECK (version >= 1),
+	data    BLOB NOT NULL,
+	PRIMARY KEY (kind, key)
+) STRICT;
+
+UPDATE head SET format = 2;
 `}
 
 // migrate brings the file to the schema of this program, or refuses a newer one.
@@ -133,7 +143,7 @@ func migrateOnce(conn *sqlite.Conn, version int64) error {
 	statements := strings.Split(migrations[version], ";\n")
 	if version == 0 {
 		statements = append(statements, fmt.Sprintf(
-			"INSERT INTO head VALUES (1, '%s', %d, 0, zeroblob(16), 0, 0, zeroblob(32))", strings.ToLower(rand.Text()), store.Format))
+			"INSERT INTO head VALUES (1, '%s', 1, 0, zeroblob(16), 0, 0, zeroblob(32))", strings.ToLower(rand.Text())))
 	}
 	statements = append(statements, fmt.Sprintf("PRAGMA user_version = %d", version+1), "COMMIT")
 	for _, statement := range statements {

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"sync"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -37,7 +36,7 @@ type Store struct {
 	options Options
 	lock    *flock.Flock
 
-	writing   sync.Mutex // held through a Commit
+	turn      *store.Turn
 	writer    *sqlite.Conn
 	head      store.Head // as the last commit left it: nobody else writes
 	receipts  slots
@@ -46,14 +45,12 @@ type Store struct {
 	broken    error
 
 	checkpoints checkpoints
-	unchecked   int // about how many pages were written since the last checkpoint
+	logPages    int // about how many were written since the last checkpoint
 
 	beforeCommit func() // set by tests
 
 	reading   chan *sqlite.Conn // idle readers
 	connected int               // readers, idle or not
-	closing   sync.Once
-	closed    chan struct{}
 }
 
 var _ store.Store = (*Store)(nil)
@@ -68,7 +65,7 @@ func Open(path string, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{path: path, options: o, checkpoints: defaultCheckpoints, reading: make(chan *sqlite.Conn, readers), closed: make(chan struct{})}
+	s := &Store{path: path, options: o, checkpoints: defaultCheckpoints, turn: store.NewTurn(), reading: make(chan *sqlite.Conn, readers)}
 	open := s.openWriter
 	if o.ReadOnly {
 		open = s.openReadOnly
@@ -124,7 +121,7 @@ func (s *Store) openWriter() error {
 	if s.head, err = readHead(s.writer); err != nil {
 		return err
 	}
-	s.unchecked = s.checkpoints.pages // a crash may have left a long log
+	s.logPages = s.checkpoints.pages // a crash may have left a long log
 	return s.receipts.load(s.writer)
 }
 
@@ -175,11 +172,8 @@ func (s *Store) connect(flags ...sqlite.OpenFlags) (*sqlite.Conn, error) {
 }
 
 // Close implements [store.Store].
-func (s *Store) Close() (err error) {
-	s.closing.Do(func() {
-		close(s.closed)
-		s.writing.Lock()
-		defer s.writing.Unlock()
+func (s *Store) Close() error {
+	return s.turn.Close(func() (err error) {
 		for range s.connected {
 			err = errors.Join(err, (<-s.reading).Close()) // waits for the views under way
 		}
@@ -189,25 +183,33 @@ func (s *Store) Close() (err error) {
 		if s.lock != nil {
 			err = errors.Join(err, s.lock.Unlock())
 		}
+		return err
 	})
-	return err
+}
+
+// SoleWriter implements [store.Store]: the lock on the file lets nobody else open it for writing.
+func (s *Store) SoleWriter() (clock func() time.Time, sole bool) {
+	if s.options.ReadOnly {
+		return nil, false
+	}
+	return s.options.Now, true
 }
 
 // View implements [store.Store].
 func (s *Store) View(ctx context.Context, read func(store.View) error) (err error) {
-	if s.isClosed() {
+	if s.turn.IsClosed() {
 		return store.ErrClosed
 	}
 	var conn *sqlite.Conn
 	select {
 	case conn = <-s.reading:
-	case <-s.closed:
+	case <-s.turn.Closed():
 		return store.ErrClosed
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 	defer func() { s.reading <- conn }()
-	if s.isClosed() {
+	if s.turn.IsClosed() {
 		return store.ErrClosed
 	}
 	conn.SetInterrupt(ctx.Done())
@@ -224,17 +226,18 @@ func (s *Store) View(ctx context.Context, read func(store.View) error) (err erro
 	return interrupted(ctx, translate(read(&view{conn, s.options.Now, ctx.Done()})))
 }
 
-func (s *Store) isClosed() bool {
-	select {
-	case <-s.closed:
-		return true
-	default:
-		return false
-	}
+// exec runs a statement that the connection keeps prepared, calling row for each result.
+func exec(conn *sqlite.Conn, sql string, row func(*sqlite.Stmt) error, arguments ...value) error {
+	return scan(conn, sql, func(stmt *sqlite.Stmt) (more bool, err error) {
+		if row != nil {
+			err = row(stmt)
+		}
+		return true, err
+	}, arguments...)
 }
 
-// exec runs a statement that the connection keeps prepared, calling row for each result.
-func exec(conn *sqlite.Conn, sql string, row func(*sqlite.Stmt) error, arguments ...value) (err error) {
+// scan is like exec, and stops where row wants no more.
+func scan(conn *sqlite.Conn, sql string, row func(*sqlite.Stmt) (more bool, err error), arguments ...value) (err error) {
 	stmt, err := conn.Prepare(sql)
 	if err != nil {
 		return err
@@ -247,18 +250,16 @@ func exec(conn *sqlite.Conn, sql string, row func(*sqlite.Stmt) error, arguments
 			err = undo
 		}
 	}()
-	for {
-		more, err := stmt.Step()
-		if err != nil || !more {
+	for more := true; more; {
+		found, err := stmt.Step()
+		if err != nil || !found {
 			return err
 		}
-		if row == nil {
-			continue
-		}
-		if err := row(stmt); err != nil {
+		if more, err = row(stmt); err != nil {
 			return err
 		}
 	}
+	return nil
 }
 
 // value is a parameter of a statement.

@@ -166,6 +166,9 @@ func TestReadOnlyBesideAServer(t *testing.T) {
 		if err != nil {
 			t.Fatalf("running %v: %v", running, err)
 		}
+		if clock, sole := reader.SoleWriter(); sole || clock != nil {
+			t.Errorf("running %v: a store for reading says that it alone writes", running)
+		}
 		err = reader.View(context.Background(), func(v store.View) error {
 			page, _, err := v.Products(context.Background(), store.ProductQuery{Limit: 9})
 			if len(page) != 1 {
@@ -181,6 +184,26 @@ func TestReadOnlyBesideAServer(t *testing.T) {
 		}
 		reader.Close()
 	}
+}
+
+func TestUpgrade(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "store.db")
+	s := openFile(t, path, time.Now)
+	storetest.Must(t, s, storetest.Product("mug"))
+	for _, statement := range []string{"DROP TABLE records", "UPDATE head SET format = 1", "PRAGMA user_version = 1"} {
+		if err := exec(s.writer, statement, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.Close()
+	storetest.Upgrade(t, func(readOnly bool) store.Store {
+		s, err := Open(path, Options{ReadOnly: readOnly})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { s.Close() })
+		return s
+	})
 }
 
 func TestRefusedFiles(t *testing.T) {
@@ -230,8 +253,8 @@ func TestFullDisk(t *testing.T) {
 	if !errors.Is(err, store.ErrBroken) || acknowledged == 0 {
 		t.Fatalf("after %d products: %v", acknowledged, err)
 	}
-	if _, again := commit(s, product("another")); !errors.Is(again, store.ErrBroken) {
-		t.Fatalf("a broken store went on: %v", again)
+	if _, err := commit(s, product("another")); !errors.Is(err, store.ErrBroken) {
+		t.Fatalf("a broken store went on: %v", err)
 	}
 	s.Close()
 	s = openFile(t, path, time.Now)
@@ -389,54 +412,6 @@ func TestDamagedHolds(t *testing.T) {
 	}
 }
 
-// TestPageBytes: a page of large rows is short, and its cursor goes on where it ended.
-func TestPageBytes(t *testing.T) {
-	s := openFile(t, filepath.Join(t.TempDir(), "store.db"), time.Now)
-	const rows = 300
-	var metadata inventory.Metadata
-	for i := range inventory.MaxMetadata {
-		metadata = append(metadata, inventory.Member{Name: fmt.Sprintf("%064d", i), Value: strings.Repeat("v", 500)})
-	}
-	for i := range rows {
-		p := product(fmt.Sprintf("p%03d", i))
-		p.Metadata = metadata
-		hold := &inventory.Reserve{TTL: 60_000, Metadata: metadata, Lines: []inventory.ReserveLine{{ProductID: p.ID, Location: inventory.MainLocation, Quantity: 1}}}
-		if _, err := commit(s, p, hold); err != nil {
-			t.Fatal(err)
-		}
-	}
-	err := s.View(context.Background(), func(v store.View) error {
-		products, reservations, pages := 0, 0, 0
-		for after := ""; ; pages++ {
-			page, next, err := v.Products(context.Background(), store.ProductQuery{After: after, Limit: 1000})
-			if err != nil {
-				return err
-			}
-			products += len(page)
-			if after = next; after == "" {
-				break
-			}
-		}
-		for before := (inventory.ID{}); ; pages++ {
-			page, next, err := v.Reservations(context.Background(), store.ReservationQuery{Before: before, Limit: 1000})
-			if err != nil {
-				return err
-			}
-			reservations += len(page)
-			if before = next; before.IsZero() {
-				break
-			}
-		}
-		if products != rows || reservations != rows || pages < 4 {
-			t.Errorf("%d products, %d reservations on %d pages", products, reservations, pages)
-		}
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 // TestLogIsBounded: readers that follow each other without a gap do not make the write-ahead log grow for ever.
 func TestLogIsBounded(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "store.db")
@@ -482,8 +457,8 @@ func TestLogIsBounded(t *testing.T) {
 	}
 }
 
-// BenchmarkSlotTurn measures the batch that opens a new receipt slot and drops one with 200,000 receipts, as happens once a day.
-func BenchmarkSlotTurn(b *testing.B) {
+// BenchmarkSlotRotation measures the batch that opens a new receipt slot and drops one with 200,000 receipts, as happens once a day.
+func BenchmarkSlotRotation(b *testing.B) {
 	const receipts = 200_000
 	for range b.N {
 		b.StopTimer()

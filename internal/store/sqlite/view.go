@@ -73,27 +73,20 @@ func (v *view) Products(ctx context.Context, q store.ProductQuery) (page []*inve
 	return page, "", nil
 }
 
-func (v *view) productsAfter(after string, limit int) (page []*inventory.Product, next string, err error) {
-	stmt, err := v.conn.Prepare("SELECT key, id, data FROM products WHERE id > ? ORDER BY id")
+func (v *view) productsAfter(after string, limit int) ([]*inventory.Product, string, error) {
+	page := store.NewPage[inventory.Product, string](limit)
+	err := scan(v.conn, "SELECT key, id, data FROM products WHERE id > ? ORDER BY id", func(row *sqlite.Stmt) (more bool, err error) {
+		p, err := v.product(row)
+		if err != nil {
+			return false, page.Fail(err)
+		}
+		page.Add(p, p.ID, row.ColumnLen(2)+len(p.Stock)*store.StockBytes)
+		return !page.Done(), nil
+	}, text(after))
 	if err != nil {
 		return nil, "", err
 	}
-	defer stmt.Reset()
-	stmt.BindText(1, after)
-	for bytes := 0; ; {
-		more, err := stmt.Step()
-		if err != nil || !more {
-			return page, "", err
-		}
-		p, err := v.product(stmt)
-		if err != nil {
-			return page, "", err
-		}
-		page = append(page, p)
-		if bytes += stmt.ColumnLen(2) + len(p.Stock)*store.StockBytes; len(page) == limit || bytes >= store.PageBytes {
-			return page, p.ID, nil
-		}
-	}
+	return page.Result()
 }
 
 func (v *view) product(row *sqlite.Stmt) (*inventory.Product, error) {
@@ -127,11 +120,11 @@ func (v *view) Reservations(ctx context.Context, q store.ReservationQuery) (page
 		from = "WHERE key < ? AND customer = ? ORDER BY key DESC"
 		arguments = append(arguments, text(q.CustomerID))
 	}
-	scan := scanReservation
+	read := scanReservation
 	if q.Check {
-		scan = v.scanChecked
+		read = v.scanChecked
 	}
-	return search(v.conn, selectReservation+from, arguments, q.Limit, scan, func(r *inventory.Reservation) (inventory.ID, bool) {
+	return search(v.conn, selectReservation+from, arguments, q.Limit, read, func(r *inventory.Reservation) (inventory.ID, bool) {
 		return r.ID, q.Matches(r)
 	})
 }
@@ -153,8 +146,8 @@ func (v *view) scanChecked(row *sqlite.Stmt) (*inventory.Reservation, error) {
 			return nil, err
 		}
 		if !found {
-			stored := reservationColumns(row)
-			return nil, stored.Corrupt(fmt.Sprintf("it has no row in holds for %s at %s", r.Lines[i].ProductID, r.Lines[i].Location))
+			columns := reservationColumns(row)
+			return nil, columns.Corrupt(fmt.Sprintf("it has no row in holds for %s at %s", r.Lines[i].ProductID, r.Lines[i].Location))
 		}
 	}
 	return r, nil
@@ -206,35 +199,28 @@ func byID[T any](conn *sqlite.Conn, ids []inventory.ID, read func(*sqlite.Conn, 
 	return page, nil
 }
 
-// search collects the rows that match, until the page is full or enough rows were looked at. The last column is the row's data.
-func search[T any](conn *sqlite.Conn, sql string, arguments []value, limit int, scan func(*sqlite.Stmt) (*T, error), match func(*T) (inventory.ID, bool)) (page []*T, next inventory.ID, err error) {
-	scanned, bytes := 0, 0
-	stmt, err := conn.Prepare(sql)
-	if err != nil {
-		return nil, next, err
-	}
-	defer stmt.Reset()
-	for i := range arguments {
-		arguments[i].bind(stmt, i+1)
-	}
-	for {
-		more, err := stmt.Step()
-		if err != nil || !more {
-			return page, inventory.ID{}, err
-		}
-		row, err := scan(stmt)
+// search collects the rows that match. The last column is the row's data.
+func search[T any](
+	conn *sqlite.Conn, sql string, arguments []value, limit int,
+	read func(*sqlite.Stmt) (*T, error), match func(*T) (inventory.ID, bool),
+) ([]*T, inventory.ID, error) {
+	page := store.NewPage[T, inventory.ID](limit)
+	err := scan(conn, sql, func(row *sqlite.Stmt) (more bool, err error) {
+		decoded, err := read(row)
 		if err != nil {
-			return page, inventory.ID{}, err
+			return false, page.Fail(err)
 		}
-		id, matches := match(row)
-		if matches {
-			page = append(page, row)
-			bytes += stmt.ColumnLen(stmt.ColumnCount() - 1) // the data
+		if id, matches := match(decoded); matches {
+			page.Add(decoded, id, row.ColumnLen(row.ColumnCount()-1))
+		} else {
+			page.Skip(id)
 		}
-		if scanned++; len(page) == limit || scanned == store.ScanLimit || bytes >= store.PageBytes {
-			return page, id, nil
-		}
+		return !page.Done(), nil
+	}, arguments...)
+	if err != nil {
+		return nil, inventory.ID{}, err
 	}
+	return page.Result()
 }
 
 func (v *view) Journal(ctx context.Context, from store.JournalPosition, limit, maxBytes int) (page []store.Entry, err error) {
@@ -246,26 +232,22 @@ func (v *view) Journal(ctx context.Context, from store.JournalPosition, limit, m
 		}
 	}
 	bytes := 0
-	stmt, err := v.conn.Prepare("SELECT batch_no, batch_id, last_seq, count, at, events, checksum FROM journal WHERE batch_no >= ? ORDER BY batch_no LIMIT ?")
-	if err != nil {
-		return nil, err
-	}
-	defer stmt.Reset()
-	stmt.BindInt64(1, start)
-	stmt.BindInt64(2, int64(limit))
-	for bytes < maxBytes {
-		more, err := stmt.Step()
-		if err != nil || !more {
-			return page, err
-		}
-		e := store.Entry{BatchNo: stmt.ColumnInt64(0), Count: stmt.ColumnInt(3), At: inventory.Time(stmt.ColumnInt64(4)), Events: column(stmt, 5)}
-		e.First = stmt.ColumnInt64(2) - int64(e.Count) + 1
-		stmt.ColumnBytes(1, e.BatchID[:])
-		stmt.ColumnBytes(6, e.Checksum[:])
-		page = append(page, e)
-		bytes += len(e.Events)
-	}
-	return page, nil
+	err = scan(v.conn, "SELECT batch_no, batch_id, last_seq, count, at, events, checksum FROM journal WHERE batch_no >= ? ORDER BY batch_no LIMIT ?",
+		func(row *sqlite.Stmt) (more bool, err error) {
+			e := readEntry(row)
+			page = append(page, e)
+			bytes += len(e.Events)
+			return bytes < maxBytes, nil
+		}, integer(start), integer(int64(limit)))
+	return page, err
+}
+
+func readEntry(row *sqlite.Stmt) store.Entry {
+	e := store.Entry{BatchNo: row.ColumnInt64(0), Count: row.ColumnInt(3), At: inventory.Time(row.ColumnInt64(4)), Events: column(row, 5)}
+	e.First = row.ColumnInt64(2) - int64(e.Count) + 1
+	row.ColumnBytes(1, e.BatchID[:])
+	row.ColumnBytes(6, e.Checksum[:])
+	return e
 }
 
 // batchOf finds the first batch whose last event is not before a sequence, or 0. Sequences rise with batch numbers, so halving finds

@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"zombiezen.com/go/sqlite"
@@ -108,6 +109,9 @@ func (w *writer) write(c *inventory.Changes, entry *store.Entry, head *store.Hea
 			return err
 		}
 	}
+	if err := w.writeRecords(c.Records); err != nil {
+		return err
+	}
 	if err := w.receipts.write(w.conn, c.Receipts, w.now); err != nil {
 		return err
 	}
@@ -179,10 +183,11 @@ func (w *writer) holds(r *inventory.Reservation, write func(...value) error) err
 		return nil
 	}
 	for i := range r.Lines {
-		if again(r.Lines[:i], &r.Lines[i]) {
-			continue
+		key := r.Lines[i].Key()
+		if slices.ContainsFunc(r.Lines[:i], func(l inventory.Line) bool { return l.Key() == key }) {
+			continue // a line before names the same stock row
 		}
-		if err := write(integer(w.stock[r.Lines[i].Key()]), integer(int64(r.ExpiresAt)), integer(r.ID.Sequence())); err != nil {
+		if err := write(integer(w.stock[key]), integer(int64(r.ExpiresAt)), integer(r.ID.Sequence())); err != nil {
 			return err
 		}
 	}
@@ -206,24 +211,15 @@ func (w *writer) leaveLapsed() error {
 	if err != nil {
 		return err
 	}
-	left := 0
+	dead := 0
 	for _, r := range w.lapsed {
 		if placeOf(r).before(first) {
-			left += len(r.Lines)
+			dead += len(r.Lines)
 		} else if err := w.release(r); err != nil {
 			return err
 		}
 	}
-	return w.collector.collect(w.conn, first, left)
-}
-
-func again(before []inventory.Line, line *inventory.Line) bool {
-	for i := range before {
-		if before[i].Key() == line.Key() {
-			return true
-		}
-	}
-	return false
+	return w.collector.collect(w.conn, first, dead)
 }
 
 func (w *writer) order(c *inventory.Change[inventory.Order]) error {

@@ -47,8 +47,8 @@ func Cuts(t *testing.T, s store.Store, n int, cut func(i int), mend func()) {
 		if err != nil || outcome.Refusal != nil || outcome.Replayed {
 			t.Fatalf("hold %d: %+v %v", i, outcome, err)
 		}
-		if again := f.requests(requests...)[0]; !again.Replayed || again.Reservation.ID != outcome.Reservation.ID {
-			t.Fatalf("hold %d repeated: %+v", i, again)
+		if repeated := f.requests(requests...)[0]; !repeated.Replayed || repeated.Reservation.ID != outcome.Reservation.ID {
+			t.Fatalf("hold %d repeated: %+v", i, repeated)
 		}
 		if got := f.listReservations(store.ReservationQuery{CustomerID: hold.CustomerID, Limit: 10}); len(got) != 1 || got[0] != outcome.Reservation.ID {
 			t.Fatalf("hold %d is there as %v", i, got)
