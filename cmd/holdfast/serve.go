@@ -53,22 +53,24 @@ func (c *serveCommand) Validate() error {
 const maxHold = 365 * 24 * time.Hour
 
 // Run implements holdfast serve.
-func (c *serveCommand) Run(env *environment) error {
+func (c *serveCommand) Run(ctx context.Context, env *environment) error {
 	tuneGC()
 	log := c.log(env)
-	stored, kind, err := openStore(env, c.Store, storeOptions{acceptClock: c.AcceptClock, acceptNoFsync: c.AcceptNoFsync, log: log})
+	stored, kind, err := openStore(ctx, c.Store, storeOptions{acceptClock: c.AcceptClock, acceptNoFsync: c.AcceptNoFsync, log: log})
 	if err != nil {
 		return err
 	}
-	return c.serve(env, log, stored, kind)
+	return c.serve(ctx, env, log, stored, kind)
 }
 
 func (c *serveCommand) log(env *environment) *slog.Logger {
 	return slog.New(slog.NewTextHandler(env.stderr, &slog.HandlerOptions{Level: c.LogLevel}))
 }
 
-// serve runs until the environment ends, or the store or the listener fails. It closes the store.
-func (c *serveCommand) serve(env *environment, log *slog.Logger, stored store.Store, kind string) error {
+// serve runs until the context ends, or the store or the listener fails. It closes the store.
+func (c *serveCommand) serve(
+	ctx context.Context, env *environment, log *slog.Logger, stored store.Store, kind string,
+) error {
 	s, err := startServer(c, log, stored, kind)
 	if err != nil {
 		return err
@@ -76,7 +78,7 @@ func (c *serveCommand) serve(env *environment, log *slog.Logger, stored store.St
 	fmt.Fprintf(env.stdout, "holdfast is ready on http://%s (store %s; API and docs at /docs)\n", s.address, redact(c.Store))
 	var failure error
 	select {
-	case <-env.Done():
+	case <-ctx.Done():
 		log.Info("stopping: requests under way are answered first")
 	case <-s.door.Broken():
 		failure = fmt.Errorf("%w: see the log; run holdfast verify before serving this store again", store.ErrBroken)
