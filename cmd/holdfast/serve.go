@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/holdfast/holdfast/api"
-	"github.com/holdfast/holdfast/internal/commit"
+	"github.com/holdfast/holdfast/internal/engine"
 	"github.com/holdfast/holdfast/internal/expiry"
 	"github.com/holdfast/holdfast/internal/httpapi"
 	"github.com/holdfast/holdfast/internal/metrics"
@@ -80,7 +80,7 @@ func (c *serveCommand) serve(
 	select {
 	case <-ctx.Done():
 		log.Info("stopping: requests under way are answered first")
-	case <-s.door.Broken():
+	case <-s.engine.Broken():
 		failure = fmt.Errorf("%w: see the log; run holdfast verify before serving this store again", store.ErrBroken)
 	case err := <-s.failed:
 		failure = fmt.Errorf("serving: %w", err)
@@ -108,8 +108,7 @@ func tuneGC() {
 // server is the whole program: a test starts it on port 0.
 type server struct {
 	address string
-	store   store.Store
-	door    *commit.Door
+	engine  *engine.Engine
 	api     *httpapi.Server
 	http    *http.Server
 	failed  chan error
@@ -119,17 +118,14 @@ type server struct {
 }
 
 func startServer(c *serveCommand, log *slog.Logger, stored store.Store, kind string) (_ *server, err error) {
-	s := &server{store: stored, failed: make(chan error, 1)}
+	s := &server{failed: make(chan error, 1)}
 	version := buildVersion()
 	version.Store = kind
 	m := metrics.New(version)
-	s.door = commit.Open(stored, commit.Options{QueueLimit: c.QueueLimit, Log: log, OnBatch: func(r commit.Report) {
-		m.Batch(r)
-		s.api.Committed()
-	}})
-	m.QueueDepth(s.door.Depth)
+	s.engine = engine.Open(stored, engine.Options{QueueLimit: c.QueueLimit, Log: log, OnBatch: m.Batch, Render: httpapi.Render})
+	m.QueueDepth(s.engine.Depth)
 	s.api, err = httpapi.New(httpapi.Options{
-		Door: s.door, Store: stored, Spec: api.OpenAPI, HoldDefault: c.HoldDefault, HoldMax: c.HoldMax,
+		Engine: s.engine, Spec: api.OpenAPI, HoldDefault: c.HoldDefault, HoldMax: c.HoldMax,
 		Version: version, Metrics: m.Handler(), Observe: m.Request, Log: log,
 	})
 	if err != nil {
@@ -149,7 +145,7 @@ func startServer(c *serveCommand, log *slog.Logger, stored store.Store, kind str
 	var ctx context.Context
 	ctx, s.stopping = context.WithCancel(context.Background())
 	if c.Sweep {
-		sweeper := expiry.New(expiry.Options{Door: s.door, Store: stored, Log: log, Observe: m.Sweep, Commands: s.door.Commands})
+		sweeper := expiry.New(expiry.Options{Engine: s.engine, Log: log, Observe: m.Sweep})
 		s.sweeping.Go(func() { sweeper.Run(ctx) })
 	}
 	return s, nil
@@ -187,5 +183,5 @@ func (s *server) stop(drain time.Duration) (err error) {
 		s.stopping()
 		s.sweeping.Wait()
 	}
-	return errors.Join(err, s.door.Close(ctx), s.store.Close())
+	return errors.Join(err, s.engine.Close(ctx))
 }

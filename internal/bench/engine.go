@@ -2,39 +2,31 @@ package bench
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"time"
 
-	"github.com/holdfast/holdfast/internal/commit"
+	core "github.com/holdfast/holdfast/internal/engine"
 	"github.com/holdfast/holdfast/internal/inventory"
 	"github.com/holdfast/holdfast/internal/load"
 	"github.com/holdfast/holdfast/internal/store"
 )
 
-// engine is Holdfast without HTTP: the door to a store. Nothing else in this package knows the door.
-type engine struct {
-	store store.Store
-	door  *commit.Door
-}
+// engine is Holdfast without HTTP. Nothing else in this package sends commands to one.
+type engine struct{ *core.Engine }
 
-// openEngine opens a door to a store, which the engine then owns.
-func openEngine(s store.Store) *engine {
-	return &engine{s, commit.Open(s, commit.Options{})}
-}
+// openEngine opens an engine on a store, which it then owns.
+func openEngine(s store.Store) *engine { return &engine{core.Open(s, core.Options{})} }
 
 // close drains the door and closes the store.
-func (e *engine) close(ctx context.Context) error {
-	return errors.Join(e.door.Close(ctx), e.store.Close())
-}
+func (e *engine) close(ctx context.Context) error { return e.Close(ctx) }
 
 func productID(n int) string { return fmt.Sprint("p", n) }
 
 // products makes p0, p1 and so on.
 func (e *engine) products(ctx context.Context, n int) error {
 	for i := range n {
-		_, err := e.door.Do(ctx, &inventory.Request{Command: &inventory.CreateProduct{
+		_, err := e.Do(ctx, &inventory.Request{Command: &inventory.CreateProduct{
 			ID: productID(i), Name: "Product", Price: inventory.Money{Amount: 1999, Currency: "EUR"},
 			TotalStock: load.Plenty, Location: inventory.MainLocation,
 		}})
@@ -53,7 +45,7 @@ func (e *engine) hold(ctx context.Context, product int) error {
 // holdFor reserves one unit of a product for so long, a second at the least.
 func (e *engine) holdFor(ctx context.Context, product int, ttl time.Duration) error {
 	line := inventory.ReserveLine{ProductID: productID(product), Location: inventory.MainLocation, Quantity: 1}
-	o, err := e.door.Do(ctx, &inventory.Request{Salt: rand.Uint32(), Command: &inventory.Reserve{
+	o, err := e.Do(ctx, &inventory.Request{Salt: rand.Uint32(), Command: &inventory.Reserve{
 		TTL: max(ttl, time.Second).Milliseconds(), Lines: []inventory.ReserveLine{line},
 	}})
 	if err == nil && o.Refusal != nil {

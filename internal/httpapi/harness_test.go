@@ -21,8 +21,8 @@ import (
 
 	"github.com/holdfast/holdfast/api"
 	"github.com/holdfast/holdfast/internal/audit"
-	"github.com/holdfast/holdfast/internal/commit"
 	"github.com/holdfast/holdfast/internal/dbtest"
+	"github.com/holdfast/holdfast/internal/engine"
 	"github.com/holdfast/holdfast/internal/httpapi"
 	"github.com/holdfast/holdfast/internal/store"
 	"github.com/holdfast/holdfast/internal/store/memory"
@@ -57,7 +57,7 @@ type harness struct {
 	*testing.T
 	*storetest.Clock
 	store  store.Store
-	door   *commit.Door
+	engine *engine.Engine
 	server *httpapi.Server
 	url    string
 
@@ -90,16 +90,16 @@ func onEveryStore(t *testing.T, test func(*harness)) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			test(newHarness(t, clock, s, httpapi.Options{}, commit.Options{}))
+			test(newHarness(t, clock, s, httpapi.Options{}, engine.Options{}))
 		})
 	}
 }
 
-func newHarness(t *testing.T, clock *storetest.Clock, s store.Store, o httpapi.Options, c commit.Options) *harness {
+func newHarness(t *testing.T, clock *storetest.Clock, s store.Store, o httpapi.Options, c engine.Options) *harness {
 	h := &harness{T: t, Clock: clock, store: s}
-	c.OnBatch = func(commit.Report) { h.server.Committed() }
-	h.door = commit.Open(s, c)
-	o.Door, o.Store, o.Spec, o.Now = h.door, s, api.OpenAPI, clock.Now
+	c.Render = httpapi.Render
+	h.engine = engine.Open(keptOpen{s}, c)
+	o.Engine, o.Spec, o.Now = h.engine, api.OpenAPI, clock.Now
 	o.Metrics = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; version=0.0.4")
 		fmt.Fprintln(w, "metrics")
@@ -113,7 +113,7 @@ func newHarness(t *testing.T, clock *storetest.Clock, s store.Store, o httpapi.O
 	t.Cleanup(func() {
 		h.server.Stop()
 		listener.Close()
-		if err := h.door.Close(context.Background()); err != nil {
+		if err := h.engine.Close(context.Background()); err != nil {
 			t.Error(err)
 		}
 		h.verify()

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/holdfast/holdfast/internal/commit"
+	"github.com/holdfast/holdfast/internal/engine"
 	"github.com/holdfast/holdfast/internal/httpapi"
 	"github.com/holdfast/holdfast/internal/store"
 	"github.com/holdfast/holdfast/internal/store/storetest"
@@ -382,7 +382,7 @@ func TestProcessClockChangesNothing(t *testing.T) {
 		for _, offset := range []time.Duration{-time.Hour, time.Hour} {
 			clock := storetest.NewClock()
 			clock.Advance(offset - time.Until(clock.Now())) // now, and off
-			h := newHarness(t, clock, keptOpen{s}, httpapi.Options{}, commit.Options{})
+			h := newHarness(t, clock, keptOpen{s}, httpapi.Options{}, engine.Options{})
 			id := fmt.Sprint("p", offset.Hours())
 			h.product(id, 1)
 			hold := h.hold(id, 1, 60)

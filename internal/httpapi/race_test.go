@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/holdfast/holdfast/client"
-	"github.com/holdfast/holdfast/internal/commit"
+	"github.com/holdfast/holdfast/internal/engine"
 	"github.com/holdfast/holdfast/internal/httpapi"
 	"github.com/holdfast/holdfast/internal/inventory"
 	"github.com/holdfast/holdfast/internal/load"
@@ -255,7 +255,7 @@ func (s *stuckStore) Commit(ctx context.Context, keys *inventory.Keys, decide st
 func TestOverload(t *testing.T) {
 	clock := storetest.NewClock()
 	s := &stuckStore{memory.Open(memory.Options{Now: clock.Now}), make(chan struct{}, 1), make(chan struct{})}
-	h := newHarness(t, clock, s, httpapi.Options{RequestTimeout: 300 * time.Millisecond}, commit.Options{QueueLimit: 1})
+	h := newHarness(t, clock, s, httpapi.Options{RequestTimeout: 300 * time.Millisecond}, engine.Options{QueueLimit: 1})
 	codes := make(chan string, 2)
 	post := func(i int) {
 		a := h.try("POST", "/v1/products", fmt.Sprintf(`{"id":"p%d","name":"n","price":{"amount":1,"currency":"EUR"}}`, i))
@@ -264,7 +264,7 @@ func TestOverload(t *testing.T) {
 	go post(1)
 	<-s.entered
 	go post(2)
-	for h.door.Depth() == 0 {
+	for h.engine.Depth() == 0 {
 		runtime.Gosched()
 	}
 	if a := h.request("POST", "/v1/products", `{"id":"p3","name":"n","price":{"amount":1,"currency":"EUR"}}`, 503); a.code() != "overloaded" || a.Header.Get("Retry-After") != "1" {
@@ -275,7 +275,7 @@ func TestOverload(t *testing.T) {
 		t.Errorf("%v", got)
 	}
 	close(s.free)
-	for h.door.Depth() != 0 { // a command that left keeps its place until the committer comes by
+	for h.engine.Depth() != 0 { // a command that left keeps its place until the committer comes by
 		runtime.Gosched()
 	}
 	h.request("POST", "/v1/products", `{"id":"p4","name":"n","price":{"amount":1,"currency":"EUR"}}`, 201)

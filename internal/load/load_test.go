@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/holdfast/holdfast/internal/commit"
+	"github.com/holdfast/holdfast/internal/engine"
 	"github.com/holdfast/holdfast/internal/inventory"
 	"github.com/holdfast/holdfast/internal/store/memory"
 )
@@ -15,7 +15,7 @@ import (
 func TestAuditFindsLoss(t *testing.T) {
 	ctx := context.Background()
 	s := memory.Open(memory.Options{})
-	ids := hold(t, commit.Open(s, commit.Options{}), 3)
+	ids := hold(t, engine.Open(s, engine.Options{}), 3)
 	active, confirmed := inventory.ReservationActive, inventory.ReservationConfirmed
 	for _, c := range []struct {
 		name string
@@ -37,15 +37,15 @@ func TestAuditFindsLoss(t *testing.T) {
 }
 
 // hold makes a product and so many holds of it.
-func hold(t *testing.T, door *commit.Door, n int) (ids []inventory.ID) {
+func hold(t *testing.T, e *engine.Engine, n int) (ids []inventory.ID) {
 	t.Helper()
 	t.Cleanup(func() {
-		if err := door.Close(context.Background()); err != nil {
+		if err := e.Close(context.Background()); err != nil {
 			t.Error(err)
 		}
 	})
 	do := func(c inventory.Command) inventory.Outcome {
-		o, err := door.Do(t.Context(), &inventory.Request{Command: c})
+		o, err := e.Do(t.Context(), &inventory.Request{Command: c})
 		if err != nil || o.Refusal != nil {
 			t.Fatal(err, o.Refusal)
 		}
