@@ -12,9 +12,9 @@ const (
 	StockBytes = 64
 )
 
-// Page collects the rows of one page of a list, in the order of the list. Every store fills its pages with it, so that they all end by
-// the same rules. A page is full once it has as many rows as its limit, once those have [PageBytes], or once [ScanLimit] rows were
-// looked at. A row that is larger than a page has a page to itself.
+// Page collects the rows of one page of a list, in the order of the list. Every store fills its pages with it, so that
+// they all end by the same rules. A page is full once it has as many rows as its limit, once those have [PageBytes], or
+// once [ScanLimit] rows were looked at. A row that is larger than a page has a page to itself.
 //
 // A cursor names a place in the list; its zero value is the end.
 type Page[Row, Cursor any] struct {
@@ -58,7 +58,8 @@ func (p *Page[Row, Cursor]) look(at Cursor) {
 	p.full = len(p.rows) >= p.limit || p.bytes >= PageBytes || p.looked >= ScanLimit
 }
 
-// Fail ends the page at a row that cannot be used. It keeps a [CorruptRow], unless the page is done, and returns every other error.
+// Fail ends the page at a row that cannot be used. It keeps a [CorruptRow], unless the page is done, and returns every
+// other error.
 func (p *Page[Row, Cursor]) Fail(err error) error {
 	if !IsCorrupt(err) {
 		return err
@@ -69,8 +70,8 @@ func (p *Page[Row, Cursor]) Fail(err error) error {
 	return nil
 }
 
-// Result returns the rows and, where the page is full, the cursor at which the next one goes on. The error is the [CorruptRow] at which
-// the page ended.
+// Result returns the rows and, where the page is full, the cursor at which the next one goes on. The error is the
+// [CorruptRow] at which the page ended.
 func (p *Page[Row, Cursor]) Result() (rows []*Row, next Cursor, err error) {
 	if p.full {
 		next = p.last

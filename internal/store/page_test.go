@@ -7,7 +7,8 @@ import (
 	"testing"
 )
 
-// TestPage fills pages with rows, one a word: a number is the bytes of a row, "-" a row that does not match, "bad" one that is corrupt.
+// TestPage fills pages with rows, one a word: a number is the bytes of a row, "-" a row that does not match, "bad" one
+// that is corrupt.
 func TestPage(t *testing.T) {
 	half := fmt.Sprint(PageBytes / 2)
 	for _, c := range []struct {

@@ -21,9 +21,9 @@ func (q *RecordQuery) Range() inventory.RecordRange {
 // RecordBytes is how many bytes a record takes on a page.
 func RecordBytes(r *inventory.Record) int { return len(r.Kind) + len(r.Key) + len(r.Data) }
 
-// PrefixEnd is the first string, in byte order, after all those in valid UTF-8 that begin with a prefix; empty where there is none.
-// It is valid UTF-8, as a database asks of a parameter: bytes of UTF-8 are in the order of the characters that they stand for, so the
-// last character is raised by one.
+// PrefixEnd is the first string, in byte order, after all those in valid UTF-8 that begin with a prefix; empty where
+// there is none. It is valid UTF-8, as a database asks of a parameter: bytes of UTF-8 are in the order of the
+// characters that they stand for, so the last character is raised by one.
 func PrefixEnd(prefix string) string {
 	for len(prefix) > 0 {
 		last, size := utf8.DecodeLastRuneInString(prefix)

@@ -10,7 +10,8 @@ import (
 
 func TestPrefixEnd(t *testing.T) {
 	for prefix, want := range map[string]string{
-		"": "", "a": "b", "az": "a{", "a\U0010FFFF": "b", "\U0010FFFF\U0010FFFF": "", "\uD7FF": "\uE000", "é": "ê", "~": "\x7f", "\x7f": "\u0080", "\uFFFF": "\U00010000",
+		"": "", "a": "b", "az": "a{", "a\U0010FFFF": "b", "\U0010FFFF\U0010FFFF": "", "\uD7FF": "\uE000", "é": "ê",
+		"~": "\x7f", "\x7f": "\u0080", "\uFFFF": "\U00010000",
 	} {
 		if got := PrefixEnd(prefix); got != want {
 			t.Errorf("after %q comes %q, want %q", prefix, got, want)

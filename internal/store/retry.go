@@ -2,8 +2,8 @@ package store
 
 import "errors"
 
-// Retryable marks a failure after which nothing was written, and the same batch may succeed when it is tried again. Stores use it within
-// themselves.
+// Retryable marks a failure after which nothing was written, and the same batch may succeed when it is tried again.
+// Stores use it within themselves.
 type Retryable struct{ Err error }
 
 func (e Retryable) Error() string { return e.Err.Error() }

@@ -269,7 +269,9 @@ func result[Row, Cursor any](ctx context.Context, page *store.Page[Row, Cursor])
 	return page.Result()
 }
 
-func (v view) Reservations(ctx context.Context, q store.ReservationQuery) ([]*inventory.Reservation, inventory.ID, error) {
+func (v view) Reservations(ctx context.Context, q store.ReservationQuery) ([]*inventory.Reservation, inventory.ID,
+	error,
+) {
 	if q.IDs != nil {
 		return byID(v.s.reservations, q.IDs), inventory.ID{}, ctx.Err()
 	}
@@ -294,7 +296,8 @@ func byID[T any](rows map[inventory.ID]*T, ids []inventory.ID) (list []*T) {
 
 // search collects the rows that match, newest first. Their size is that of the form in which other stores keep them.
 func search[T any](
-	rows map[inventory.ID]*T, byAge []inventory.ID, before inventory.ID, limit int, matches func(*T) bool, encode func([]byte, *T) []byte,
+	rows map[inventory.ID]*T, byAge []inventory.ID, before inventory.ID, limit int, matches func(*T) bool,
+	encode func([]byte, *T) []byte,
 ) *store.Page[T, inventory.ID] {
 	page := store.NewPage[T, inventory.ID](limit)
 	var scratch []byte

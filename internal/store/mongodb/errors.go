@@ -31,10 +31,11 @@ const (
 	otherServerRetry         = 33685826
 )
 
-// retryableCodes are those after which a transaction that has not been committed is over and may be tried anew, where the server
-// forgets the label that says so.
+// retryableCodes are those after which a transaction that has not been committed is over and may be tried anew, where
+// the server forgets the label that says so.
 var retryableCodes = []int{
-	writeConflict, lockTimeout, snapshotUnavailable, snapshotTooOld, migrationConflict, noSuchTransaction, conflictingOperation,
+	writeConflict, lockTimeout, snapshotUnavailable, snapshotTooOld, migrationConflict, noSuchTransaction,
+	conflictingOperation,
 	transactionTooOld, otherServerWriteConflict, otherServerRetry,
 }
 
@@ -46,7 +47,8 @@ type lost struct{ error }
 
 func (e lost) Unwrap() error { return e.error }
 
-// isLost reports whether a command got no answer. The driver labels such errors like those that a server wants tried again.
+// isLost reports whether a command got no answer. The driver labels such errors like those that a server wants tried
+// again.
 func isLost(err error) bool {
 	var answered mongo.ServerError
 	return mongo.IsNetworkError(err) || mongo.IsTimeout(err) || !errors.As(err, &answered)
@@ -62,8 +64,8 @@ func hasLabel(err error, label string) bool {
 	return errors.As(err, &e) && e.HasErrorLabel(label)
 }
 
-// translate turns an error of the driver into one of package store, by its code or label. What is left as it was is the batch's own
-// fault. Only for failures of which it is known that nothing was written: before a commit was sent.
+// translate turns an error of the driver into one of package store, by its code or label. What is left as it was is the
+// batch's own fault. Only for failures of which it is known that nothing was written: before a commit was sent.
 func translate(err error) error {
 	switch {
 	case err == nil, errors.Is(err, context.Canceled), store.IsCorrupt(err), errors.Is(err, errMatches):

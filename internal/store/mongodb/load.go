@@ -62,7 +62,10 @@ func each(ctx context.Context, c *mongo.Collection, filter any, o *findOptions, 
 
 // load takes the context of the transaction. Each part of it has a time-out of its own.
 func (l *loader) load(ctx context.Context) error {
-	for _, f := range []func(context.Context) error{l.lock, l.loadReceipts, l.loadRecords, l.loadReservations, l.loadOrders, l.loadWanted, l.loadLines, l.loadOverdue} {
+	for _, f := range []func(context.Context) error{
+		l.lock, l.loadReceipts, l.loadRecords, l.loadReservations,
+		l.loadOrders, l.loadWanted, l.loadLines, l.loadOverdue,
+	} {
 		if err := l.s.within(ctx, f); err != nil {
 			return err
 		}
@@ -107,13 +110,14 @@ func (l *loader) loadReservations(ctx context.Context) error {
 	if len(l.keys.Reservations) == 0 {
 		return nil
 	}
-	return each(ctx, l.s.db.Collection(reservationsName), in("_id", texts(l.keys.Reservations, inventory.ReservationPrefix)), nil, func(raw bson.Raw) error {
-		r, err := readReservation(raw)
-		if err == nil {
-			l.state.Reservations[r.ID] = r
-		}
-		return err
-	})
+	return each(ctx, l.s.db.Collection(reservationsName),
+		in("_id", texts(l.keys.Reservations, inventory.ReservationPrefix)), nil, func(raw bson.Raw) error {
+			r, err := readReservation(raw)
+			if err == nil {
+				l.state.Reservations[r.ID] = r
+			}
+			return err
+		})
 }
 
 func readReservation(raw bson.Raw) (*inventory.Reservation, error) {
@@ -158,13 +162,14 @@ func (l *loader) loadOrders(ctx context.Context) error {
 	if len(orders) == 0 {
 		return nil
 	}
-	return each(ctx, l.s.db.Collection(ordersName), in("_id", texts(orders, inventory.OrderPrefix)), nil, func(raw bson.Raw) error {
-		o, err := readOrder(raw)
-		if err == nil {
-			l.state.Orders[o.ID] = o
-		}
-		return err
-	})
+	return each(ctx, l.s.db.Collection(ordersName), in("_id", texts(orders, inventory.OrderPrefix)), nil,
+		func(raw bson.Raw) error {
+			o, err := readOrder(raw)
+			if err == nil {
+				l.state.Orders[o.ID] = o
+			}
+			return err
+		})
 }
 
 // loadWanted loads the products and stock rows that the commands name.
@@ -275,7 +280,10 @@ func (l *loader) loadOverdue(ctx context.Context) error {
 func (l *loader) overdueOf(ctx context.Context, key inventory.StockKey, budget int64) (found int64, err error) {
 	filter := bson.D{
 		{Key: "status", Value: "ACTIVE"},
-		{Key: "lines", Value: bson.D{{Key: "$elemMatch", Value: bson.D{{Key: "productId", Value: key.ProductID}, {Key: "location", Value: key.Location}}}}},
+		{Key: "lines", Value: bson.D{{
+			Key:   "$elemMatch",
+			Value: bson.D{{Key: "productId", Value: key.ProductID}, {Key: "location", Value: key.Location}},
+		}}},
 		{Key: "expiresAt", Value: bson.D{{Key: "$lte", Value: dateOf(l.state.Now)}}},
 	}
 	more := false

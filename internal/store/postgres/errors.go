@@ -46,15 +46,16 @@ func isRace(err error) bool {
 	return false
 }
 
-// isAnswer reports whether the server refused a statement, and with it the transaction, and the connection lives on. Anything else (a
-// lost connection, a server that ends the session) leaves open what became of a COMMIT that was under way.
+// isAnswer reports whether the server refused a statement, and with it the transaction, and the connection lives on.
+// Anything else (a lost connection, a server that ends the session) leaves open what became of a COMMIT that was under
+// way.
 func isAnswer(err error) bool {
 	var e *pgconn.PgError
 	return errors.As(err, &e) && e.SeverityUnlocalized == "ERROR" && e.Code != statementCompletionUnknown
 }
 
-// translate turns an error of the driver into one of package store, by its code. What is left as it was is the batch's own
-// fault. Only for failures of which it is known that nothing was written.
+// translate turns an error of the driver into one of package store, by its code. What is left as it was is the batch's
+// own fault. Only for failures of which it is known that nothing was written.
 func translate(err error) error {
 	if err == nil || errors.Is(err, context.Canceled) || store.IsCorrupt(err) {
 		return err

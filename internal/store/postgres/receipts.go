@@ -11,17 +11,18 @@ import (
 	"github.com/holdfast/holdfast/internal/store"
 )
 
-// Receipts are in two tables. One is written to for a day; then the other is emptied whole and written to. So a receipt lives for one to two
-// days, and none is deleted row by row. Where the other table cannot be emptied, because a backup reads it, say, that is tried again after
-// [store.RotateRetry], and until then receipts only live longer.
+// Receipts are in two tables. One is written to for a day; then the other is emptied whole and written to. So a receipt
+// lives for one to two days, and none is deleted row by row. Where the other table cannot be emptied, because a backup
+// reads it, say, that is tried again after [store.RotateRetry], and until then receipts only live longer.
 
 // mustRotate reports whether the table that is written to has been written to for a day.
 func (s *Store) mustRotate(h *head, now inventory.Time) bool {
-	return h.receiptsSince != 0 && int64(now-store.RotateEvery) >= h.receiptsSince && time.Since(s.rotationFailed) >= store.RotateRetry
+	return h.receiptsSince != 0 && int64(now-store.RotateEvery) >= h.receiptsSince &&
+		time.Since(s.rotationFailed) >= store.RotateRetry
 }
 
-// rotateReceipts empties the other table and makes it the one that is written to, in a transaction of its own. TRUNCATE has to wait for whoever
-// reads the table, so it is not waited for: a backup must not stop the sale.
+// rotateReceipts empties the other table and makes it the one that is written to, in a transaction of its own. TRUNCATE
+// has to wait for whoever reads the table, so it is not waited for: a backup must not stop the sale.
 func (s *Store) rotateReceipts(ctx context.Context, now inventory.Time) {
 	ctx, cancel := context.WithTimeout(ctx, s.options.timeouts.lock+s.options.timeouts.answer)
 	defer cancel()
@@ -42,7 +43,8 @@ func (s *Store) rotateReceipts(ctx context.Context, now inventory.Time) {
 				return err
 			}
 		}
-		_, err = tx.Exec(ctx, "UPDATE head SET receipts_table = $1, receipts_since = $2, fence = fence + 1", other, int64(now))
+		_, err = tx.Exec(ctx, "UPDATE head SET receipts_table = $1, receipts_since = $2, fence = fence + 1", other,
+			int64(now))
 		return err
 	})
 	if err == nil {

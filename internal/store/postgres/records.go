@@ -17,8 +17,8 @@ const (
 JOIN records r ON r.kind = k.kind AND r.key = k.key ORDER BY k.at`
 )
 
-// recordRange is the statement that reads a range in the order of its keys. It has one lower bound, so that the index is entered where the
-// range goes on.
+// recordRange is the statement that reads a range in the order of its keys. It has one lower bound, so that the index
+// is entered where the range goes on.
 func recordRange(of inventory.RecordRange) (sql string, arguments []any) {
 	sql = "SELECT " + recordColumns + " FROM records r WHERE r.kind = $1 AND r.key >= $2 AND r.key <> $3"
 	arguments = []any{of.Kind, max(of.Prefix, of.After), of.After, of.Limit}
@@ -103,12 +103,15 @@ func (w *writer) writeRecords() {
 			list.data = append(list.data, notNull(c.After.Data))
 		}
 	}
-	w.insert(len(added.keys), "INSERT INTO records (kind, key, version, data) SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bytea[])",
+	w.insert(len(added.keys), "INSERT INTO records (kind, key, version, data) SELECT * FROM unnest($1::text[], "+
+		"$2::text[], $3::bigint[], $4::bytea[])",
 		added.kinds, added.keys, added.versions, added.data)
 	w.change(len(changed.keys), `UPDATE records r SET version = u.version, data = u.data
 FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bytea[], $5::bigint[]) AS u (kind, key, version, data, before)
-WHERE r.kind = u.kind AND r.key = u.key AND r.version = u.before`, changed.kinds, changed.keys, changed.versions, changed.data, changed.before)
-	w.change(len(deleted.keys), `DELETE FROM records r USING unnest($1::text[], $2::text[], $3::bigint[]) AS u (kind, key, before)
+WHERE r.kind = u.kind AND r.key = u.key
+	AND r.version = u.before`, changed.kinds, changed.keys, changed.versions, changed.data, changed.before)
+	w.change(len(deleted.keys), `DELETE FROM records r USING unnest($1::text[], $2::text[], $3::bigint[])
+		AS u (kind, key, before)
 WHERE r.kind = u.kind AND r.key = u.key AND r.version = u.before`, deleted.kinds, deleted.keys, deleted.before)
 }
 

@@ -67,7 +67,8 @@ func (s *Store) transact(keys *inventory.Keys, decide store.Decide, now inventor
 	head := s.head.After(&entry)
 	w := writer{
 		loader: &l, now: now, collector: &s.collector,
-		added: rows{statements: insertReservations}, changed: rows{statements: updateReservations}, held: rows{statements: insertHolds},
+		added: rows{statements: insertReservations}, changed: rows{statements: updateReservations},
+		held: rows{statements: insertHolds},
 	}
 	if err := w.write(changes, &entry, &head); err != nil {
 		return fmt.Errorf("writing a batch: %w", translate(err))
@@ -84,10 +85,11 @@ func (s *Store) transact(keys *inventory.Keys, decide store.Decide, now inventor
 	return nil
 }
 
-// checkpoint copies the log into the file once enough was written. The batch before it is durable, whatever happens here: a failure
-// breaks the store for the next one.
+// checkpoint copies the log into the file once enough was written. The batch before it is durable, whatever happens
+// here: a failure breaks the store for the next one.
 func (s *Store) checkpoint(c *inventory.Changes) {
-	const pagesPerBatch, pagesPerStockRow, pagesPerRecord, receiptsPerPage, rowBytesPerPage = 8, 2, 2, 4, 2048 // as measured, roughly
+	// as measured, roughly
+	const pagesPerBatch, pagesPerStockRow, pagesPerRecord, receiptsPerPage, rowBytesPerPage = 8, 2, 2, 4, 2048
 	s.logPages += pagesPerBatch + pagesPerStockRow*len(c.Stock) + pagesPerRecord*len(c.Records) +
 		len(c.Receipts)/receiptsPerPage + len(c.Events)/rowBytesPerPage
 	if s.logPages < s.checkpoints.pages {
@@ -120,8 +122,9 @@ func (s *Store) walCheckpoint(pragma string) (length int, err error) {
 type checkpoints struct {
 	// pages is after about how many written pages it is.
 	pages int
-	// restartPages is how long the log may become before the writer waits for the readers, so that it can begin anew. Readers that
-	// follow each other without a gap, as an audit does, would otherwise let it grow for as long as they go on.
+	// restartPages is how long the log may become before the writer waits for the readers, so that it can begin anew.
+	// Readers that follow each other without a gap, as an audit does, would otherwise let it grow for as long as they
+	// go on.
 	restartPages int
 	// patience bounds that wait; where the log is four times as long, it is busyTimeout.
 	patience time.Duration

@@ -26,7 +26,8 @@ func eachRecord(conn *sqlite.Conn, of inventory.RecordRange, use func(*inventory
 
 func readRecord(row *sqlite.Stmt) *inventory.Record {
 	return &inventory.Record{
-		RecordKey: inventory.RecordKey{Kind: row.ColumnText(0), Key: row.ColumnText(1)}, Version: row.ColumnInt64(2), Data: column(row, 3),
+		RecordKey: inventory.RecordKey{Kind: row.ColumnText(0), Key: row.ColumnText(1)}, Version: row.ColumnInt64(2),
+		Data: column(row, 3),
 	}
 }
 

@@ -1,4 +1,5 @@
-// Package sqlite is the embedded store: one SQLite file in WAL mode, with synchronous=FULL, that belongs to one process.
+// Package sqlite is the embedded store: one SQLite file in WAL mode, with synchronous=FULL, that belongs to one
+// process.
 //
 // One connection writes, and it alone checkpoints; readers have connections of their own and never wait for it.
 package sqlite
@@ -55,8 +56,8 @@ type Store struct {
 
 var _ store.Store = (*Store)(nil)
 
-// Open opens or creates the file and brings its schema up to date. It refuses a file that another process serves, one that is
-// not a Holdfast store, and one that a newer Holdfast wrote.
+// Open opens or creates the file and brings its schema up to date. It refuses a file that another process serves, one
+// that is not a Holdfast store, and one that a newer Holdfast wrote.
 func Open(path string, o Options) (*Store, error) {
 	if o.Now == nil {
 		o.Now = time.Now
@@ -65,7 +66,10 @@ func Open(path string, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{path: path, options: o, checkpoints: defaultCheckpoints, turn: store.NewTurn(), reading: make(chan *sqlite.Conn, readers)}
+	s := &Store{
+		path: path, options: o, checkpoints: defaultCheckpoints, turn: store.NewTurn(),
+		reading: make(chan *sqlite.Conn, readers),
+	}
 	open := s.openWriter
 	if o.ReadOnly {
 		open = s.openReadOnly
@@ -110,7 +114,8 @@ func (s *Store) openWriter() error {
 	}
 	if !locked {
 		s.lock = nil
-		return fmt.Errorf("%s is already being served by another process: stop that one first, or choose another file with --store", s.path)
+		return fmt.Errorf("%s is already being served by another process: stop that one first, or choose another file "+
+			"with --store", s.path)
 	}
 	if s.writer, err = s.connect(sqlite.OpenReadWrite, sqlite.OpenCreate, sqlite.OpenWAL); err != nil {
 		return err
@@ -159,7 +164,8 @@ func (s *Store) connect(flags ...sqlite.OpenFlags) (*sqlite.Conn, error) {
 	if flags[0] == sqlite.OpenReadWrite {
 		pragmas = []string{
 			"PRAGMA synchronous = FULL", "PRAGMA fullfsync = ON", "PRAGMA checkpoint_fullfsync = ON",
-			"PRAGMA cache_size = -32768", "PRAGMA wal_autocheckpoint = 0", "PRAGMA journal_size_limit = 67108864", "PRAGMA temp_store = MEMORY",
+			"PRAGMA cache_size = -32768", "PRAGMA wal_autocheckpoint = 0", "PRAGMA journal_size_limit = 67108864",
+			"PRAGMA temp_store = MEMORY",
 		}
 	}
 	for _, pragma := range pragmas {
@@ -237,7 +243,9 @@ func exec(conn *sqlite.Conn, sql string, row func(*sqlite.Stmt) error, arguments
 }
 
 // scan is like exec, and stops where row wants no more.
-func scan(conn *sqlite.Conn, sql string, row func(*sqlite.Stmt) (more bool, err error), arguments ...value) (err error) {
+func scan(conn *sqlite.Conn, sql string, row func(*sqlite.Stmt) (more bool, err error),
+	arguments ...value,
+) (err error) {
 	stmt, err := conn.Prepare(sql)
 	if err != nil {
 		return err
@@ -306,7 +314,10 @@ func readHead(conn *sqlite.Conn) (h store.Head, err error) {
 	found := false
 	err = exec(conn, "SELECT store, format, batch_no, batch_id, seq, at, chain FROM head", func(row *sqlite.Stmt) error {
 		found = true
-		h = store.Head{Store: row.ColumnText(0), Format: row.ColumnInt(1), BatchNo: row.ColumnInt64(2), Seq: row.ColumnInt64(4), At: inventory.Time(row.ColumnInt64(5))}
+		h = store.Head{
+			Store: row.ColumnText(0), Format: row.ColumnInt(1), BatchNo: row.ColumnInt64(2),
+			Seq: row.ColumnInt64(4), At: inventory.Time(row.ColumnInt64(5)),
+		}
 		row.ColumnBytes(3, h.BatchID[:])
 		row.ColumnBytes(6, h.Chain[:])
 		return nil
@@ -317,7 +328,8 @@ func readHead(conn *sqlite.Conn) (h store.Head, err error) {
 	case !found:
 		return h, errors.New("the head row is missing")
 	case h.Format > store.Format:
-		return h, fmt.Errorf("%w: its format is %d, this program knows up to %d", store.ErrNewerFormat, h.Format, store.Format)
+		return h, fmt.Errorf("%w: its format is %d, this program knows up to %d", store.ErrNewerFormat, h.Format,
+			store.Format)
 	}
 	return h, nil
 }

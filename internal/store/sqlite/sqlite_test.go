@@ -53,15 +53,19 @@ func commit(s *Store, commands ...inventory.Command) (outcomes []inventory.Outco
 		requests[i] = &inventory.Request{Command: c, Salt: uint32(i), Receipt: &inventory.ReceiptID{}}
 		copy(requests[i].Receipt.Key[:], time.Now().String()[11:])
 	}
-	err = s.Commit(context.Background(), inventory.KeysOf(requests), func(state *inventory.State) (changes *inventory.Changes, err error) {
-		outcomes, changes, err = inventory.Decide(state, requests)
-		return changes, err
-	})
+	err = s.Commit(context.Background(), inventory.KeysOf(requests),
+		func(state *inventory.State) (changes *inventory.Changes, err error) {
+			outcomes, changes, err = inventory.Decide(state, requests)
+			return changes, err
+		})
 	return outcomes, err
 }
 
 func product(id string) *inventory.CreateProduct {
-	return &inventory.CreateProduct{ID: id, Name: id, Price: inventory.Money{Amount: 1, Currency: "EUR"}, TotalStock: 10, Location: inventory.MainLocation}
+	return &inventory.CreateProduct{
+		ID: id, Name: id, Price: inventory.Money{Amount: 1, Currency: "EUR"}, TotalStock: 10,
+		Location: inventory.MainLocation,
+	}
 }
 
 // TestVersion: SQLite before 3.51.3 can corrupt a WAL database when a checkpoint meets a reset (sqlite.org/wal.html).
@@ -74,7 +78,10 @@ func TestVersion(t *testing.T) {
 // TestDurability: the settings on which every acknowledgement rests.
 func TestDurability(t *testing.T) {
 	s := openFile(t, filepath.Join(t.TempDir(), "store.db"), time.Now)
-	for pragma, want := range map[string]string{"journal_mode": "wal", "synchronous": "2", "fullfsync": "1", "checkpoint_fullfsync": "1"} {
+	for pragma, want := range map[string]string{
+		"journal_mode": "wal", "synchronous": "2", "fullfsync": "1",
+		"checkpoint_fullfsync": "1",
+	} {
 		got := ""
 		err := exec(s.writer, "PRAGMA "+pragma, func(row *sqlite.Stmt) error {
 			got = row.ColumnText(0)
@@ -101,7 +108,8 @@ func TestMissingRow(t *testing.T) {
 	}
 }
 
-// TestInterrupt: a scan that would never end stops with its context, that of the view or of the method, and the connection goes on.
+// TestInterrupt: a scan that would never end stops with its context, that of the view or of the method, and the
+// connection goes on.
 func TestInterrupt(t *testing.T) {
 	s := openFile(t, filepath.Join(t.TempDir(), "store.db"), time.Now)
 	const endless = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
@@ -215,7 +223,8 @@ func TestRefusedFiles(t *testing.T) {
 	if _, err := Open(text, Options{}); err == nil {
 		t.Error("a text file was opened")
 	}
-	if _, err := Open(filepath.Join(folder, "none", "x.db"), Options{}); err == nil || !strings.Contains(err.Error(), "folder") {
+	if _, err := Open(filepath.Join(folder, "none", "x.db"), Options{}); err == nil ||
+		!strings.Contains(err.Error(), "folder") {
 		t.Errorf("a folder that does not exist: %v", err)
 	}
 	if _, err := Open(filepath.Join(folder, "none.db"), Options{ReadOnly: true}); err == nil {
@@ -323,8 +332,8 @@ func TestReceiptSlots(t *testing.T) {
 	}
 }
 
-// TestReceiptIndex: a receipt is found through the tail, through the index, after a failed batch, after the store was opened
-// again, and from the slot before.
+// TestReceiptIndex: a receipt is found through the tail, through the index, after a failed batch, after the store was
+// opened again, and from the slot before.
 func TestReceiptIndex(t *testing.T) {
 	clock := storetest.NewClock()
 	path := filepath.Join(t.TempDir(), "store.db")
@@ -335,13 +344,14 @@ func TestReceiptIndex(t *testing.T) {
 		return r
 	}
 	run := func(fail bool, requests ...*inventory.Request) (outcomes []inventory.Outcome) {
-		err := s.Commit(context.Background(), inventory.KeysOf(requests), func(state *inventory.State) (changes *inventory.Changes, err error) {
-			outcomes, changes, err = inventory.Decide(state, requests)
-			if fail {
-				changes.Stock[0].After.Available = -1
-			}
-			return changes, err
-		})
+		err := s.Commit(context.Background(), inventory.KeysOf(requests),
+			func(state *inventory.State) (changes *inventory.Changes, err error) {
+				outcomes, changes, err = inventory.Decide(state, requests)
+				if fail {
+					changes.Stock[0].After.Available = -1
+				}
+				return changes, err
+			})
 		if (err != nil) != fail {
 			t.Fatal(err)
 		}
@@ -387,7 +397,10 @@ func TestDamagedHolds(t *testing.T) {
 	const holds = inventory.MaxOverdueLoaded + 5
 	p := product("mug")
 	p.TotalStock = holds
-	hold := &inventory.Reserve{TTL: 1000, Lines: []inventory.ReserveLine{{ProductID: "mug", Location: inventory.MainLocation, Quantity: 1}}}
+	hold := &inventory.Reserve{TTL: 1000, Lines: []inventory.ReserveLine{{
+		ProductID: "mug",
+		Location:  inventory.MainLocation, Quantity: 1,
+	}}}
 	if _, err := commit(s, p); err != nil {
 		t.Fatal(err)
 	}
@@ -407,7 +420,8 @@ func TestDamagedHolds(t *testing.T) {
 	}
 	clock.Advance(time.Minute)
 	outcomes, err := commit(s, hold)
-	if err != nil || outcomes[0].Deferred || outcomes[0].Refusal == nil || outcomes[0].Refusal.Code != inventory.RefusedInsufficientStock {
+	if err != nil || outcomes[0].Deferred || outcomes[0].Refusal == nil ||
+		outcomes[0].Refusal.Code != inventory.RefusedInsufficientStock {
 		t.Fatalf("%+v %v", outcomes, err)
 	}
 }
@@ -457,7 +471,8 @@ func TestLogIsBounded(t *testing.T) {
 	}
 }
 
-// BenchmarkSlotRotation measures the batch that opens a new receipt slot and drops one with 200,000 receipts, as happens once a day.
+// BenchmarkSlotRotation measures the batch that opens a new receipt slot and drops one with 200,000 receipts, as
+// happens once a day.
 func BenchmarkSlotRotation(b *testing.B) {
 	const receipts = 200_000
 	for range b.N {
@@ -504,7 +519,10 @@ func BenchmarkExpire(b *testing.B) {
 	}
 	requests := make([]inventory.Command, products)
 	for i := range requests {
-		requests[i] = &inventory.Reserve{TTL: 1000, Lines: []inventory.ReserveLine{{ProductID: fmt.Sprint("p", i), Location: inventory.MainLocation, Quantity: 1}}}
+		requests[i] = &inventory.Reserve{
+			TTL:   1000,
+			Lines: []inventory.ReserveLine{{ProductID: fmt.Sprint("p", i), Location: inventory.MainLocation, Quantity: 1}},
+		}
 	}
 	var due []inventory.ID
 	for range b.N {
@@ -536,9 +554,10 @@ func commitPlain(s *Store, commands ...inventory.Command) (outcomes []inventory.
 	for i, c := range commands {
 		requests[i] = &inventory.Request{Command: c, Salt: uint32(i)}
 	}
-	err = s.Commit(context.Background(), inventory.KeysOf(requests), func(state *inventory.State) (changes *inventory.Changes, err error) {
-		outcomes, changes, err = inventory.Decide(state, requests)
-		return changes, err
-	})
+	err = s.Commit(context.Background(), inventory.KeysOf(requests),
+		func(state *inventory.State) (changes *inventory.Changes, err error) {
+			outcomes, changes, err = inventory.Decide(state, requests)
+			return changes, err
+		})
 	return outcomes, err
 }

@@ -20,8 +20,8 @@ type view struct {
 	done <-chan struct{} // of the context of View
 }
 
-// during lets the end of ctx stop a method, for a context that ends before that of View as well. The function that it returns ends that,
-// and gives the method the error of ctx where it was stopped.
+// during lets the end of ctx stop a method, for a context that ends before that of View as well. The function that it
+// returns ends that, and gives the method the error of ctx where it was stopped.
 func (v *view) during(ctx context.Context, err *error) func() {
 	other := ctx.Done() != v.done
 	if other {
@@ -75,14 +75,15 @@ func (v *view) Products(ctx context.Context, q store.ProductQuery) (page []*inve
 
 func (v *view) productsAfter(after string, limit int) ([]*inventory.Product, string, error) {
 	page := store.NewPage[inventory.Product, string](limit)
-	err := scan(v.conn, "SELECT key, id, data FROM products WHERE id > ? ORDER BY id", func(row *sqlite.Stmt) (more bool, err error) {
-		p, err := v.product(row)
-		if err != nil {
-			return false, page.Fail(err)
-		}
-		page.Add(p, p.ID, row.ColumnLen(2)+len(p.Stock)*store.StockBytes)
-		return !page.Done(), nil
-	}, text(after))
+	err := scan(v.conn, "SELECT key, id, data FROM products WHERE id > ? ORDER BY id",
+		func(row *sqlite.Stmt) (more bool, err error) {
+			p, err := v.product(row)
+			if err != nil {
+				return false, page.Fail(err)
+			}
+			page.Add(p, p.ID, row.ColumnLen(2)+len(p.Stock)*store.StockBytes)
+			return !page.Done(), nil
+		}, text(after))
 	if err != nil {
 		return nil, "", err
 	}
@@ -95,16 +96,22 @@ func (v *view) product(row *sqlite.Stmt) (*inventory.Product, error) {
 		err = fmt.Errorf("column id is not the id in its data, %s", p.ID)
 	}
 	if err != nil {
-		return nil, &store.CorruptRow{Row: fmt.Sprintf("product row %d", row.ColumnInt64(0)), Key: row.ColumnText(1), Detail: err.Error()}
+		return nil, &store.CorruptRow{
+			Row: fmt.Sprintf("product row %d", row.ColumnInt64(0)), Key: row.ColumnText(1),
+			Detail: err.Error(),
+		}
 	}
-	err = exec(v.conn, "SELECT key, location, available, reserved, committed, seq FROM stock WHERE product = ? ORDER BY location", func(row *sqlite.Stmt) error {
+	err = exec(v.conn, "SELECT key, location, available, reserved, committed, seq FROM stock WHERE product = ? ORDER "+
+		"BY location", func(row *sqlite.Stmt) error {
 		p.Stock = append(p.Stock, readStock(row))
 		return nil
 	}, integer(row.ColumnInt64(0)))
 	return p, err
 }
 
-func (v *view) Reservations(ctx context.Context, q store.ReservationQuery) (page []*inventory.Reservation, next inventory.ID, err error) {
+func (v *view) Reservations(ctx context.Context, q store.ReservationQuery) (page []*inventory.Reservation,
+	next inventory.ID, err error,
+) {
 	defer v.during(ctx, &err)()
 	if q.IDs != nil {
 		page, err := byID(v.conn, q.IDs, readReservation)
@@ -113,8 +120,10 @@ func (v *view) Reservations(ctx context.Context, q store.ReservationQuery) (page
 	from, arguments := "WHERE key < ? ORDER BY key DESC", []value{before(q.Before)}
 	switch {
 	case q.ProductID != "":
-		from = `WHERE key IN (SELECT DISTINCT reservation FROM holds WHERE reservation < ?1 AND (expires_at, reservation) >= (` + firstActive + `) AND stock IN
-			(SELECT s.key FROM stock s JOIN products p ON p.key = s.product WHERE p.id = ?2) ORDER BY reservation DESC LIMIT ?3) ORDER BY key DESC`
+		from = `WHERE key IN (SELECT DISTINCT reservation FROM holds WHERE reservation < ?1
+			AND (expires_at, reservation) >= (` + firstActive + `) AND stock IN
+			(SELECT s.key FROM stock s JOIN products p ON p.key = s.product WHERE p.id = ?2)
+				ORDER BY reservation DESC LIMIT ?3) ORDER BY key DESC`
 		arguments = append(arguments, text(q.ProductID), integer(int64(q.Limit)))
 	case q.CustomerID != "":
 		from = "WHERE key < ? AND customer = ? ORDER BY key DESC"
@@ -124,9 +133,10 @@ func (v *view) Reservations(ctx context.Context, q store.ReservationQuery) (page
 	if q.Check {
 		read = v.scanChecked
 	}
-	return search(v.conn, selectReservation+from, arguments, q.Limit, read, func(r *inventory.Reservation) (inventory.ID, bool) {
-		return r.ID, q.Matches(r)
-	})
+	return search(v.conn, selectReservation+from, arguments, q.Limit, read,
+		func(r *inventory.Reservation) (inventory.ID, bool) {
+			return r.ID, q.Matches(r)
+		})
 }
 
 // scanChecked also requires that an ACTIVE reservation has its rows in holds.
@@ -138,7 +148,8 @@ func (v *view) scanChecked(row *sqlite.Stmt) (*inventory.Reservation, error) {
 	for i := range r.Lines {
 		found := false
 		err := exec(v.conn, `SELECT 1 FROM holds WHERE expires_at = ? AND reservation = ? AND stock =
-			(SELECT s.key FROM stock s JOIN products p ON p.key = s.product WHERE p.id = ? AND s.location = ?)`, func(*sqlite.Stmt) error {
+			(SELECT s.key FROM stock s JOIN products p ON p.key = s.product WHERE p.id = ?
+				AND s.location = ?)`, func(*sqlite.Stmt) error {
 			found = true
 			return nil
 		}, integer(int64(r.ExpiresAt)), integer(r.ID.Sequence()), text(r.Lines[i].ProductID), text(r.Lines[i].Location))
@@ -147,7 +158,8 @@ func (v *view) scanChecked(row *sqlite.Stmt) (*inventory.Reservation, error) {
 		}
 		if !found {
 			columns := reservationColumns(row)
-			return nil, columns.Corrupt(fmt.Sprintf("it has no row in holds for %s at %s", r.Lines[i].ProductID, r.Lines[i].Location))
+			return nil, columns.Corrupt(fmt.Sprintf("it has no row in holds for %s at %s", r.Lines[i].ProductID,
+				r.Lines[i].Location))
 		}
 	}
 	return r, nil
@@ -186,7 +198,9 @@ func before(cursor inventory.ID) value {
 	return integer(cursor.Sequence())
 }
 
-func byID[T any](conn *sqlite.Conn, ids []inventory.ID, read func(*sqlite.Conn, inventory.ID) (*T, error)) (page []*T, err error) {
+func byID[T any](conn *sqlite.Conn, ids []inventory.ID, read func(*sqlite.Conn, inventory.ID) (*T, error)) (page []*T,
+	err error,
+) {
 	for _, id := range ids {
 		row, err := read(conn, id)
 		if err != nil {
@@ -223,7 +237,9 @@ func search[T any](
 	return page.Result()
 }
 
-func (v *view) Journal(ctx context.Context, from store.JournalPosition, limit, maxBytes int) (page []store.Entry, err error) {
+func (v *view) Journal(ctx context.Context, from store.JournalPosition, limit, maxBytes int) (page []store.Entry,
+	err error,
+) {
 	defer v.during(ctx, &err)()
 	start := from.BatchNo
 	if start == 0 {
@@ -232,7 +248,8 @@ func (v *view) Journal(ctx context.Context, from store.JournalPosition, limit, m
 		}
 	}
 	bytes := 0
-	err = scan(v.conn, "SELECT batch_no, batch_id, last_seq, count, at, events, checksum FROM journal WHERE batch_no >= ? ORDER BY batch_no LIMIT ?",
+	err = scan(v.conn, "SELECT batch_no, batch_id, last_seq, count, at, events, checksum FROM journal WHERE batch_no "+
+		">= ? ORDER BY batch_no LIMIT ?",
 		func(row *sqlite.Stmt) (more bool, err error) {
 			e := readEntry(row)
 			page = append(page, e)
@@ -243,15 +260,18 @@ func (v *view) Journal(ctx context.Context, from store.JournalPosition, limit, m
 }
 
 func readEntry(row *sqlite.Stmt) store.Entry {
-	e := store.Entry{BatchNo: row.ColumnInt64(0), Count: row.ColumnInt(3), At: inventory.Time(row.ColumnInt64(4)), Events: column(row, 5)}
+	e := store.Entry{
+		BatchNo: row.ColumnInt64(0), Count: row.ColumnInt(3), At: inventory.Time(row.ColumnInt64(4)),
+		Events: column(row, 5),
+	}
 	e.First = row.ColumnInt64(2) - int64(e.Count) + 1
 	row.ColumnBytes(1, e.BatchID[:])
 	row.ColumnBytes(6, e.Checksum[:])
 	return e
 }
 
-// batchOf finds the first batch whose last event is not before a sequence, or 0. Sequences rise with batch numbers, so halving finds
-// it in some thirty look-ups; an index would cost every batch a page.
+// batchOf finds the first batch whose last event is not before a sequence, or 0. Sequences rise with batch numbers, so
+// halving finds it in some thirty look-ups; an index would cost every batch a page.
 func (v *view) batchOf(seq int64) (int64, error) {
 	head, err := readHead(v.conn)
 	if err != nil || seq > head.Seq {
@@ -262,10 +282,11 @@ func (v *view) batchOf(seq int64) (int64, error) {
 		middle := low + (high-low)/2
 		last := int64(0)
 		// An entry may be missing in a damaged file: the next one is as good.
-		err := exec(v.conn, "SELECT last_seq FROM journal WHERE batch_no >= ? ORDER BY batch_no LIMIT 1", func(row *sqlite.Stmt) error {
-			last = row.ColumnInt64(0)
-			return nil
-		}, integer(middle))
+		err := exec(v.conn, "SELECT last_seq FROM journal WHERE batch_no >= ? ORDER BY batch_no LIMIT 1",
+			func(row *sqlite.Stmt) error {
+				last = row.ColumnInt64(0)
+				return nil
+			}, integer(middle))
 		if err != nil {
 			return 0, err
 		}
@@ -280,7 +301,8 @@ func (v *view) batchOf(seq int64) (int64, error) {
 
 func (v *view) Due(ctx context.Context, until inventory.Time, limit int) (list []store.Deadline, err error) {
 	defer v.during(ctx, &err)()
-	err = exec(v.conn, "SELECT expires_at, substr(data, 1, 16) FROM reservations WHERE status = 1 AND expires_at <= ? ORDER BY expires_at, key LIMIT ?", func(row *sqlite.Stmt) error {
+	err = exec(v.conn, "SELECT expires_at, substr(data, 1, 16) FROM reservations WHERE status = 1 AND expires_at <= ? "+
+		"ORDER BY expires_at, key LIMIT ?", func(row *sqlite.Stmt) error {
 		d := store.Deadline{At: inventory.Time(row.ColumnInt64(0))}
 		row.ColumnBytes(1, d.ID[:])
 		list = append(list, d)
@@ -292,7 +314,8 @@ func (v *view) Due(ctx context.Context, until inventory.Time, limit int) (list [
 func (v *view) Strays(ctx context.Context, limit int) (list []string, err error) {
 	defer v.during(ctx, &err)()
 	err = exec(v.conn, `
-		SELECT printf('holds row (stock %d, expires_at %d, reservation %d): no ACTIVE reservation with that deadline', h.stock, h.expires_at, h.reservation)
+		SELECT printf('holds row (stock %d, expires_at %d, reservation %d): no ACTIVE reservation with that deadline',
+				h.stock, h.expires_at, h.reservation)
 			FROM holds h LEFT JOIN reservations r ON r.key = h.reservation AND r.status = 1 AND r.expires_at = h.expires_at
 			WHERE r.key IS NULL AND (h.expires_at, h.reservation) >= (`+firstActive+`)
 		UNION ALL

@@ -33,7 +33,8 @@ func commits(f *fixture) {
 	before := f.head()
 	f.do(newProduct("mug", 5), reserve("mug", 2, time.Minute))
 	head := f.head()
-	if head.BatchNo != before.BatchNo+1 || head.Seq != before.Seq+2 || head.BatchID == before.BatchID || head.At != inventory.Time(Start.UnixMilli()) {
+	if head.BatchNo != before.BatchNo+1 || head.Seq != before.Seq+2 || head.BatchID == before.BatchID ||
+		head.At != inventory.Time(Start.UnixMilli()) {
 		f.Fatalf("head %+v after %+v", head, before)
 	}
 	f.stock("mug", inventory.Buckets{Available: 3, Reserved: 2})
@@ -54,7 +55,8 @@ func decideError(f *fixture) {
 	f.do(newProduct("mug", 1))
 	before := f.head()
 	wrong := errors.New("no")
-	err := f.Commit(context.Background(), inventory.KeysOf(nil), func(*inventory.State) (*inventory.Changes, error) { return nil, wrong })
+	err := f.Commit(context.Background(), inventory.KeysOf(nil),
+		func(*inventory.State) (*inventory.Changes, error) { return nil, wrong })
 	if !errors.Is(err, wrong) {
 		f.Fatalf("got %v", err)
 	}
@@ -69,11 +71,12 @@ func decidedAgain(f *fixture) {
 	f.do(newProduct("mug", 1))
 	requests := []*inventory.Request{{Command: reserve("mug", 1, time.Minute), Salt: 7}}
 	var first inventory.ID
-	err := f.Commit(context.Background(), inventory.KeysOf(requests), func(state *inventory.State) (*inventory.Changes, error) {
-		outcomes, _, err := inventory.Decide(state, requests)
-		first = outcomes[0].Reservation.ID
-		return nil, errors.Join(err, errors.New("once more"))
-	})
+	err := f.Commit(context.Background(), inventory.KeysOf(requests),
+		func(state *inventory.State) (*inventory.Changes, error) {
+			outcomes, _, err := inventory.Decide(state, requests)
+			first = outcomes[0].Reservation.ID
+			return nil, errors.Join(err, errors.New("once more"))
+		})
 	if err == nil {
 		f.Fatal("an error was swallowed")
 	}
@@ -84,7 +87,8 @@ func decidedAgain(f *fixture) {
 }
 
 func refusedNeighbour(f *fixture) {
-	outcomes := f.do(newProduct("mug", 3), reserve("mug", 2, time.Minute), reserve("mug", 2, time.Minute), reserve("none", 1, time.Minute), reserve("mug", 1, time.Minute))
+	outcomes := f.do(newProduct("mug", 3), reserve("mug", 2, time.Minute), reserve("mug", 2, time.Minute),
+		reserve("none", 1, time.Minute), reserve("mug", 1, time.Minute))
 	for i, refused := range []bool{false, false, true, true, false} {
 		if (outcomes[i].Refusal != nil) != refused {
 			f.Fatalf("command %d: %+v", i, outcomes[i])
@@ -100,11 +104,12 @@ func negativeBucket(f *fixture) {
 	f.do(newProduct("mug", 1))
 	before := f.head()
 	requests := []*inventory.Request{{Command: reserve("mug", 1, time.Minute)}}
-	err := f.Commit(context.Background(), inventory.KeysOf(requests), func(state *inventory.State) (*inventory.Changes, error) {
-		_, changes, err := inventory.Decide(state, requests)
-		changes.Stock[0].After.Available = -1
-		return changes, err
-	})
+	err := f.Commit(context.Background(), inventory.KeysOf(requests),
+		func(state *inventory.State) (*inventory.Changes, error) {
+			_, changes, err := inventory.Decide(state, requests)
+			changes.Stock[0].After.Available = -1
+			return changes, err
+		})
 	if err == nil || errors.Is(err, store.ErrBroken) || errors.Is(err, store.ErrUnavailable) {
 		f.Fatalf("a negative bucket: %v", err)
 	}
@@ -118,7 +123,8 @@ func afterClose(f *fixture) {
 	if err := errors.Join(f.Close(), f.Close()); err != nil {
 		f.Fatal(err)
 	}
-	if _, err := f.try(context.Background(), &inventory.Request{Command: newProduct("mug", 1)}); !errors.Is(err, store.ErrClosed) {
+	if _, err := f.try(context.Background(), &inventory.Request{Command: newProduct("mug", 1)}); !errors.Is(err,
+		store.ErrClosed) {
 		f.Fatalf("Commit after Close: %v", err)
 	}
 	if err := f.View(context.Background(), func(store.View) error { return nil }); !errors.Is(err, store.ErrClosed) {
@@ -155,7 +161,8 @@ func wrongSalt(f *fixture) {
 	if f.reservation(other) != nil {
 		f.Fatal("found by a guessed id")
 	}
-	if o := f.do(&inventory.Cancel{ID: other})[0]; o.Refusal == nil || o.Refusal.Code != inventory.RefusedReservationNotFound {
+	if o := f.do(&inventory.Cancel{ID: other})[0]; o.Refusal == nil ||
+		o.Refusal.Code != inventory.RefusedReservationNotFound {
 		f.Fatalf("cancelled by a guessed id: %+v", o)
 	}
 }
@@ -179,7 +186,8 @@ func clockJumps(f *fixture) {
 	}
 	f.Advance(-10 * time.Second)
 	before := f.head()
-	if _, err := f.try(context.Background(), &inventory.Request{Command: reserve("mug", 1, time.Minute)}); !errors.Is(err, store.ErrClockBehind) {
+	if _, err := f.try(context.Background(), &inventory.Request{Command: reserve("mug", 1, time.Minute)}); !errors.Is(err,
+		store.ErrClockBehind) {
 		f.Fatalf("far behind: %v", err)
 	}
 	if f.head() != before {
@@ -216,7 +224,8 @@ func receipts(f *fixture) {
 		f.Store = f.backend.Reopen(f, f.Store, f.Now)
 	}
 	repeated := f.requests(keyed("k", reserve("mug", 2, time.Minute)), keyed("free", reserve("mug", 9, time.Minute)))
-	if !repeated[0].Replayed || repeated[0].Reservation.ID != first.Reservation.ID || repeated[0].Seq != first.Seq || repeated[0].Reservation.Status != inventory.ReservationActive {
+	if !repeated[0].Replayed || repeated[0].Reservation.ID != first.Reservation.ID || repeated[0].Seq != first.Seq ||
+		repeated[0].Reservation.Status != inventory.ReservationActive {
 		f.Fatalf("replayed: %+v", repeated[0])
 	}
 	if repeated[1].Refusal == nil || repeated[1].Refusal.Code != inventory.RefusedInsufficientStock {
@@ -232,9 +241,13 @@ func receipts(f *fixture) {
 func locations(f *fixture) {
 	f.do(newProduct("mug", 1))
 	f.do(&inventory.Adjust{ProductID: "mug", Location: "berlin", Delta: 5, Reason: "received"})
-	f.do(&inventory.Reserve{TTL: 1000, Lines: []inventory.ReserveLine{{ProductID: "mug", Location: "berlin", Quantity: 2}}})
+	f.do(&inventory.Reserve{TTL: 1000, Lines: []inventory.ReserveLine{{
+		ProductID: "mug", Location: "berlin",
+		Quantity: 2,
+	}}})
 	p := f.product("mug")
-	if len(p.Stock) != 2 || p.Stock[0].Location != "berlin" || p.Stock[0].Buckets != (inventory.Buckets{Available: 3, Reserved: 2}) || p.Stock[1].Available != 1 {
+	if len(p.Stock) != 2 || p.Stock[0].Location != "berlin" ||
+		p.Stock[0].Buckets != (inventory.Buckets{Available: 3, Reserved: 2}) || p.Stock[1].Available != 1 {
 		f.Fatalf("%+v", p.Stock)
 	}
 	name := "Cup"
@@ -264,7 +277,10 @@ func reopen(f *fixture) {
 func wholeLife(f *fixture) {
 	f.do(newProduct("mug", 10))
 	shipped, returned := f.hold("mug", 1, time.Minute), f.hold("mug", 2, time.Minute)
-	o1 := f.do(&inventory.Confirm{ReservationID: shipped.ID, Reference: "p", Metadata: inventory.Metadata{{Name: "a", Value: "b"}}})[0].Order
+	o1 := f.do(&inventory.Confirm{
+		ReservationID: shipped.ID, Reference: "p",
+		Metadata: inventory.Metadata{{Name: "a", Value: "b"}},
+	})[0].Order
 	o2 := f.do(&inventory.Confirm{ReservationID: returned.ID})[0].Order
 	f.do(&inventory.Fulfill{ID: o1.ID}, &inventory.CancelOrder{ID: o2.ID, Reason: "returned"})
 	f.do(&inventory.Adjust{ProductID: "mug", Location: inventory.MainLocation, Delta: -4, Reason: "broken"})
@@ -272,7 +288,9 @@ func wholeLife(f *fixture) {
 	if r := f.reservation(shipped.ID); r.Status != inventory.ReservationConfirmed || r.OrderID != o1.ID || r.Version != 2 {
 		f.Fatalf("%+v", r)
 	}
-	if repeated := f.do(&inventory.Confirm{ReservationID: shipped.ID})[0]; repeated.Created || repeated.Order.ID != o1.ID || repeated.Order.Status != inventory.OrderFulfilled || len(repeated.Order.Metadata) != 1 {
+	if repeated := f.do(&inventory.Confirm{ReservationID: shipped.ID})[0]; repeated.Created ||
+		repeated.Order.ID != o1.ID ||
+		repeated.Order.Status != inventory.OrderFulfilled || len(repeated.Order.Metadata) != 1 {
 		f.Fatalf("%+v", repeated.Order)
 	}
 }
@@ -293,7 +311,8 @@ func soleWriter(f *fixture) {
 	}
 }
 
-// sharedByProcesses: several stores on one database commit beside each other as one would alone, and share its receipts.
+// sharedByProcesses: several stores on one database commit beside each other as one would alone, and share its
+// receipts.
 func sharedByProcesses(f *fixture) {
 	if f.backend.Share == nil {
 		f.Skip("declared: this store is of one process")
@@ -305,7 +324,8 @@ func sharedByProcesses(f *fixture) {
 		writers.Go(func() {
 			other := &fixture{TB: f.TB, Store: s}
 			for n := range 30 {
-				outcomes, err := other.try(context.Background(), keyed(fmt.Sprint("of all ", n), reserve("mug", 1, time.Minute)), &inventory.Request{Command: reserve("mug", 1, time.Minute)})
+				outcomes, err := other.try(context.Background(), keyed(fmt.Sprint("of all ", n), reserve("mug", 1, time.Minute)),
+					&inventory.Request{Command: reserve("mug", 1, time.Minute)})
 				if err != nil {
 					f.Errorf("store %d: %v", i, err)
 				} else if o := outcomes[0]; o.Refusal != nil && o.Refusal.Code != inventory.RefusedInsufficientStock {

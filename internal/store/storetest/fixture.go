@@ -121,11 +121,17 @@ func (f *fixture) stock(id string, want inventory.Buckets) {
 }
 
 func newProduct(id string, units int64) *inventory.CreateProduct {
-	return &inventory.CreateProduct{ID: id, Name: "Product " + id, Price: inventory.Money{Amount: 250, Currency: "EUR"}, TotalStock: units, Location: inventory.MainLocation}
+	return &inventory.CreateProduct{
+		ID: id, Name: "Product " + id, Price: inventory.Money{Amount: 250, Currency: "EUR"},
+		TotalStock: units, Location: inventory.MainLocation,
+	}
 }
 
 func reserve(id string, quantity int64, ttl time.Duration) *inventory.Reserve {
-	return &inventory.Reserve{Lines: []inventory.ReserveLine{{ProductID: id, Location: inventory.MainLocation, Quantity: quantity}}, TTL: ttl.Milliseconds()}
+	return &inventory.Reserve{Lines: []inventory.ReserveLine{{
+		ProductID: id, Location: inventory.MainLocation,
+		Quantity: quantity,
+	}}, TTL: ttl.Milliseconds()}
 }
 
 func (f *fixture) hold(id string, quantity int64, ttl time.Duration) *inventory.Reservation {
@@ -151,7 +157,8 @@ func (f *fixture) checkJournal(n int64) {
 		for i := range entries {
 			e := &entries[i]
 			events, err := inventory.DecodeEvents(e.First, e.At, e.Events)
-			if err != nil || len(events) != e.Count || e.BatchNo != last.BatchNo+1 || e.First != seq+1 || e.Chain(last.Checksum) != e.Checksum || e.At < last.At {
+			if err != nil || len(events) != e.Count || e.BatchNo != last.BatchNo+1 || e.First != seq+1 ||
+				e.Chain(last.Checksum) != e.Checksum || e.At < last.At {
 				f.Fatalf("entry %d after %d: %+v (%v)", e.BatchNo, last.BatchNo, e, err)
 			}
 			seq += int64(e.Count)

@@ -15,7 +15,10 @@ func overdueIsLoaded(f *fixture) {
 	f.hold("mug", 1, time.Hour)
 	f.Advance(5 * time.Second)
 	f.do(reserve("mug", 1, time.Minute))
-	for id, want := range map[inventory.ID]inventory.ReservationStatus{early.ID: inventory.ReservationExpired, late.ID: inventory.ReservationActive, other.ID: inventory.ReservationActive} {
+	for id, want := range map[inventory.ID]inventory.ReservationStatus{
+		early.ID: inventory.ReservationExpired,
+		late.ID:  inventory.ReservationActive, other.ID: inventory.ReservationActive,
+	} {
 		if got := f.reservation(id); got.Status != want {
 			f.Errorf("%v is %v, want %v", id, got.Status, want)
 		}
@@ -49,7 +52,8 @@ func overdueIsBounded(f *fixture) {
 func overdueCart(f *fixture) {
 	f.do(newProduct("mug", 1), newProduct("cup", 1))
 	f.do(&inventory.Reserve{TTL: 1000, Lines: []inventory.ReserveLine{
-		{ProductID: "mug", Location: inventory.MainLocation, Quantity: 1}, {ProductID: "cup", Location: inventory.MainLocation, Quantity: 1},
+		{ProductID: "mug", Location: inventory.MainLocation, Quantity: 1},
+		{ProductID: "cup", Location: inventory.MainLocation, Quantity: 1},
 	}})
 	f.Advance(time.Second)
 	f.hold("cup", 1, time.Minute)

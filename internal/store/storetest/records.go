@@ -29,7 +29,10 @@ func put(after *inventory.Record) inventory.RecordChange {
 }
 
 func change(before, after *inventory.Record) inventory.RecordChange {
-	return inventory.RecordChange{RecordKey: after.RecordKey, Change: inventory.Change[inventory.Record]{Before: before, After: after}}
+	return inventory.RecordChange{
+		RecordKey: after.RecordKey,
+		Change:    inventory.Change[inventory.Record]{Before: before, After: after},
+	}
 }
 
 func drop(before *inventory.Record) inventory.RecordChange {
@@ -117,15 +120,20 @@ func recordLife(f *fixture) {
 // recordsAreLoaded: by key, and by range, in one batch.
 func recordsAreLoaded(f *fixture) {
 	f.records(put(record("a", 1, "x")), put(record("b/1", 1, "y")), put(record("b/2", 3, "z")), put(record("c", 1, "")))
-	other := &inventory.Record{RecordKey: inventory.RecordKey{Kind: "notes", Key: "b/3"}, Version: 1, Data: []byte("of another kind")}
+	other := &inventory.Record{
+		RecordKey: inventory.RecordKey{Kind: "notes", Key: "b/3"}, Version: 1,
+		Data: []byte("of another kind"),
+	}
 	f.records(put(other))
 	of := inventory.RecordRange{Kind: "note", Prefix: "b/", Limit: 9}
 	none := inventory.RecordRange{Kind: "none", Limit: 9}
 	state := f.loadRecords(&inventory.Keys{
-		Records: []inventory.RecordKey{recordKey("a"), recordKey("none"), other.RecordKey}, Ranges: []inventory.RecordRange{of, none},
+		Records: []inventory.RecordKey{recordKey("a"), recordKey("none"), other.RecordKey},
+		Ranges:  []inventory.RecordRange{of, none},
 	})
 	var loaded []*inventory.Record
-	for _, key := range slices.SortedFunc(maps.Keys(state.Records), func(a, b inventory.RecordKey) int { return cmp.Compare(a.Key, b.Key) }) {
+	for _, key := range slices.SortedFunc(maps.Keys(state.Records),
+		func(a, b inventory.RecordKey) int { return cmp.Compare(a.Key, b.Key) }) {
 		loaded = append(loaded, state.Records[key])
 	}
 	if got := describeRecords(loaded); got != "a:1:x b/1:1:y b/2:3:z b/3:1:of another kind" {
@@ -144,7 +152,10 @@ func recordsAreLoaded(f *fixture) {
 
 // recordOrder: ranges are in byte order, whatever the language of the database, and a prefix ends where it should.
 func recordOrder(f *fixture) {
-	keys := []string{"A", "B", "a", "a ", "a-", "a/", "a/1", "a/10", "a/2", "aa", "b", "z", "~", "é", "\uD7FFx", "\uE000", "\U0010FFFF", "\U0010FFFFx"}
+	keys := []string{
+		"A", "B", "a", "a ", "a-", "a/", "a/1", "a/10", "a/2", "aa", "b", "z", "~", "é", "\uD7FFx", "\uE000",
+		"\U0010FFFF", "\U0010FFFFx",
+	}
 	var changes []inventory.RecordChange
 	for i := range keys {
 		changes = append(changes, put(record(keys[len(keys)-1-i], 1, "")))
@@ -195,7 +206,10 @@ func recordPages(f *fixture) {
 	if len(list) != 6 || pages != 2 || len(list[5].Data) != len(large) {
 		f.Errorf("%d records on %d pages", len(list), pages)
 	}
-	some, _ := f.listRecords(store.RecordQuery{Keys: []inventory.RecordKey{recordKey("4"), recordKey("none"), recordKey("1")}})
+	some, _ := f.listRecords(store.RecordQuery{Keys: []inventory.RecordKey{
+		recordKey("4"), recordKey("none"),
+		recordKey("1"),
+	}})
 	if len(some) != 2 || some[0].Key != "4" || some[1].Key != "1" {
 		f.Errorf("by key: %d records", len(some))
 	}
@@ -286,7 +300,10 @@ func recordsLikeAMap(f *fixture) {
 	n := 0
 	rapid.Check(f.TB.(*testing.T), func(t *rapid.T) {
 		n++
-		m := recordMachine{fixture: f, kind: "map" + strings.Repeat("x", n), model: map[string]*inventory.Record{}, words: words}
+		m := recordMachine{
+			fixture: f, kind: "map" + strings.Repeat("x", n), model: map[string]*inventory.Record{},
+			words: words,
+		}
 		for range rapid.IntRange(1, 5).Draw(t, "batches") {
 			m.batch(t)
 		}

@@ -1,4 +1,5 @@
-// Package storetest is the one conformance suite of all stores: every sentence of the contract in package store has a test here.
+// Package storetest is the one conformance suite of all stores: every sentence of the contract in package store has a
+// test here.
 package storetest
 
 import (
@@ -28,15 +29,22 @@ var Start = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 // Run runs the suite.
 func Run(t *testing.T, b Backend) {
 	tests := map[string]func(*fixture){
-		"Empty": empty, "Commit": commits, "NothingToWrite": nothingToWrite, "DecideError": decideError, "DecidedAgain": decidedAgain,
-		"RefusedNeighbour": refusedNeighbour, "NegativeBucket": negativeBucket, "AfterClose": afterClose, "CancelledContext": cancelledContext, "CancelledInside": cancelledInside,
-		"CaseOfIDs": caseOfIDs, "WrongSalt": wrongSalt, "Precision": precision, "ClockJumps": clockJumps, "ConcurrentWriters": concurrentWriters,
-		"Receipts": receipts, "OverdueIsLoaded": overdueIsLoaded, "OverdueIsBounded": overdueIsBounded, "OverdueCart": overdueCart,
-		"ListReservations": listReservations, "ListOrders": listOrders, "ListProducts": listProducts, "PageBytes": pageBytes, "Due": due, "Journal": journal,
+		"Empty": empty, "Commit": commits, "NothingToWrite": nothingToWrite, "DecideError": decideError,
+		"DecidedAgain":     decidedAgain,
+		"RefusedNeighbour": refusedNeighbour, "NegativeBucket": negativeBucket, "AfterClose": afterClose,
+		"CancelledContext": cancelledContext, "CancelledInside": cancelledInside,
+		"CaseOfIDs": caseOfIDs, "WrongSalt": wrongSalt, "Precision": precision, "ClockJumps": clockJumps,
+		"ConcurrentWriters": concurrentWriters,
+		"Receipts":          receipts, "OverdueIsLoaded": overdueIsLoaded, "OverdueIsBounded": overdueIsBounded,
+		"OverdueCart":      overdueCart,
+		"ListReservations": listReservations, "ListOrders": listOrders, "ListProducts": listProducts, "PageBytes": pageBytes,
+		"Due": due, "Journal": journal,
 		"Locations": locations, "Reopen": reopen, "WholeLife": wholeLife, "SnapshotIsOne": snapshotIsOne,
-		"RecordLife": recordLife, "RecordsAreLoaded": recordsAreLoaded, "RecordOrder": recordOrder, "RecordPages": recordPages,
-		"RecordGuards": recordGuards, "RecordsWithoutEvents": recordsWithoutEvents, "RecordsRollBack": recordsRollBack, "RecordsLikeAMap": recordsLikeAMap,
-		"ViewClock": viewClock, "SharedByProcesses": sharedByProcesses, "SoleWriter": soleWriter,
+		"RecordLife": recordLife, "RecordsAreLoaded": recordsAreLoaded, "RecordOrder": recordOrder,
+		"RecordPages":  recordPages,
+		"RecordGuards": recordGuards, "RecordsWithoutEvents": recordsWithoutEvents, "RecordsRollBack": recordsRollBack,
+		"RecordsLikeAMap": recordsLikeAMap,
+		"ViewClock":       viewClock, "SharedByProcesses": sharedByProcesses, "SoleWriter": soleWriter,
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -46,7 +54,8 @@ func Run(t *testing.T, b Backend) {
 	}
 }
 
-// Benchmark measures a store at the engine: commands a second in batches of 1, 64 and 1,024, on one product and on 1,000.
+// Benchmark measures a store at the engine: commands a second in batches of 1, 64 and 1,024, on one product and on
+// 1,000.
 func Benchmark(b *testing.B, backend Backend) {
 	for _, size := range []int{1, 64, 1024} {
 		for _, products := range []int{1, 1000} {

@@ -57,12 +57,22 @@ func listReservations(f *fixture) {
 	for limit := 1; limit <= 6; limit++ {
 		same(f, "all", f.listReservations(store.ReservationQuery{Limit: limit}), cart, d, c, b, a)
 		same(f, "by customer", f.listReservations(store.ReservationQuery{CustomerID: "anna", Limit: limit}), c, b)
-		same(f, "by status", f.listReservations(store.ReservationQuery{Status: inventory.ReservationCancelled, Limit: limit}), a)
-		same(f, "by product", f.listReservations(store.ReservationQuery{ProductID: "mug", Status: inventory.ReservationActive, Limit: limit}), cart, d, c)
-		same(f, "by both", f.listReservations(store.ReservationQuery{CustomerID: "anna", Status: inventory.ReservationConfirmed, Limit: limit}))
+		same(f, "by status", f.listReservations(store.ReservationQuery{Status: inventory.ReservationCancelled, Limit: limit}),
+			a)
+		same(f, "by product", f.listReservations(store.ReservationQuery{
+			ProductID: "mug", Status: inventory.ReservationActive,
+			Limit: limit,
+		}), cart, d, c)
+		same(f, "by both", f.listReservations(store.ReservationQuery{
+			CustomerID: "anna",
+			Status:     inventory.ReservationConfirmed, Limit: limit,
+		}))
 		same(f, "of nobody", f.listReservations(store.ReservationQuery{CustomerID: "ann", Limit: limit}))
 		due := inventory.Time(Start.UnixMilli() + 1000)
-		same(f, "expired, or due", f.listReservations(store.ReservationQuery{Status: inventory.ReservationExpired, DueBy: due, Limit: limit}), c)
+		same(f, "expired, or due", f.listReservations(store.ReservationQuery{
+			Status: inventory.ReservationExpired, DueBy: due,
+			Limit: limit,
+		}), c)
 	}
 }
 
