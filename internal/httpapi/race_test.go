@@ -40,6 +40,11 @@ func together(n int, call func(i int)) {
 	all.Wait()
 }
 
+// oneSeat asks for a hold of one unit.
+func oneSeat() client.NewReservation {
+	return client.NewReservation{Lines: []client.NewLine{{ProductID: "seat", Quantity: 1}}}
+}
+
 // TestFoundingSale: 1,000 buyers, 100 units, through real HTTP: exactly 100 are sold, 900 are told that there is not
 // enough.
 func TestFoundingSale(t *testing.T) {
@@ -49,7 +54,8 @@ func TestFoundingSale(t *testing.T) {
 		if len(result.Orders) != 100 || result.Refused != 900 || len(result.Failed) != 0 {
 			h.Fatalf("%d sold, %d refused, %v", len(result.Orders), result.Refused, result.Failed)
 		}
-		if missing, stored, err := result.Missing(h.Context(), h.client()); err != nil || stored != 100 || missing != nil {
+		missing, stored, err := result.Missing(h.Context(), h.client())
+		if err != nil || stored != 100 || missing != nil {
 			h.Fatalf("stored %d, missing %v: %v", stored, missing, err)
 		}
 		h.stock("seat", 0, 0, 100)
@@ -62,12 +68,13 @@ func TestShortagesAreNamed(t *testing.T) {
 		h.product("seat", 10)
 		var held, named atomic.Int64
 		together(100, func(int) {
-			_, err := h.client().Reserve(h.Context(), client.NewReservation{Lines: []client.NewLine{{ProductID: "seat", Quantity: 1}}})
+			_, err := h.client().Reserve(h.Context(), oneSeat())
 			var problem *client.Error
 			switch {
 			case err == nil:
 				held.Add(1)
-			case errors.As(err, &problem) && problem.Status == 409 && len(problem.Shortages) == 1 && problem.Shortages[0].ProductID == "seat" && problem.Shortages[0].Available == 0:
+			case errors.As(err, &problem) && problem.Status == 409 && len(problem.Shortages) == 1 &&
+				problem.Shortages[0].ProductID == "seat" && problem.Shortages[0].Available == 0:
 				named.Add(1)
 			default:
 				h.Error(err)
@@ -267,7 +274,9 @@ func TestOverload(t *testing.T) {
 	for h.engine.Depth() == 0 {
 		runtime.Gosched()
 	}
-	if a := h.request("POST", "/v1/products", `{"id":"p3","name":"n","price":{"amount":1,"currency":"EUR"}}`, 503); a.code() != "overloaded" || a.Header.Get("Retry-After") != "1" {
+	if a := h.request(
+		"POST", "/v1/products", `{"id":"p3","name":"n","price":{"amount":1,"currency":"EUR"}}`, 503,
+	); a.code() != "overloaded" || a.Header.Get("Retry-After") != "1" {
 		t.Errorf("%s", a.body)
 	}
 	got := map[string]bool{<-codes: true, <-codes: true}
@@ -290,7 +299,9 @@ func TestStoreAway(t *testing.T) {
 	onEveryStore(t, func(h *harness) {
 		h.product("mug", 5)
 		h.Advance(-time.Hour)
-		if a := h.request("POST", "/v1/reservations", `{"productId":"mug","quantity":1}`, 503); a.code() != "not-ready" || a.Header.Get("Retry-After") == "" {
+		if a := h.request(
+			"POST", "/v1/reservations", `{"productId":"mug","quantity":1}`, 503,
+		); a.code() != "not-ready" || a.Header.Get("Retry-After") == "" {
 			h.Errorf("%s", a.body)
 		}
 		h.request("GET", "/readyz", "", 503)
