@@ -25,8 +25,9 @@ func TestImports(t *testing.T) {
 		"internal/commit":          {"internal/inventory", "internal/store"}, // any store
 		"internal/audit":           {"internal/inventory", "internal/store"}, // any store, running or not
 		"internal/expiry":          {"internal/inventory", "internal/store", "internal/commit"},
-		"internal/docs":            {}, // pages of any OpenAPI file: it is handed the file and the problems
-		"internal/httpapi":         {"internal/inventory", "internal/store", "internal/commit", "internal/docs"},
+		"internal/wire":            {"internal/inventory"}, // JSON alone: it knows neither HTTP nor a store
+		"internal/docs":            {},                     // pages of any OpenAPI file: it is handed the file and the problems
+		"internal/httpapi":         {"internal/inventory", "internal/store", "internal/commit", "internal/wire", "internal/docs"},
 		"internal/metrics":         {"internal/inventory", "internal/store", "internal/commit", "internal/httpapi", "internal/expiry"},
 		"internal/load":            {"client", "internal/inventory", "internal/commit", "internal/store", "internal/audit"}, // it sees the server as everybody does, and the engine without it
 		"client":                   {},                                                                                      // a user's program must not pull the server in

@@ -72,9 +72,9 @@ func Run(ctx context.Context, s store.Store, o Options) (*Report, error) {
 	if o.Progress == nil {
 		o.Progress = func(string) {}
 	}
-	a := &auditor{ctx: ctx, store: s, options: o, report: &Report{}}
-	for _, pass := range []func() error{a.journal, a.rows, a.balance} {
-		if err := pass(); err != nil {
+	a := &auditor{store: s, options: o, report: &Report{}}
+	for _, pass := range []func(context.Context) error{a.journal, a.rows, a.balance} {
+		if err := pass(ctx); err != nil {
 			return nil, fmt.Errorf("auditing: %w", err)
 		}
 	}
@@ -82,7 +82,6 @@ func Run(ctx context.Context, s store.Store, o Options) (*Report, error) {
 }
 
 type auditor struct {
-	ctx     context.Context
 	store   store.Store
 	options Options
 	report  *Report
@@ -105,8 +104,6 @@ func corruptRow(err error) (*store.CorruptRow, error) {
 	return nil, err
 }
 
-func (a *auditor) view(read func(store.View) error) error { return a.store.View(a.ctx, read) }
-
 // follower walks the journal entry by entry, up to the head of the moment it began.
 type follower struct {
 	*auditor
@@ -116,18 +113,18 @@ type follower struct {
 }
 
 // journal is the first pass.
-func (a *auditor) journal() error {
+func (a *auditor) journal(ctx context.Context) error {
 	f := follower{auditor: a}
-	if err := a.view(func(v store.View) error {
-		head, err := v.Head()
+	if err := a.store.View(ctx, func(v store.View) error {
+		head, err := v.Head(ctx)
 		f.until = head.BatchNo
 		return err
 	}); err != nil {
 		return err
 	}
 	for done := false; !done; {
-		err := a.view(func(v store.View) (err error) {
-			done, err = f.page(v)
+		err := a.store.View(ctx, func(v store.View) (err error) {
+			done, err = f.page(ctx, v)
 			return err
 		})
 		if err != nil {
@@ -138,12 +135,12 @@ func (a *auditor) journal() error {
 	return nil
 }
 
-func (f *follower) page(v store.View) (done bool, err error) {
-	head, err := v.Head()
+func (f *follower) page(ctx context.Context, v store.View) (done bool, err error) {
+	head, err := v.Head(ctx)
 	if err != nil {
 		return false, err
 	}
-	entries, err := v.Journal(store.JournalPosition{BatchNo: f.last.BatchNo + 1}, entriesPerPage, bytesPerPage)
+	entries, err := v.Journal(ctx, store.JournalPosition{BatchNo: f.last.BatchNo + 1}, entriesPerPage, bytesPerPage)
 	if err != nil {
 		return false, err
 	}
@@ -151,7 +148,7 @@ func (f *follower) page(v store.View) (done bool, err error) {
 	for i := range entries {
 		f.entry(&entries[i], subjects)
 	}
-	if err := subjects.check(v); err != nil {
+	if err := subjects.check(ctx, v); err != nil {
 		return false, err
 	}
 	if len(entries) > 0 && f.last.BatchNo < head.BatchNo {
@@ -263,14 +260,14 @@ func (s *subjects) add(e *inventory.Event) {
 }
 
 // check looks the subjects up in the snapshot that their events were read in.
-func (s *subjects) check(v store.View) error {
-	if err := s.checkReservations(v); err != nil {
+func (s *subjects) check(ctx context.Context, v store.View) error {
+	if err := s.checkReservations(ctx, v); err != nil {
 		return err
 	}
-	if err := s.checkOrders(v); err != nil {
+	if err := s.checkOrders(ctx, v); err != nil {
 		return err
 	}
-	return s.checkProducts(v)
+	return s.checkProducts(ctx, v)
 }
 
 // byID looks rows up, all at once where it can be. Rows that cannot be read are in bad: the row pass names them.
@@ -304,22 +301,22 @@ func byID[K comparable, T any](keys []K, key func(*T) K, read func([]K) ([]*T, e
 	return found, bad, nil
 }
 
-func reservationsByID(v store.View, ids []inventory.ID) (found map[inventory.ID]*inventory.Reservation, bad map[inventory.ID]bool, err error) {
+func reservationsByID(ctx context.Context, v store.View, ids []inventory.ID) (found map[inventory.ID]*inventory.Reservation, bad map[inventory.ID]bool, err error) {
 	return byID(ids, func(r *inventory.Reservation) inventory.ID { return r.ID }, func(ids []inventory.ID) ([]*inventory.Reservation, error) {
-		page, _, err := v.Reservations(store.ReservationQuery{IDs: ids})
+		page, _, err := v.Reservations(ctx, store.ReservationQuery{IDs: ids})
 		return page, err
 	})
 }
 
-func ordersByID(v store.View, ids []inventory.ID) (found map[inventory.ID]*inventory.Order, bad map[inventory.ID]bool, err error) {
+func ordersByID(ctx context.Context, v store.View, ids []inventory.ID) (found map[inventory.ID]*inventory.Order, bad map[inventory.ID]bool, err error) {
 	return byID(ids, func(o *inventory.Order) inventory.ID { return o.ID }, func(ids []inventory.ID) ([]*inventory.Order, error) {
-		page, _, err := v.Orders(store.OrderQuery{IDs: ids})
+		page, _, err := v.Orders(ctx, store.OrderQuery{IDs: ids})
 		return page, err
 	})
 }
 
-func (s *subjects) checkReservations(v store.View) error {
-	found, bad, err := reservationsByID(v, slices.Collect(maps.Keys(s.reservations)))
+func (s *subjects) checkReservations(ctx context.Context, v store.View) error {
+	found, bad, err := reservationsByID(ctx, v, slices.Collect(maps.Keys(s.reservations)))
 	if err != nil {
 		return err
 	}
@@ -339,8 +336,8 @@ func (s *subjects) checkReservations(v store.View) error {
 	return nil
 }
 
-func (s *subjects) checkOrders(v store.View) error {
-	found, bad, err := ordersByID(v, slices.Collect(maps.Keys(s.orders)))
+func (s *subjects) checkOrders(ctx context.Context, v store.View) error {
+	found, bad, err := ordersByID(ctx, v, slices.Collect(maps.Keys(s.orders)))
 	if err != nil {
 		return err
 	}
@@ -367,7 +364,7 @@ func (s *subjects) checkAge(e *inventory.Event, seq int64) {
 	}
 }
 
-func (s *subjects) checkProducts(v store.View) error {
+func (s *subjects) checkProducts(ctx context.Context, v store.View) error {
 	ids := map[string]bool{}
 	for id := range s.products {
 		ids[id] = true
@@ -376,7 +373,7 @@ func (s *subjects) checkProducts(v store.View) error {
 		ids[key.ProductID] = true
 	}
 	found, _, err := byID(slices.Collect(maps.Keys(ids)), func(p *inventory.Product) string { return p.ID }, func(ids []string) ([]*inventory.Product, error) {
-		page, _, err := v.Products(store.ProductQuery{IDs: ids})
+		page, _, err := v.Products(ctx, store.ProductQuery{IDs: ids})
 		return page, err
 	})
 	if err != nil {
@@ -411,7 +408,7 @@ func stockName(key inventory.StockKey) string {
 }
 
 // balance is the third pass.
-func (a *auditor) balance() error {
+func (a *auditor) balance(ctx context.Context) error {
 	shares := uint64(a.report.StockRows)/uint64(a.options.StockRowsInMemory) + 1
 	seed := maphash.MakeSeed()
 	for share := range shares {
@@ -419,7 +416,7 @@ func (a *auditor) balance() error {
 		b := balances{auditor: a, rows: map[inventory.StockKey]*balance{}, mine: func(key inventory.StockKey) bool {
 			return shares == 1 || maphash.Comparable(seed, key)%shares == share
 		}}
-		if err := b.run(); err != nil {
+		if err := b.run(ctx); err != nil {
 			return err
 		}
 	}
@@ -475,8 +472,8 @@ func (b *balances) row(key inventory.StockKey) *balance {
 	return row
 }
 
-func (b *balances) run() error {
-	err := b.eachProduct(func(_ store.View, p *inventory.Product, seq int64) error {
+func (b *balances) run(ctx context.Context) error {
+	err := b.eachProduct(ctx, func(_ store.View, p *inventory.Product, seq int64) error {
 		for i := range p.Stock {
 			key := inventory.StockKey{ProductID: p.ID, Location: p.Stock[i].Location}
 			if b.mine(key) {
@@ -488,7 +485,7 @@ func (b *balances) run() error {
 	if err != nil {
 		return err
 	}
-	err = b.eachReservation(inventory.ReservationActive, func(_ store.View, page []*inventory.Reservation) error {
+	err = b.eachReservation(ctx, inventory.ReservationActive, func(_ store.View, page []*inventory.Reservation) error {
 		for _, r := range page {
 			b.addLines(r.Lines, func(row *balance, units int64) { row.reserved += units })
 		}
@@ -497,7 +494,7 @@ func (b *balances) run() error {
 	if err != nil {
 		return err
 	}
-	err = b.eachOrder(inventory.OrderConfirmed, func(_ store.View, page []*inventory.Order) error {
+	err = b.eachOrder(ctx, inventory.OrderConfirmed, func(_ store.View, page []*inventory.Order) error {
 		for _, o := range page {
 			b.addLines(o.Lines, func(row *balance, units int64) { row.committed += units })
 		}
@@ -506,7 +503,7 @@ func (b *balances) run() error {
 	if err != nil {
 		return err
 	}
-	if err := b.replay(); err != nil {
+	if err := b.replay(ctx); err != nil {
 		return err
 	}
 	b.compare()
@@ -522,11 +519,11 @@ func (b *balances) addLines(lines []inventory.Line, add func(*balance, int64)) {
 }
 
 // replay adds up the journal, and brings every page that was read to where the journal ends now.
-func (b *balances) replay() error {
+func (b *balances) replay(ctx context.Context) error {
 	for next, done := int64(1), false; !done; {
 		var entries []store.Entry
-		err := b.view(func(v store.View) (err error) {
-			entries, err = v.Journal(store.JournalPosition{BatchNo: next}, entriesPerPage, bytesPerPage)
+		err := b.store.View(ctx, func(v store.View) (err error) {
+			entries, err = v.Journal(ctx, store.JournalPosition{BatchNo: next}, entriesPerPage, bytesPerPage)
 			return err
 		})
 		if err != nil {

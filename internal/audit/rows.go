@@ -2,6 +2,7 @@ package audit
 
 import (
 	"bytes"
+	"context"
 	"math"
 	"slices"
 
@@ -10,35 +11,35 @@ import (
 )
 
 // rows is the second pass.
-func (a *auditor) rows() error {
+func (a *auditor) rows(ctx context.Context) error {
 	a.options.Progress("rows: products")
 	lookup := &lookup{auditor: a}
-	err := a.eachProduct(func(v store.View, p *inventory.Product, _ int64) error {
+	err := a.eachProduct(ctx, func(v store.View, p *inventory.Product, _ int64) error {
 		a.report.Products++
 		a.report.StockRows += int64(len(p.Stock))
-		return lookup.product(v, p)
+		return lookup.product(ctx, v, p)
 	}, func(string, int64) {})
 	if err != nil {
 		return err
 	}
 	a.options.Progress("rows: reservations")
-	err = a.eachReservation(0, func(v store.View, page []*inventory.Reservation) error {
+	err = a.eachReservation(ctx, 0, func(v store.View, page []*inventory.Reservation) error {
 		a.report.Reservations += int64(len(page))
-		return lookup.reservations(v, page)
+		return lookup.reservations(ctx, v, page)
 	}, func(int64, int64) {})
 	if err != nil {
 		return err
 	}
 	a.options.Progress("rows: orders")
-	err = a.eachOrder(0, func(v store.View, page []*inventory.Order) error {
+	err = a.eachOrder(ctx, 0, func(v store.View, page []*inventory.Order) error {
 		a.report.Orders += int64(len(page))
-		return lookup.orders(v, page)
+		return lookup.orders(ctx, v, page)
 	}, func(int64, int64) {})
 	if err != nil {
 		return err
 	}
-	return a.view(func(v store.View) error {
-		strays, err := v.Strays(strayLimit)
+	return a.store.View(ctx, func(v store.View) error {
+		strays, err := v.Strays(ctx, strayLimit)
 		for _, stray := range strays {
 			a.breach("row", "bookkeeping", "%s", stray)
 		}
@@ -48,14 +49,14 @@ func (a *auditor) rows() error {
 
 // eachProduct reads all products, a page in a snapshot, and visits each with the snapshot's sequence. Of each page it tells the last
 // id and that sequence.
-func (a *auditor) eachProduct(visit func(v store.View, p *inventory.Product, seq int64) error, page func(upTo string, seq int64)) error {
+func (a *auditor) eachProduct(ctx context.Context, visit func(v store.View, p *inventory.Product, seq int64) error, page func(upTo string, seq int64)) error {
 	for after, done := "", false; !done; {
-		err := a.view(func(v store.View) error {
-			head, err := v.Head()
+		err := a.store.View(ctx, func(v store.View) error {
+			head, err := v.Head(ctx)
 			if err != nil {
 				return err
 			}
-			products, next, err := v.Products(store.ProductQuery{After: after, Limit: rowsPerPage})
+			products, next, err := v.Products(ctx, store.ProductQuery{After: after, Limit: rowsPerPage})
 			bad, err := corruptRow(err)
 			if err != nil {
 				return err
@@ -86,27 +87,27 @@ func (a *auditor) eachProduct(visit func(v store.View, p *inventory.Product, seq
 // lastID is after every product id in byte order.
 const lastID = "\xff"
 
-func (a *auditor) eachReservation(status inventory.ReservationStatus, visit func(store.View, []*inventory.Reservation) error, page func(downTo, seq int64)) error {
-	return eachRow(a, func(v store.View, before inventory.ID) ([]*inventory.Reservation, inventory.ID, error) {
-		return v.Reservations(store.ReservationQuery{Before: before, Status: status, Limit: rowsPerPage, Check: status == 0})
+func (a *auditor) eachReservation(ctx context.Context, status inventory.ReservationStatus, visit func(store.View, []*inventory.Reservation) error, page func(downTo, seq int64)) error {
+	return eachRow(ctx, a, func(v store.View, before inventory.ID) ([]*inventory.Reservation, inventory.ID, error) {
+		return v.Reservations(ctx, store.ReservationQuery{Before: before, Status: status, Limit: rowsPerPage, Check: status == 0})
 	}, visit, page)
 }
 
-func (a *auditor) eachOrder(status inventory.OrderStatus, visit func(store.View, []*inventory.Order) error, page func(downTo, seq int64)) error {
-	return eachRow(a, func(v store.View, before inventory.ID) ([]*inventory.Order, inventory.ID, error) {
-		return v.Orders(store.OrderQuery{Before: before, Status: status, Limit: rowsPerPage})
+func (a *auditor) eachOrder(ctx context.Context, status inventory.OrderStatus, visit func(store.View, []*inventory.Order) error, page func(downTo, seq int64)) error {
+	return eachRow(ctx, a, func(v store.View, before inventory.ID) ([]*inventory.Order, inventory.ID, error) {
+		return v.Orders(ctx, store.OrderQuery{Before: before, Status: status, Limit: rowsPerPage})
 	}, visit, page)
 }
 
 // eachRow reads rows newest first, a page in a snapshot. Of each page it tells the lowest key and the snapshot's sequence.
 func eachRow[T any](
-	a *auditor, read func(v store.View, before inventory.ID) ([]*T, inventory.ID, error),
+	ctx context.Context, a *auditor, read func(v store.View, before inventory.ID) ([]*T, inventory.ID, error),
 	visit func(store.View, []*T) error, page func(downTo, seq int64),
 ) error {
 	var before inventory.ID
 	for done := false; !done; {
-		err := a.view(func(v store.View) error {
-			head, err := v.Head()
+		err := a.store.View(ctx, func(v store.View) error {
+			head, err := v.Head(ctx)
 			if err != nil {
 				return err
 			}
@@ -151,13 +152,13 @@ type decoded struct {
 
 const recentEntries = 256
 
-func (l *lookup) event(v store.View, seq int64) (*inventory.Event, error) {
+func (l *lookup) event(ctx context.Context, v store.View, seq int64) (*inventory.Event, error) {
 	for _, d := range l.recent {
 		if seq >= d.first && seq < d.first+int64(len(d.events)) {
 			return &d.events[seq-d.first], nil
 		}
 	}
-	entries, err := v.Journal(store.JournalPosition{Seq: seq}, 1, bytesPerPage)
+	entries, err := v.Journal(ctx, store.JournalPosition{Seq: seq}, 1, bytesPerPage)
 	if err != nil || len(entries) == 0 {
 		return nil, err
 	}
@@ -176,8 +177,8 @@ func (l *lookup) event(v store.View, seq int64) (*inventory.Event, error) {
 	return nil, nil
 }
 
-func (l *lookup) product(v store.View, p *inventory.Product) error {
-	e, err := l.event(v, p.Seq)
+func (l *lookup) product(ctx context.Context, v store.View, p *inventory.Product) error {
+	e, err := l.event(ctx, v, p.Seq)
 	if err != nil {
 		return err
 	}
@@ -191,19 +192,19 @@ func (l *lookup) product(v store.View, p *inventory.Product) error {
 		l.breach("row", name, "it has no stock row at %s", inventory.MainLocation)
 	}
 	for i := range p.Stock {
-		if err := l.stock(v, p, &p.Stock[i]); err != nil {
+		if err := l.stock(ctx, v, p, &p.Stock[i]); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (l *lookup) stock(v store.View, p *inventory.Product, s *inventory.Stock) error {
+func (l *lookup) stock(ctx context.Context, v store.View, p *inventory.Product, s *inventory.Stock) error {
 	key := inventory.StockKey{ProductID: p.ID, Location: s.Location}
 	if !s.Valid() {
 		l.breach("I1", stockName(key), "has a negative bucket: %+v", s.Buckets)
 	}
-	e, err := l.event(v, s.Seq)
+	e, err := l.event(ctx, v, s.Seq)
 	if err != nil {
 		return err
 	}
@@ -228,27 +229,27 @@ func (l *lookup) stock(v store.View, p *inventory.Product, s *inventory.Stock) e
 
 // reservations checks a page of them, with their orders. An order that cannot be read counts as missing here; the pass over the orders
 // names it.
-func (l *lookup) reservations(v store.View, page []*inventory.Reservation) error {
+func (l *lookup) reservations(ctx context.Context, v store.View, page []*inventory.Reservation) error {
 	var ids []inventory.ID
 	for _, r := range page {
 		if !r.OrderID.IsZero() {
 			ids = append(ids, r.OrderID)
 		}
 	}
-	orders, _, err := ordersByID(v, ids)
+	orders, _, err := ordersByID(ctx, v, ids)
 	if err != nil {
 		return err
 	}
 	for _, r := range page {
-		if err := l.reservation(v, r, orders[r.OrderID]); err != nil {
+		if err := l.reservation(ctx, v, r, orders[r.OrderID]); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (l *lookup) reservation(v store.View, r *inventory.Reservation, order *inventory.Order) error {
-	e, err := l.event(v, r.Seq)
+func (l *lookup) reservation(ctx context.Context, v store.View, r *inventory.Reservation, order *inventory.Order) error {
+	e, err := l.event(ctx, v, r.Seq)
 	if err != nil {
 		return err
 	}
@@ -274,25 +275,25 @@ func (l *lookup) reservation(v store.View, r *inventory.Reservation, order *inve
 }
 
 // orders checks a page of them, with their reservations, as reservations does.
-func (l *lookup) orders(v store.View, page []*inventory.Order) error {
+func (l *lookup) orders(ctx context.Context, v store.View, page []*inventory.Order) error {
 	ids := make([]inventory.ID, len(page))
 	for i, o := range page {
 		ids[i] = o.ReservationID
 	}
-	reservations, _, err := reservationsByID(v, ids)
+	reservations, _, err := reservationsByID(ctx, v, ids)
 	if err != nil {
 		return err
 	}
 	for _, o := range page {
-		if err := l.order(v, o, reservations[o.ReservationID]); err != nil {
+		if err := l.order(ctx, v, o, reservations[o.ReservationID]); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (l *lookup) order(v store.View, o *inventory.Order, r *inventory.Reservation) error {
-	e, err := l.event(v, o.Seq)
+func (l *lookup) order(ctx context.Context, v store.View, o *inventory.Order, r *inventory.Reservation) error {
+	e, err := l.event(ctx, v, o.Seq)
 	if err != nil {
 		return err
 	}

@@ -53,7 +53,7 @@ func (s *fakeStore) has(t *testing.T, id string) bool {
 	t.Helper()
 	found := false
 	err := s.View(context.Background(), func(v store.View) error {
-		page, _, err := v.Products(store.ProductQuery{IDs: []string{id}})
+		page, _, err := v.Products(context.Background(), store.ProductQuery{IDs: []string{id}})
 		found = len(page) == 1
 		return err
 	})

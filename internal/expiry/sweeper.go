@@ -100,8 +100,8 @@ func (s *Sweeper) Pass(ctx context.Context) time.Duration {
 	var list []store.Deadline
 	var clock inventory.Time // the store's: it is the one that decides
 	err := s.o.Store.View(ctx, func(v store.View) (err error) {
-		if clock, err = v.Now(); err == nil {
-			list, err = v.Due(clock+inventory.Time(longestSleep.Milliseconds()), s.pass+len(s.aside))
+		if clock, err = v.Now(ctx); err == nil {
+			list, err = v.Due(ctx, clock+inventory.Time(longestSleep.Milliseconds()), s.pass+len(s.aside))
 		}
 		return err
 	})

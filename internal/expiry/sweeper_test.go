@@ -72,7 +72,7 @@ func (s *shop) hold(ttl time.Duration) inventory.ID {
 
 func (s *shop) count(status inventory.ReservationStatus) (n int) {
 	_ = s.store.View(context.Background(), func(v store.View) error {
-		page, _, err := v.Reservations(store.ReservationQuery{Status: status, Limit: 1 << 20})
+		page, _, err := v.Reservations(context.Background(), store.ReservationQuery{Status: status, Limit: 1 << 20})
 		n = len(page)
 		return err
 	})

@@ -143,8 +143,8 @@ type answer struct {
 	json map[string]any
 }
 
-// request sends a request, checks its answer against the contract, and fails where the status is not one of those wanted.
-// Headers are pairs of name and value.
+// request sends a request, checks its answer against the contract, and fails where the status is not one of those
+// wanted. Headers are pairs of name and value.
 func (h *harness) request(method, path, body string, wantStatus int, headers ...string) *answer {
 	h.Helper()
 	a := h.try(method, path, body, headers...)

@@ -50,7 +50,9 @@ func TestBadInput(t *testing.T) {
 			{"POST", "/v1/products", product + `,"metadata":{"a":"1","a":"2"}}`, 400, "invalid-json", "", nil},
 			{"POST", "/v1/products", product + `,"unknown":1,}`, 400, "invalid-json", "", nil},
 			{"POST", "/v1/products", "{\"name\":\"\xff\"}", 400, "invalid-json", "", nil},
-			{"POST", "/v1/products", `{"name":"\ud800"}`, 400, "invalid-json", "", nil},
+			{"POST", "/v1/products", `{"name":"\ud83d"}`, 400, "invalid-json", "", nil},
+			{"POST", "/v1/products", `{"name":"\ude00"}`, 400, "invalid-json", "", nil},
+			{"POST", rsv + "/cancel", `{"reason":"\ud83d"}`, 400, "invalid-json", "", nil},
 			{"POST", "/v1/products", `{'name':1}`, 400, "invalid-json", "", nil},
 			// shape
 			{"POST", "/v1/products", `null`, 400, "invalid-request", "", nil},
@@ -59,7 +61,8 @@ func TestBadInput(t *testing.T) {
 			{"POST", "/v1/products", `{}`, 400, "invalid-request", "/name", nil},
 			{"POST", "/v1/products", product + `,"colour":"red"}`, 400, "invalid-request", "/colour", nil},
 			{"POST", "/v1/products", product + `,"ID":"red"}`, 400, "invalid-request", "/ID", nil},
-			{"POST", "/v1/products", product + `,"totalStock":null}`, 400, "invalid-request", "/totalStock", nil},
+			{"POST", "/v1/products", `{"name":null,"price":{"amount":1,"currency":"EUR"}}`, 400, "invalid-request", "/name", nil},
+			{"POST", "/v1/products", `{"name":"n","price":{"amount":null,"currency":"EUR"}}`, 400, "invalid-request", "/price/amount", nil},
 			{"POST", "/v1/products", product + `,"totalStock":"1"}`, 400, "invalid-request", "/totalStock", nil},
 			{"POST", "/v1/products", product + `,"totalStock":1.0}`, 400, "invalid-request", "/totalStock", nil},
 			{"POST", "/v1/products", product + `,"totalStock":1e3}`, 400, "invalid-request", "/totalStock", nil},
@@ -114,7 +117,7 @@ func TestBadInput(t *testing.T) {
 			{"POST", "/v1/reservations", hold + `,"lines":[{"productId":"mug","quantity":1}]}`, 400, "invalid-request", "/lines", nil},
 			{"POST", "/v1/reservations", `{"lines":[]}`, 400, "invalid-request", "/lines", nil},
 			{"POST", "/v1/reservations", `{"lines":{}}`, 400, "invalid-request", "/lines", nil},
-			{"POST", "/v1/reservations", `{"lines":null}`, 400, "invalid-request", "/lines", nil},
+			{"POST", "/v1/reservations", `{"lines":null}`, 400, "invalid-request", "", nil},
 			{"POST", "/v1/reservations", `{"lines":[null]}`, 400, "invalid-request", "/lines/0/productId", nil},
 			{"POST", "/v1/reservations", `{"lines":[{"productId":"mug","quantity":1},{"productId":"mug"}]}`, 400, "invalid-request", "/lines/1/quantity", nil},
 			{"POST", "/v1/reservations", `{"lines":[{"productId":"mug","quantity":1,"unitPrice":{"amount":1}}]}`, 400, "invalid-request", "/lines/0/unitPrice/currency", nil},
@@ -229,15 +232,21 @@ func TestLenientInput(t *testing.T) {
 		h.contentType = "text/plain" // no body: any type will do
 		h.request("POST", "/v1/reservations/"+r+"/cancel", "", 200)
 		h.contentType = ""
-		request, err := http.NewRequest("POST", h.url+"/v1/reservations", strings.NewReader(`{"productId":"mug","quantity":1}`))
-		if err != nil {
-			h.Fatal(err)
+		for _, body := range []string{ // sent without Content-Type
+			`{"productId":"mug","quantity":1}`,
+			`{"productId":"mug","quantity":1,"location":null,"lines":null,"ttlSeconds":null,"metadata":null}`,
+			`{"lines":[{"productId":"mug","quantity":1,"location":null,"unitPrice":null}],"customerId":null}`,
+		} {
+			request, err := http.NewRequest("POST", h.url+"/v1/reservations", strings.NewReader(body))
+			if err != nil {
+				h.Fatal(err)
+			}
+			response, err := http.DefaultClient.Do(request)
+			if err != nil || response.StatusCode != 201 {
+				h.Fatalf("%s: %v %v", body, response, err)
+			}
+			response.Body.Close()
 		}
-		response, err := http.DefaultClient.Do(request) // without Content-Type
-		if err != nil || response.StatusCode != 201 {
-			h.Fatalf("%v %v", response, err)
-		}
-		response.Body.Close()
 		h.request("POST", "/v1/reservations", `{"productId":"mug","quantity":1,"unitPrice":{"amount":0,"currency":"USD"}}`, 201, "Idempotency-Key", `"with \" and \\"`)
 		h.request("PATCH", "/v1/products/mug", `{"name":"x"}`, 200, "If-Match", "*")
 		h.request("GET", "/v1/products/mug", "", 304, "If-None-Match", "*")

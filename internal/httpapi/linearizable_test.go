@@ -75,8 +75,9 @@ func (s shopState) step(in shopInput, out shopOutput) (bool, shopState) {
 	}
 }
 
-// TestLinearizable: what concurrent clients see through HTTP could have been seen by clients that take turns, each operation
-// happening at one moment between its request and its answer. Reads are part of it: they see what was acknowledged before them.
+// TestLinearizable: what concurrent clients see through HTTP could have been seen by clients that take turns, each
+// operation happening at one moment between its request and its answer. Reads are part of it: they see what was
+// acknowledged before them.
 func TestLinearizable(t *testing.T) {
 	onEveryStore(t, func(h *harness) {
 		h.product("seat", shopUnits)

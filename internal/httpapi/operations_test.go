@@ -89,8 +89,8 @@ func TestCancelAndExtend(t *testing.T) {
 	})
 }
 
-// TestExpiryWithoutSweeper: a hold counts if and only if now < its deadline, although nobody sweeps (I7, I8); every reader sees
-// one ending (I3).
+// TestExpiryWithoutSweeper: a hold counts if and only if now < its deadline, although nobody sweeps (I7, I8); every
+// reader sees one ending (I3).
 func TestExpiryWithoutSweeper(t *testing.T) {
 	onEveryStore(t, func(h *harness) {
 		h.product("mug", 2)

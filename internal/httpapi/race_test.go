@@ -40,7 +40,8 @@ func together(n int, call func(i int)) {
 	all.Wait()
 }
 
-// TestFoundingSale: 1,000 buyers, 100 units, through real HTTP: exactly 100 are sold, 900 are told that there is not enough.
+// TestFoundingSale: 1,000 buyers, 100 units, through real HTTP: exactly 100 are sold, 900 are told that there is not
+// enough.
 func TestFoundingSale(t *testing.T) {
 	onEveryStore(t, func(h *harness) {
 		h.product("seat", 100)
@@ -249,8 +250,8 @@ func (s *stuckStore) Commit(ctx context.Context, keys *inventory.Keys, decide st
 	return s.Store.Commit(ctx, keys, decide)
 }
 
-// TestOverload: a full queue answers 503 with Retry-After, at once and without effect; a request that waits too long in the queue
-// is answered 503, one that was taken 504.
+// TestOverload: a full queue answers 503 with Retry-After, at once and without effect; a request that waits too long
+// in the queue is answered 503, one that was taken 504.
 func TestOverload(t *testing.T) {
 	clock := storetest.NewClock()
 	s := &stuckStore{memory.Open(memory.Options{Now: clock.Now}), make(chan struct{}, 1), make(chan struct{})}
@@ -283,7 +284,8 @@ func TestOverload(t *testing.T) {
 	}
 }
 
-// TestStoreAway: while the store cannot commit, requests get 503 without effect, /readyz too, and all is well once it is back.
+// TestStoreAway: while the store cannot commit, requests get 503 without effect, /readyz too, and all is well once it
+// is back.
 func TestStoreAway(t *testing.T) {
 	onEveryStore(t, func(h *harness) {
 		h.product("mug", 5)

@@ -293,13 +293,15 @@ func (r *reader) adjustment() *Adjustment {
 	return v
 }
 
-// Which resources follow.
+// What follows.
 const (
 	hasProduct byte = 1 << iota
 	hasAdjustment
 	hasReservation
 	hasOrder
 	isCreated
+	hasActor   // of an event; behind its resources
+	hasResults // of the outcome of a group; behind its resources
 )
 
 func appendResources(b []byte, flags byte, p *Product, a *Adjustment, v *Reservation, o *Order) []byte {
@@ -345,18 +347,112 @@ func (r *reader) resources() (flags byte, p *Product, a *Adjustment, v *Reservat
 func AppendOutcome(b []byte, o *Outcome) []byte {
 	flags := byte(0)
 	if o.Created {
-		flags = isCreated
+		flags |= isCreated
+	}
+	if o.Results != nil {
+		flags |= hasResults
 	}
 	b = appendResources(b, flags, o.Product, o.Adjustment, o.Reservation, o.Order)
+	if o.Results != nil {
+		b = appendResults(b, o.Results)
+	}
 	return appendUint(b, o.Seq)
 }
 
 // DecodeOutcome reads what [AppendOutcome] wrote.
-func DecodeOutcome(data []byte) (o Outcome, err error) {
+func DecodeOutcome(data []byte) (Outcome, error) {
 	r := reader{data: data}
-	flags, p, a, v, order := r.resources()
-	o = Outcome{Created: flags&isCreated != 0, Product: p, Adjustment: a, Reservation: v, Order: order, Seq: r.uint()}
+	o := r.outcome(true)
 	return o, r.done()
+}
+
+// outcome reads one. Those of a group have none of their own.
+func (r *reader) outcome(groups bool) (o Outcome) {
+	var flags byte
+	flags, o.Product, o.Adjustment, o.Reservation, o.Order = r.resources()
+	o.Created = flags&isCreated != 0
+	if flags&hasResults != 0 {
+		if !groups {
+			r.fail()
+			return o
+		}
+		o.Results = r.results()
+	}
+	o.Seq = r.uint()
+	return o
+}
+
+// What an operation of a group came to.
+const (
+	operationDone byte = iota
+	operationRefused
+	operationBroken
+)
+
+func appendResults(b []byte, results *Results) []byte {
+	b = appendString(b, results.RequestID)
+	b = appendUint(b, int64(len(results.Outcomes)))
+	for i := range results.Outcomes {
+		switch o := &results.Outcomes[i]; {
+		case o.Broken:
+			b = append(b, operationBroken)
+		case o.Refusal != nil:
+			b = appendRefusal(append(b, operationRefused), o.Refusal)
+		default:
+			b = AppendOutcome(append(b, operationDone), o)
+		}
+	}
+	return b
+}
+
+func (r *reader) results() *Results {
+	results := &Results{RequestID: r.string()}
+	results.Outcomes = make([]Outcome, r.count(1))
+	for i := range results.Outcomes {
+		switch o := &results.Outcomes[i]; r.byte() {
+		case operationDone:
+			*o = r.outcome(false)
+		case operationRefused:
+			o.Refusal = r.refusal()
+		default:
+			o.Broken = true
+		}
+	}
+	return results
+}
+
+func appendRefusal(b []byte, v *Refusal) []byte {
+	b = appendUint(appendString(b, string(v.Code)), int64(len(v.Shortages)))
+	for i := range v.Shortages {
+		s := &v.Shortages[i]
+		b = appendLocation(appendString(b, s.ProductID), s.Location)
+		b = appendUint(appendUint(appendUint(b, s.Requested), s.Available), s.Reserved)
+	}
+	b = appendUint(b, int64(len(v.Lines)))
+	for _, line := range v.Lines {
+		b = appendUint(b, int64(line))
+	}
+	c := v.Current
+	if c == nil {
+		return append(b, 0)
+	}
+	b = appendString(append(b, 1), c.Status)
+	b = appendUint(appendUint(b, int64(c.ExpiresAt)), int64(c.EndedAt))
+	return appendUint(append(b, c.OrderID[:]...), c.Version)
+}
+
+func (r *reader) refusal() *Refusal {
+	v := &Refusal{Code: Code(r.string())}
+	for range r.count(5) {
+		v.Shortages = append(v.Shortages, Shortage{StockKey{r.string(), r.location()}, r.uint(), r.uint(), r.uint()})
+	}
+	for range r.count(1) {
+		v.Lines = append(v.Lines, int(r.uint()))
+	}
+	if r.byte() == 1 {
+		v.Current = &Current{Status: r.string(), ExpiresAt: Time(r.uint()), EndedAt: Time(r.uint()), OrderID: r.id(), Version: r.uint()}
+	}
+	return v
 }
 
 func appendEvent(b []byte, e *Event) []byte {
@@ -367,21 +463,11 @@ func appendEvent(b []byte, e *Event) []byte {
 		b = appendLocation(appendString(b, m.ProductID), m.Location)
 		b = appendBuckets(appendBuckets(b, m.Delta), m.After)
 	}
-	return appendResources(b, 0, e.Product, e.Adjustment, e.Reservation, e.Order)
-}
-
-// carries says which resources belong to an event type.
-func (t EventType) carries() byte {
-	switch {
-	case t == EventStockAdjusted:
-		return hasProduct | hasAdjustment
-	case t <= EventProductUpdated:
-		return hasProduct
-	case t <= EventReservationExpired:
-		return hasReservation
-	default:
-		return hasOrder
+	if e.Actor == nil {
+		return appendResources(b, 0, e.Product, e.Adjustment, e.Reservation, e.Order)
 	}
+	b = appendResources(b, hasActor, e.Product, e.Adjustment, e.Reservation, e.Order)
+	return appendString(appendString(append(b, byte(e.Actor.Type)), e.Actor.ID), e.Actor.Name)
 }
 
 func decodeEvent(r *reader, seq int64, at Time) Event {
@@ -394,7 +480,10 @@ func decodeEvent(r *reader, seq int64, at Time) Event {
 	}
 	var flags byte
 	flags, e.Product, e.Adjustment, e.Reservation, e.Order = r.resources()
-	if !e.Type.valid() || flags != e.Type.carries() {
+	if flags&hasActor != 0 {
+		e.Actor = &Actor{Type: ActorType(r.byte()), ID: r.string(), Name: r.string()}
+	}
+	if !e.Type.valid() || flags&^hasActor != eventKinds[e.Type].carries {
 		r.fail()
 	}
 	return e

@@ -7,6 +7,8 @@ type Request struct {
 	Receipt *ReceiptID
 	// Salt are the random bits of the ids this command makes. They come in from outside because Decide has no randomness.
 	Salt uint32
+	// Actor is whoever sent the command; nil where nobody was asked. The events of the command carry it.
+	Actor *Actor
 }
 
 // ReceiptID is an idempotency key as the store knows it, with what it was used for.
@@ -31,91 +33,33 @@ type Command interface {
 	size() int
 }
 
-// CreateProduct adds a product, with stock at one location.
-type CreateProduct struct {
-	ID         string // empty: the server makes one
-	Name       string
-	Price      Money
-	TotalStock int64 // 0 to MaxStock
-	Location   string
-	Metadata   Metadata
+// Size is about how many bytes the request holds while it waits, and how many it writes.
+func (r *Request) Size() int { return 256 + r.Command.size() }
+
+func (m Metadata) size() int {
+	n := 0
+	for i := range m {
+		n += len(m[i].Name) + len(m[i].Value) + 4
+	}
+	return n
 }
 
-// UpdateProduct is a merge-patch (RFC 7396) of the catalogue part. Nil leaves a field as it is.
-type UpdateProduct struct {
-	ID       string
-	Name     *string
-	Amount   *int64
-	Currency *string
-	Metadata *MetadataPatch
-	// IfMatch, if not nil, must contain the product's current LastSeq (its ETag), else the command is refused.
-	IfMatch []int64
-	// Version, if not 0, must be the catalogue part's current version.
-	Version int64
+// Outcome is what a command came to: a refusal, or the resource it was about as it is afterwards.
+type Outcome struct {
+	Refusal     *Refusal
+	Created     bool     // the resource is new
+	Replayed    bool     // the stored answer of an earlier request with the same idempotency key
+	Deferred    bool     // decide again in the next batch: this one has expired, or written, as much as a batch may
+	Again       *Group   // with Deferred: decide this then, instead
+	Broken      bool     // of an operation of a group: deciding it panicked. It had no effect, but the caller is not promised that
+	Expired     int      // reservations that Expire ended
+	Results     *Results // of a group
+	Product     *Product
+	Reservation *Reservation
+	Order       *Order
+	Adjustment  *Adjustment
+	Seq         int64 // place in the event feed after the effect
 }
-
-// MetadataPatch is a merge-patch of metadata: Clear removes everything first, a nil value removes a member.
-type MetadataPatch struct {
-	Clear bool
-	Set   map[string]*string
-}
-
-// Adjust receives units (Delta > 0) or takes available ones (Delta < 0).
-type Adjust struct {
-	ProductID string
-	Location  string
-	Delta     int64 // not 0, ±MaxStock
-	Reason    string
-	Reference string
-}
-
-// ReserveLine is one line of [Reserve]; without a UnitPrice the catalogue's price is charged.
-type ReserveLine struct {
-	ProductID string
-	Location  string
-	Quantity  int64 // 1 to MaxQuantity, also after adding up lines of one product and location
-	UnitPrice *Money
-}
-
-// Reserve holds units for TTL milliseconds: every line or none.
-type Reserve struct {
-	Lines      []ReserveLine // 1 to MaxLines
-	TTL        int64         // milliseconds, at least 1,000
-	CustomerID string
-	Metadata   Metadata
-}
-
-// Cancel gives the units of an ACTIVE reservation back.
-type Cancel struct {
-	ID     ID
-	Reason string
-}
-
-// Extend moves the deadline of an ACTIVE reservation to TTL from now, but never past MaxHold after its creation, and never back.
-type Extend struct {
-	ID      ID
-	TTL     int64 // milliseconds
-	MaxHold int64 // milliseconds
-}
-
-// Confirm turns an ACTIVE reservation into an order, once.
-type Confirm struct {
-	ReservationID ID
-	Reference     string
-	Metadata      Metadata
-}
-
-// Fulfill ships an order: its units leave.
-type Fulfill struct{ ID ID }
-
-// CancelOrder gives the units of an order that was not shipped back.
-type CancelOrder struct {
-	ID     ID
-	Reason string
-}
-
-// Expire ends those of the named reservations whose deadline has come, and leaves the others as they are.
-type Expire struct{ IDs []ID }
 
 // Code names a refusal, as in the contract.
 type Code string
@@ -140,6 +84,8 @@ const (
 	RefusedPreconditionFailed   Code = "precondition-failed" // RefusedVersionMismatch for If-Match: another status, the same code on the wire
 	RefusedMetadataTooLarge     Code = "metadata-too-large"  // after a patch was merged
 	RefusedIdempotencyKeyReused Code = "idempotency-key-reused"
+	RefusedBatch                Code = "batch-refused"
+	RefusedBatchTooLarge        Code = "batch-too-large"
 )
 
 // Refusal says why a command had no effect, with what the answer needs.
@@ -148,12 +94,7 @@ type Refusal struct {
 	Shortages []Shortage // every short stock row, for RefusedInsufficientStock
 	Lines     []int      // indexes of the lines that RefusedProductNotFound is about
 	Current   *Current   // state of the resource that refuses
-}
-
-// Shortage is one stock row that has too little.
-type Shortage struct {
-	StockKey
-	Requested, Available, Reserved int64
+	Results   *Results   // of an atomic group, up to the operation that was refused, for RefusedBatch
 }
 
 // Current is the state of a reservation or order that refuses a command.
@@ -163,18 +104,4 @@ type Current struct {
 	EndedAt   Time
 	OrderID   ID
 	Version   int64 // of a product, for RefusedVersionMismatch
-}
-
-// Outcome is what a command came to: a refusal, or the resource it was about as it is afterwards.
-type Outcome struct {
-	Refusal     *Refusal
-	Created     bool // the resource is new
-	Replayed    bool // the stored answer of an earlier request with the same idempotency key
-	Deferred    bool // decide again in the next batch: this one has expired, or written, as much as a batch may
-	Expired     int  // reservations that Expire ended
-	Product     *Product
-	Reservation *Reservation
-	Order       *Order
-	Adjustment  *Adjustment
-	Seq         int64 // place in the event feed after the effect
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -112,7 +113,7 @@ func (w *world) decide(t testing.TB, requests ...*Request) ([]Outcome, *Changes)
 		t.Fatalf("Decide: %v", err)
 	}
 	w.Seq += int64(changes.EventCount)
-	for _, o := range outcomes {
+	for _, o := range slices.Concat(outcomes, ofGroups(outcomes)) {
 		switch {
 		case o.Created && o.Reservation != nil:
 			w.name("r", o.Reservation.ID)
@@ -121,6 +122,16 @@ func (w *world) decide(t testing.TB, requests ...*Request) ([]Outcome, *Changes)
 		}
 	}
 	return outcomes, changes
+}
+
+// ofGroups are the outcomes of the operations of groups that took effect.
+func ofGroups(outcomes []Outcome) (list []Outcome) {
+	for i := range outcomes {
+		if outcomes[i].Results != nil {
+			list = append(list, outcomes[i].Results.Outcomes...)
+		}
+	}
+	return list
 }
 
 func (w *world) name(prefix string, id ID) {
@@ -178,8 +189,29 @@ func runTable(t *testing.T, table string) string {
 	return strings.Join(out, "\n") + "\n"
 }
 
+// parseGroup reads "group | COMMAND | COMMAND", where id=#N stands for what operation N made.
+func (w *world) parseGroup(t *testing.T, line string) *Request {
+	first, rest, _ := strings.Cut(line, " | ")
+	g := &Group{Atomic: strings.Contains(first, "atomic")}
+	for _, part := range strings.Split(rest, " | ") {
+		o := Operation{Request: w.parse(t, part)}
+		if _, n, named := strings.Cut(part, "id=#"); named {
+			at, err := strconv.Atoi(n[:1])
+			if err != nil {
+				t.Fatal(err)
+			}
+			o.Names = at + 1
+		}
+		g.Operations = append(g.Operations, o)
+	}
+	return &Request{Command: g}
+}
+
 // parse reads a command: its name, then name=value for every field, a cart as lines=PRODUCT@LOCATION*QUANTITY@...
 func (w *world) parse(t *testing.T, line string) *Request {
+	if strings.HasPrefix(line, "group") {
+		return w.parseGroup(t, line)
+	}
 	fields := strings.Fields(line)
 	v := map[string]string{}
 	for _, f := range fields[1:] {
@@ -309,6 +341,9 @@ func (w *world) describe(o *Outcome) string {
 		if r.Lines != nil {
 			fmt.Fprintf(&b, " lines:%v", r.Lines)
 		}
+		if r.Results != nil {
+			w.describeResults(&b, r.Results)
+		}
 		if c := r.Current; c != nil && c.Status != "" {
 			fmt.Fprintf(&b, " current:%s", c.Status)
 			if c.EndedAt != 0 {
@@ -318,6 +353,9 @@ func (w *world) describe(o *Outcome) string {
 				fmt.Fprintf(&b, " order:%s", w.ids[c.OrderID])
 			}
 		}
+		return b.String()
+	case o.Results != nil:
+		w.describeResults(&b, o.Results)
 		return b.String()
 	case o.Adjustment != nil:
 		fmt.Fprintf(&b, "adjusted %+d ", o.Adjustment.Delta)
@@ -343,6 +381,12 @@ func (w *world) describe(o *Outcome) string {
 		b.WriteString(" replayed")
 	}
 	return b.String()
+}
+
+func (w *world) describeResults(b *strings.Builder, results *Results) {
+	for i := range results.Outcomes {
+		fmt.Fprintf(b, " | %s", w.describe(&results.Outcomes[i]))
+	}
 }
 
 // trace renders the events of a batch, read back from their stored form.

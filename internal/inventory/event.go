@@ -5,7 +5,8 @@ import "fmt"
 // EventType says what happened.
 type EventType byte
 
-// The event types of the contract. Their numbers are stored: add, never renumber.
+// The event types of the contract. Their numbers are stored: add at the end, never renumber. What else is known of a
+// type stands in one place, the table below.
 const (
 	EventProductCreated EventType = 1 + iota
 	EventProductUpdated
@@ -20,45 +21,82 @@ const (
 	EventOrderCancelled
 )
 
-var eventTypeNames = [...]string{
-	EventProductCreated:       "product.created",
-	EventProductUpdated:       "product.updated",
-	EventStockAdjusted:        "stock.adjusted",
-	EventReservationCreated:   "reservation.created",
-	EventReservationExtended:  "reservation.extended",
-	EventReservationConfirmed: "reservation.confirmed",
-	EventReservationCancelled: "reservation.cancelled",
-	EventReservationExpired:   "reservation.expired",
-	EventOrderCreated:         "order.created",
-	EventOrderFulfilled:       "order.fulfilled",
-	EventOrderCancelled:       "order.cancelled",
+// eventKind is what is known of an event type: its name in the contract, the resources that it carries, and the units
+// that it moves (nil: none).
+type eventKind struct {
+	name    string
+	carries byte
+	moves   func(*Event) []Movement
+}
+
+// eventKinds is the table of event types. The codec, the audit, the tallies and the names all go by it.
+var eventKinds = [...]eventKind{
+	EventProductCreated:       {"product.created", hasProduct, firstStock},
+	EventProductUpdated:       {"product.updated", hasProduct, nil},
+	EventStockAdjusted:        {"stock.adjusted", hasProduct | hasAdjustment, adjustedStock},
+	EventReservationCreated:   {"reservation.created", hasReservation, reservationMoves(perReserve)},
+	EventReservationExtended:  {"reservation.extended", hasReservation, nil},
+	EventReservationConfirmed: {"reservation.confirmed", hasReservation, reservationMoves(perConfirm)},
+	EventReservationCancelled: {"reservation.cancelled", hasReservation, reservationMoves(perRelease)},
+	EventReservationExpired:   {"reservation.expired", hasReservation, reservationMoves(perRelease)},
+	EventOrderCreated:         {"order.created", hasOrder, nil},
+	EventOrderFulfilled:       {"order.fulfilled", hasOrder, orderMoves(perFulfill)},
+	EventOrderCancelled:       {"order.cancelled", hasOrder, orderMoves(perCancelOrder)},
 }
 
 // Tally counts events by type.
-type Tally [EventOrderCancelled + 1]int
+type Tally [len(eventKinds)]int
 
-func (t EventType) valid() bool { return t >= EventProductCreated && t <= EventOrderCancelled }
+func (t EventType) valid() bool { return t > 0 && int(t) < len(eventKinds) }
 
 func (t EventType) String() string {
 	if !t.valid() {
 		return "unknown"
 	}
-	return eventTypeNames[t]
+	return eventKinds[t].name
 }
 
-// Movement is what an event did to one stock row. Setting After in sequence order is idempotent; adding up Delta from the
-// beginning gives the stored stock.
+// EventTypes are all of them, in the order of their numbers.
+func EventTypes() []EventType {
+	list := make([]EventType, 0, len(eventKinds))
+	for t := EventType(1); t.valid(); t++ {
+		list = append(list, t)
+	}
+	return list
+}
+
+// ActorType says what kind of caller made a change.
+type ActorType byte
+
+// The kinds of actor. Their numbers are stored.
+const (
+	ActorSystem ActorType = 1 + iota // time, or the server on its own account
+	ActorKey                         // whoever has the API key
+)
+
+// Actor is who made a change.
+type Actor struct {
+	Type ActorType
+	ID   string // text id of the key; empty for ActorSystem
+	Name string // of the key; empty for ActorSystem
+}
+
+var systemActor = &Actor{Type: ActorSystem}
+
+// Movement is what an event did to one stock row. Setting After in sequence order is idempotent; adding up Delta from
+// the beginning gives the stored stock.
 type Movement struct {
 	StockKey
 	Delta, After Buckets
 }
 
-// Event is one fact of the journal: the resource as it is after the change, and the units that moved. Exactly the resources
-// that belong to its type are set.
+// Event is one fact of the journal: the resource as it is after the change, and the units that moved. Exactly the
+// resources that belong to its type are set.
 type Event struct {
 	Seq         int64
 	Type        EventType
 	Time        Time
+	Actor       *Actor   // nil where nobody was asked who he was
 	Product     *Product // for EventStockAdjusted too
 	Adjustment  *Adjustment
 	Reservation *Reservation
@@ -80,37 +118,43 @@ func (e *Event) Subject() string {
 	}
 }
 
-// ExpectedMovements says which units an event of this kind moves, by the table in the package comment: the audit compares it
-// with what the journal says was moved. After is not filled in.
+// ExpectedMovements says which units an event of this type moves, by the table in the package comment: the audit
+// compares it with what the journal says was moved. After is not filled in.
 func (e *Event) ExpectedMovements() []Movement {
-	switch e.Type {
-	case EventStockAdjusted:
-		return []Movement{{StockKey: StockKey{e.Adjustment.ProductID, e.Adjustment.Location}, Delta: Buckets{Available: e.Adjustment.Delta}}}
-	case EventProductCreated:
-		for i := range e.Product.Stock {
-			if s := &e.Product.Stock[i]; s.Available > 0 {
-				return []Movement{{StockKey: StockKey{e.Product.ID, s.Location}, Delta: Buckets{Available: s.Available}}}
-			}
-		}
-	case EventReservationCreated:
-		return linesMove(e.Reservation.Lines, perReserve)
-	case EventReservationConfirmed:
-		return linesMove(e.Reservation.Lines, perConfirm)
-	case EventReservationCancelled, EventReservationExpired:
-		return linesMove(e.Reservation.Lines, perRelease)
-	case EventOrderFulfilled:
-		return linesMove(e.Order.Lines, perFulfill)
-	case EventOrderCancelled:
-		return linesMove(e.Order.Lines, perCancelOrder)
+	if moves := eventKinds[e.Type].moves; moves != nil {
+		return moves(e)
 	}
 	return nil
+}
+
+// firstStock is what a product is created with.
+func firstStock(e *Event) []Movement {
+	for i := range e.Product.Stock {
+		if s := &e.Product.Stock[i]; s.Available > 0 {
+			return []Movement{{StockKey: StockKey{e.Product.ID, s.Location}, Delta: Buckets{Available: s.Available}}}
+		}
+	}
+	return nil
+}
+
+func adjustedStock(e *Event) []Movement {
+	a := e.Adjustment
+	return []Movement{{StockKey: StockKey{a.ProductID, a.Location}, Delta: Buckets{Available: a.Delta}}}
+}
+
+func reservationMoves(per Buckets) func(*Event) []Movement {
+	return func(e *Event) []Movement { return linesMove(e.Reservation.Lines, per) }
+}
+
+func orderMoves(per Buckets) func(*Event) []Movement {
+	return func(e *Event) []Movement { return linesMove(e.Order.Lines, per) }
 }
 
 func linesMove(lines []Line, per Buckets) []Movement {
 	sums := needs(lines)
 	movements := make([]Movement, len(sums))
 	for i, n := range sums {
-		movements[i] = Movement{StockKey: n.StockKey, Delta: Buckets{per.Available * n.Quantity, per.Reserved * n.Quantity, per.Committed * n.Quantity}}
+		movements[i] = Movement{StockKey: n.StockKey, Delta: per.times(n.Quantity)}
 	}
 	return movements
 }

@@ -70,6 +70,11 @@ func (b Buckets) Add(d Buckets) Buckets {
 	return Buckets{b.Available + d.Available, b.Reserved + d.Reserved, b.Committed + d.Committed}
 }
 
+// times is a movement of n units, where b is that of one.
+func (b Buckets) times(n int64) Buckets {
+	return Buckets{b.Available * n, b.Reserved * n, b.Committed * n}
+}
+
 // Valid reports whether the buckets keep invariant I1: none is negative.
 func (b Buckets) Valid() bool { return b.Available >= 0 && b.Reserved >= 0 && b.Committed >= 0 }
 
@@ -136,6 +141,13 @@ func (p *Product) Put(s Stock) {
 		copy(p.Stock[i+1:], p.Stock[i:])
 	}
 	p.Stock[i] = s
+}
+
+// remove takes a stock row out that was put in.
+func (p *Product) remove(location string) {
+	if i, found := p.search(location); found {
+		p.Stock = append(p.Stock[:i], p.Stock[i+1:]...)
+	}
 }
 
 // Clone copies the product with its stock rows, which change while a batch is decided.

@@ -61,7 +61,7 @@ func (a *Audit) checkPage(ctx context.Context, s store.Store, list []acknowledgm
 		ids[i] = list[i].id
 	}
 	return s.View(ctx, func(v store.View) error {
-		page, _, err := v.Reservations(store.ReservationQuery{IDs: ids})
+		page, _, err := v.Reservations(ctx, store.ReservationQuery{IDs: ids})
 		stored := make(map[inventory.ID]inventory.ReservationStatus, len(page))
 		for _, r := range page {
 			stored[r.ID] = r.Status

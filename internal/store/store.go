@@ -142,27 +142,30 @@ type Store interface {
 
 // View is a snapshot. It is valid only while the function that was handed it runs, in one goroutine.
 //
+// Its methods take the context of that View call, or one derived from it. Once it has ended they fail with its error, and a scan that
+// is under way stops.
+//
 // A row that contradicts itself ends a page with a [CorruptRow]; what was read before it is returned beside the error.
 type View interface {
-	Head() (Head, error)
+	Head(ctx context.Context) (Head, error)
 	// Now is the clock that decides (see [Head.Now]) at about the time of the snapshot, and never before its head: what it says is
 	// due, a batch that begins later will find due.
-	Now() (inventory.Time, error)
+	Now(ctx context.Context) (inventory.Time, error)
 	// Products returns products with all their stock rows, by id in byte order. Where the page is full (of products, or of bytes),
 	// next is the After of the rest; else it is empty. A page may be short although more follow.
-	Products(ProductQuery) (page []*inventory.Product, next string, err error)
+	Products(ctx context.Context, q ProductQuery) (page []*inventory.Product, next string, err error)
 	// Reservations returns reservations, newest first. Where the page is full (of rows, or of bytes), or the store stopped searching,
 	// next is the Before of the rest; else it is zero. A page may be short although more follow.
-	Reservations(ReservationQuery) (page []*inventory.Reservation, next inventory.ID, err error)
+	Reservations(ctx context.Context, q ReservationQuery) (page []*inventory.Reservation, next inventory.ID, err error)
 	// Orders is like Reservations.
-	Orders(OrderQuery) (page []*inventory.Order, next inventory.ID, err error)
+	Orders(ctx context.Context, q OrderQuery) (page []*inventory.Order, next inventory.ID, err error)
 	// Journal returns the entries from that of a sequence on (the first batch whose last event is not before it), oldest first:
 	// at most limit, and no more once they hold maxBytes of events.
-	Journal(from JournalPosition, limit, maxBytes int) ([]Entry, error)
+	Journal(ctx context.Context, from JournalPosition, limit, maxBytes int) ([]Entry, error)
 	// Due returns ACTIVE reservations with a deadline up to a time, earliest first.
-	Due(until inventory.Time, limit int) ([]Deadline, error)
+	Due(ctx context.Context, until inventory.Time, limit int) ([]Deadline, error)
 	// Strays names rows of the store's own bookkeeping (indexes it keeps by hand) that belong to no other row, at most limit.
-	Strays(limit int) ([]string, error)
+	Strays(ctx context.Context, limit int) ([]string, error)
 }
 
 // ProductQuery selects by IDs, or else the products after an id.

@@ -220,10 +220,16 @@ func (s *Store) View(ctx context.Context, read func(store.View) error) error {
 
 type view struct{ s *Store }
 
-func (v view) Head() (store.Head, error)    { return v.s.head, nil }
-func (v view) Now() (inventory.Time, error) { return v.s.head.Latest(v.s.options.Now()), nil }
+func (v view) Head(ctx context.Context) (store.Head, error) { return v.s.head, ctx.Err() }
 
-func (v view) Products(q store.ProductQuery) (page []*inventory.Product, next string, err error) {
+func (v view) Now(ctx context.Context) (inventory.Time, error) {
+	return v.s.head.Latest(v.s.options.Now()), ctx.Err()
+}
+
+func (v view) Products(ctx context.Context, q store.ProductQuery) (page []*inventory.Product, next string, err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, "", err
+	}
 	for id, p := range v.s.products {
 		if (q.IDs != nil && slices.Contains(q.IDs, id)) || (q.IDs == nil && id > q.After) {
 			page = append(page, p)
@@ -237,14 +243,14 @@ func (v view) Products(q store.ProductQuery) (page []*inventory.Product, next st
 	return page, next, nil
 }
 
-func (v view) Reservations(q store.ReservationQuery) ([]*inventory.Reservation, inventory.ID, error) {
+func (v view) Reservations(ctx context.Context, q store.ReservationQuery) ([]*inventory.Reservation, inventory.ID, error) {
 	page, next := search(v.s.reservations, v.s.byAge, q.IDs, q.Before, q.Limit, q.Matches)
-	return page, next, nil
+	return page, next, ctx.Err()
 }
 
-func (v view) Orders(q store.OrderQuery) ([]*inventory.Order, inventory.ID, error) {
+func (v view) Orders(ctx context.Context, q store.OrderQuery) ([]*inventory.Order, inventory.ID, error) {
 	page, next := search(v.s.orders, v.s.ordersByAge, q.IDs, q.Before, q.Limit, q.Matches)
-	return page, next, nil
+	return page, next, ctx.Err()
 }
 
 func search[T any](rows map[inventory.ID]*T, byAge, ids []inventory.ID, before inventory.ID, limit int, matches func(*T) bool) (page []*T, next inventory.ID) {
@@ -270,7 +276,7 @@ func search[T any](rows map[inventory.ID]*T, byAge, ids []inventory.ID, before i
 	return page, next
 }
 
-func (v view) Journal(from store.JournalPosition, limit, maxBytes int) ([]store.Entry, error) {
+func (v view) Journal(ctx context.Context, from store.JournalPosition, limit, maxBytes int) ([]store.Entry, error) {
 	start := from.BatchNo - 1
 	if from.BatchNo == 0 {
 		start = int64(sort.Search(len(v.s.journal), func(i int) bool {
@@ -283,12 +289,12 @@ func (v view) Journal(from store.JournalPosition, limit, maxBytes int) ([]store.
 		page = append(page, v.s.journal[start])
 		bytes += len(v.s.journal[start].Events)
 	}
-	return page, nil
+	return page, ctx.Err()
 }
 
-func (v view) Due(until inventory.Time, limit int) ([]store.Deadline, error) {
+func (v view) Due(ctx context.Context, until inventory.Time, limit int) ([]store.Deadline, error) {
 	list := v.s.deadlines(func(r *inventory.Reservation) bool { return r.ExpiresAt <= until })
-	return list[:min(limit, len(list))], nil
+	return list[:min(limit, len(list))], ctx.Err()
 }
 
-func (v view) Strays(int) ([]string, error) { return nil, nil }
+func (v view) Strays(ctx context.Context, _ int) ([]string, error) { return nil, ctx.Err() }

@@ -116,8 +116,9 @@ func (s *Store) attempt(ctx context.Context, keys *inventory.Keys, decide store.
 	if err := s.session.StartTransaction(transactionOptions); err != nil {
 		return translate(err)
 	}
-	l := newLoader(s, mongo.NewSessionContext(ctx, s.session), keys)
-	if err := l.load(); err != nil {
+	inside := mongo.NewSessionContext(ctx, s.session)
+	l := newLoader(s, keys)
+	if err := l.load(inside); err != nil {
 		s.abort(ctx)
 		if errors.Is(err, store.ErrNewerFormat) {
 			return fmt.Errorf("%w: %w", store.ErrBroken, err) // another process has brought the store up to a later program
@@ -141,7 +142,7 @@ func (s *Store) attempt(ctx context.Context, keys *inventory.Keys, decide store.
 		head := l.head.head()
 		entry = head.Next(batchID, l.state.Now, changes)
 		w := writer{loader: l, changes: changes, entry: &entry}
-		if err := w.write(); err != nil {
+		if err := w.write(inside); err != nil {
 			s.abort(ctx)
 			return fmt.Errorf("writing a batch: %w", translate(err))
 		}

@@ -54,7 +54,7 @@ func TestIndexes(t *testing.T) {
 	err := s.View(context.Background(), func(v store.View) (err error) {
 		check := func(e error) { err = errors.Join(err, e) }
 		for _, q := range []store.ProductQuery{{Limit: 10}, {IDs: []string{"mug"}}, {After: "a", Limit: 10}} {
-			_, _, e := v.Products(q)
+			_, _, e := v.Products(context.Background(), q)
 			check(e)
 		}
 		for _, q := range []store.ReservationQuery{
@@ -65,7 +65,7 @@ func TestIndexes(t *testing.T) {
 			{ProductID: "mug", Status: inventory.ReservationActive, Limit: 10},
 			{CustomerID: "anna", ProductID: "mug", Status: inventory.ReservationActive, Before: rsv, Limit: 10},
 		} {
-			_, _, e := v.Reservations(q)
+			_, _, e := v.Reservations(context.Background(), q)
 			check(e)
 		}
 		for _, q := range []store.OrderQuery{
@@ -77,12 +77,12 @@ func TestIndexes(t *testing.T) {
 			{Status: inventory.OrderConfirmed, Limit: 10},
 			{Status: inventory.OrderConfirmed, CustomerID: "anna", Before: ord, Limit: 10},
 		} {
-			_, _, e := v.Orders(q)
+			_, _, e := v.Orders(context.Background(), q)
 			check(e)
 		}
-		_, e := v.Journal(store.JournalPosition{Seq: 2}, 10, 1000)
+		_, e := v.Journal(context.Background(), store.JournalPosition{Seq: 2}, 10, 1000)
 		check(e)
-		_, e = v.Due(inventory.Time(clock.Now().UnixMilli()), 10)
+		_, e = v.Due(context.Background(), inventory.Time(clock.Now().UnixMilli()), 10)
 		check(e)
 		return err
 	})

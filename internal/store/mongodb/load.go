@@ -14,15 +14,14 @@ import (
 // loader fills the state of a batch, inside its transaction.
 type loader struct {
 	s    *Store
-	ctx  context.Context // of the transaction
 	keys *inventory.Keys
 
 	head  headDocument
 	state *inventory.State
 }
 
-func newLoader(s *Store, ctx context.Context, keys *inventory.Keys) *loader {
-	return &loader{s: s, ctx: ctx, keys: keys}
+func newLoader(s *Store, keys *inventory.Keys) *loader {
+	return &loader{s: s, keys: keys}
 }
 
 // findOptions are those of a find that are used here.
@@ -45,21 +44,10 @@ func (o *findOptions) list() []options.Lister[options.FindOptions] {
 	return []options.Lister[options.FindOptions]{f}
 }
 
-// step runs one part of the load, each with its own time-out.
-func (l *loader) step(f func() error) error {
-	transaction := l.ctx
-	var cancel context.CancelFunc
-	l.ctx, cancel = context.WithTimeout(transaction, l.s.options.timeouts.answer)
-	defer func() {
-		cancel()
-		l.ctx = transaction
-	}()
-	return f()
-}
-
-func (l *loader) load() error {
-	for _, f := range []func() error{l.lock, l.loadReceipts, l.loadReservations, l.loadOrders, l.loadWanted, l.loadLines, l.loadOverdue} {
-		if err := l.step(f); err != nil {
+// load takes the context of the transaction. Each part of it has a time-out of its own.
+func (l *loader) load(ctx context.Context) error {
+	for _, f := range []func(context.Context) error{l.lock, l.loadReceipts, l.loadReservations, l.loadOrders, l.loadWanted, l.loadLines, l.loadOverdue} {
+		if err := l.s.within(ctx, f); err != nil {
 			return err
 		}
 	}
@@ -67,8 +55,8 @@ func (l *loader) load() error {
 }
 
 // lock takes the head, and the time of the batch with it.
-func (l *loader) lock() (err error) {
-	if l.head, err = lockHead(l.ctx, l.s.db); err != nil {
+func (l *loader) lock(ctx context.Context) (err error) {
+	if l.head, err = lockHead(ctx, l.s.db); err != nil {
 		return err
 	}
 	if err := l.head.check(); err != nil {
@@ -99,11 +87,11 @@ func texts(ids []inventory.ID, prefix string) []string {
 	return list
 }
 
-func (l *loader) loadReservations() error {
+func (l *loader) loadReservations(ctx context.Context) error {
 	if len(l.keys.Reservations) == 0 {
 		return nil
 	}
-	return each(l.ctx, l.s.db.Collection(reservationsName), in("_id", texts(l.keys.Reservations, inventory.ReservationPrefix)), nil, func(raw bson.Raw) error {
+	return each(ctx, l.s.db.Collection(reservationsName), in("_id", texts(l.keys.Reservations, inventory.ReservationPrefix)), nil, func(raw bson.Raw) error {
 		r, err := readReservation(raw)
 		if err == nil {
 			l.state.Reservations[r.ID] = r
@@ -143,7 +131,7 @@ func idOf(raw bson.Raw) string {
 }
 
 // loadOrders loads the orders that are asked for, and those of the reservations.
-func (l *loader) loadOrders() error {
+func (l *loader) loadOrders(ctx context.Context) error {
 	var orders []inventory.ID
 	orders = append(orders, l.keys.Orders...)
 	for _, r := range l.state.Reservations {
@@ -154,7 +142,7 @@ func (l *loader) loadOrders() error {
 	if len(orders) == 0 {
 		return nil
 	}
-	return each(l.ctx, l.s.db.Collection(ordersName), in("_id", texts(orders, inventory.OrderPrefix)), nil, func(raw bson.Raw) error {
+	return each(ctx, l.s.db.Collection(ordersName), in("_id", texts(orders, inventory.OrderPrefix)), nil, func(raw bson.Raw) error {
 		o, err := readOrder(raw)
 		if err == nil {
 			l.state.Orders[o.ID] = o
@@ -164,26 +152,26 @@ func (l *loader) loadOrders() error {
 }
 
 // loadWanted loads the products and stock rows that the commands name.
-func (l *loader) loadWanted() error {
+func (l *loader) loadWanted(ctx context.Context) error {
 	products := slices.Clone(l.keys.Products)
 	rows := make([]inventory.StockKey, len(l.keys.Stock))
 	for i := range rows {
 		rows[i] = l.keys.Stock[i].StockKey
 		products = append(products, rows[i].ProductID)
 	}
-	if err := l.products(products); err != nil {
+	if err := l.products(ctx, products); err != nil {
 		return err
 	}
 	if len(l.keys.Products) > 0 {
-		if err := l.stock(in("productId", l.keys.Products)); err != nil {
+		if err := l.stock(ctx, in("productId", l.keys.Products)); err != nil {
 			return err
 		}
 	}
-	return l.stockRows(rows)
+	return l.stockRows(ctx, rows)
 }
 
 // loadLines loads what the lines of the reservations and orders are about.
-func (l *loader) loadLines() error {
+func (l *loader) loadLines(ctx context.Context) error {
 	var rows []inventory.StockKey
 	add := func(lines []inventory.Line) {
 		for i := range lines {
@@ -200,20 +188,20 @@ func (l *loader) loadLines() error {
 	for i := range rows {
 		products[i] = rows[i].ProductID
 	}
-	if err := l.products(products); err != nil {
+	if err := l.products(ctx, products); err != nil {
 		return err
 	}
-	return l.stockRows(rows)
+	return l.stockRows(ctx, rows)
 }
 
 // products loads those that are not there yet, without their stock.
-func (l *loader) products(ids []string) error {
+func (l *loader) products(ctx context.Context, ids []string) error {
 	missing := slices.DeleteFunc(ids, func(id string) bool { return l.state.Products[id] != nil })
 	slices.Sort(missing)
 	if missing = slices.Compact(missing); len(missing) == 0 {
 		return nil
 	}
-	return each(l.ctx, l.s.db.Collection(productsName), in("_id", missing), nil, func(raw bson.Raw) error {
+	return each(ctx, l.s.db.Collection(productsName), in("_id", missing), nil, func(raw bson.Raw) error {
 		p, err := readProduct(raw)
 		if err == nil {
 			l.state.Products[p.ID] = p
@@ -223,7 +211,7 @@ func (l *loader) products(ids []string) error {
 }
 
 // stockRows loads those that are not there yet.
-func (l *loader) stockRows(keys []inventory.StockKey) error {
+func (l *loader) stockRows(ctx context.Context, keys []inventory.StockKey) error {
 	var missing []string
 	for _, key := range keys {
 		if l.state.Stock(key) == nil {
@@ -234,11 +222,11 @@ func (l *loader) stockRows(keys []inventory.StockKey) error {
 	if missing = slices.Compact(missing); len(missing) == 0 {
 		return nil
 	}
-	return l.stock(in("_id", missing))
+	return l.stock(ctx, in("_id", missing))
 }
 
-func (l *loader) stock(filter bson.D) error {
-	return each(l.ctx, l.s.db.Collection(stockName), filter, nil, func(raw bson.Raw) error {
+func (l *loader) stock(ctx context.Context, filter bson.D) error {
+	return each(ctx, l.s.db.Collection(stockName), filter, nil, func(raw bson.Raw) error {
 		var d stockDocument
 		if err := bson.Unmarshal(raw, &d); err != nil {
 			return &store.CorruptRow{Row: "stock document " + idOf(raw), Key: idOf(raw), Detail: err.Error()}
@@ -251,7 +239,7 @@ func (l *loader) stock(filter bson.D) error {
 }
 
 // loadOverdue loads the holds whose units the batch may need back (I8).
-func (l *loader) loadOverdue() error {
+func (l *loader) loadOverdue(ctx context.Context) error {
 	budget := int64(inventory.MaxOverdueLoaded)
 	for i := range l.keys.Stock {
 		d := &l.keys.Stock[i]
@@ -259,16 +247,16 @@ func (l *loader) loadOverdue() error {
 		if stock == nil || stock.Available >= d.Units {
 			continue
 		}
-		found, err := l.overdueOf(d.StockKey, budget)
+		found, err := l.overdueOf(ctx, d.StockKey, budget)
 		if err != nil {
 			return err
 		}
 		budget -= found
 	}
-	return l.loadLines() // of the holds that were found
+	return l.loadLines(ctx) // of the holds that were found
 }
 
-func (l *loader) overdueOf(key inventory.StockKey, budget int64) (found int64, err error) {
+func (l *loader) overdueOf(ctx context.Context, key inventory.StockKey, budget int64) (found int64, err error) {
 	filter := bson.D{
 		{Key: "status", Value: "ACTIVE"},
 		{Key: "lines", Value: bson.D{{Key: "$elemMatch", Value: bson.D{{Key: "productId", Value: key.ProductID}, {Key: "location", Value: key.Location}}}}},
@@ -276,7 +264,7 @@ func (l *loader) overdueOf(key inventory.StockKey, budget int64) (found int64, e
 	}
 	more := false
 	o := &findOptions{sort: bson.D{up("expiresAt"), up("_id")}, limit: budget + 1}
-	err = each(l.ctx, l.s.db.Collection(reservationsName), filter, o, func(raw bson.Raw) error {
+	err = each(ctx, l.s.db.Collection(reservationsName), filter, o, func(raw bson.Raw) error {
 		if found == budget {
 			more = true
 			return nil

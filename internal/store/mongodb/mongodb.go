@@ -265,7 +265,7 @@ func (s *Store) View(ctx context.Context, read func(store.View) error) error {
 	if err := session.StartTransaction(transactionOptions); err != nil {
 		return translate(err)
 	}
-	v := &view{ctx: mongo.NewSessionContext(ctx, session), db: s.db, now: s.options.Now}
+	v := &view{session: session, db: s.db, now: s.options.Now}
 	readErr := read(v)
 	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.options.timeouts.answer)
 	defer cancel()

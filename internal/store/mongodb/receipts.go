@@ -72,7 +72,7 @@ func (s *Store) turnOnce(ctx context.Context, now inventory.Time) error {
 }
 
 // loadReceipts looks keys up in the collections that count.
-func (l *loader) loadReceipts() error {
+func (l *loader) loadReceipts(ctx context.Context) error {
 	if len(l.keys.Receipts) == 0 {
 		return nil
 	}
@@ -81,7 +81,7 @@ func (l *loader) loadReceipts() error {
 		keys[i] = l.keys.Receipts[i][:]
 	}
 	for _, name := range l.head.Receipts {
-		err := each(l.ctx, l.s.db.Collection(name), bson.D{{Key: "_id", Value: bson.D{{Key: "$in", Value: keys}}}}, nil, func(raw bson.Raw) error {
+		err := each(ctx, l.s.db.Collection(name), bson.D{{Key: "_id", Value: bson.D{{Key: "$in", Value: keys}}}}, nil, func(raw bson.Raw) error {
 			var d receiptDocument
 			if err := bson.Unmarshal(raw, &d); err != nil {
 				return err

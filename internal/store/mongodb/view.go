@@ -16,39 +16,61 @@ import (
 
 // view is a read transaction.
 type view struct {
-	ctx context.Context
-	db  *mongo.Database
-	now func() time.Time
+	session *mongo.Session
+	db      *mongo.Database
+	now     func() time.Time
 
 	read *headDocument // the head, once it was read
 }
 
-func (v *view) Head() (store.Head, error) {
+// inside makes a context of the transaction.
+func (v *view) inside(ctx context.Context) context.Context {
+	return mongo.NewSessionContext(ctx, v.session)
+}
+
+func (v *view) Head(ctx context.Context) (store.Head, error) {
+	if err := ctx.Err(); err != nil {
+		return store.Head{}, err
+	}
 	if v.read == nil {
-		cursor, err := v.db.Collection(headName).Aggregate(v.ctx, bson.A{
-			bson.D{{Key: "$match", Value: bson.D{{Key: "_id", Value: headID}}}},
-			bson.D{{Key: "$addFields", Value: bson.D{{Key: "now", Value: "$$NOW"}}}},
-		})
+		d, err := v.readHead(ctx)
 		if err != nil {
-			return store.Head{}, fmt.Errorf("reading the head: %w", translate(err))
+			return store.Head{}, ended(ctx, err)
 		}
-		var heads []headDocument
-		if err := cursor.All(v.ctx, &heads); err != nil {
-			return store.Head{}, fmt.Errorf("reading the head: %w", translate(err))
-		}
-		if len(heads) != 1 {
-			return store.Head{}, fmt.Errorf("%w: the head document is missing: restore a backup", store.ErrUnavailable)
-		}
-		if err := heads[0].check(); err != nil {
-			return store.Head{}, err
-		}
-		v.read = &heads[0]
+		v.read = d
 	}
 	return v.read.head(), nil
 }
 
-func (v *view) Now() (inventory.Time, error) {
-	head, err := v.Head()
+func (v *view) readHead(ctx context.Context) (*headDocument, error) {
+	ctx = v.inside(ctx)
+	cursor, err := v.db.Collection(headName).Aggregate(ctx, bson.A{
+		bson.D{{Key: "$match", Value: bson.D{{Key: "_id", Value: headID}}}},
+		bson.D{{Key: "$addFields", Value: bson.D{{Key: "now", Value: "$$NOW"}}}},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reading the head: %w", translate(err))
+	}
+	var heads []headDocument
+	if err := cursor.All(ctx, &heads); err != nil {
+		return nil, fmt.Errorf("reading the head: %w", translate(err))
+	}
+	if len(heads) != 1 {
+		return nil, fmt.Errorf("%w: the head document is missing: restore a backup", store.ErrUnavailable)
+	}
+	return &heads[0], heads[0].check()
+}
+
+// ended is the error of ctx where it has one: what failed because of it is not the server's fault.
+func ended(ctx context.Context, err error) error {
+	if err != nil && ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return err
+}
+
+func (v *view) Now(ctx context.Context) (inventory.Time, error) {
+	head, err := v.Head(ctx)
 	if err != nil {
 		return 0, err
 	}
@@ -58,20 +80,19 @@ func (v *view) Now() (inventory.Time, error) {
 	return head.Latest(v.read.Now.Time()), nil
 }
 
-func (v *view) each(collection string, filter any, o *findOptions, use func(bson.Raw) error) error {
-	err := each(v.ctx, v.db.Collection(collection), filter, o, use)
-	if v.ctx.Err() != nil {
-		return v.ctx.Err()
+func (v *view) each(ctx context.Context, collection string, filter any, o *findOptions, use func(bson.Raw) error) error {
+	if err := ctx.Err(); err != nil {
+		return err // the driver would take the transaction for begun
 	}
-	return translate(err)
+	return ended(ctx, translate(each(v.inside(ctx), v.db.Collection(collection), filter, o, use)))
 }
 
 // errFull ends a find whose page is full.
 var errFull = errors.New("the page is full")
 
 // until is like each, for use functions that may return errFull.
-func (v *view) until(collection string, filter any, o *findOptions, use func(bson.Raw) error) (full bool, err error) {
-	err = v.each(collection, filter, o, func(raw bson.Raw) error {
+func (v *view) until(ctx context.Context, collection string, filter any, o *findOptions, use func(bson.Raw) error) (full bool, err error) {
+	err = v.each(ctx, collection, filter, o, func(raw bson.Raw) error {
 		err := use(raw)
 		full = errors.Is(err, errFull)
 		return err
@@ -82,14 +103,14 @@ func (v *view) until(collection string, filter any, o *findOptions, use func(bso
 	return full, err
 }
 
-func (v *view) Products(q store.ProductQuery) (page []*inventory.Product, next string, err error) {
+func (v *view) Products(ctx context.Context, q store.ProductQuery) (page []*inventory.Product, next string, err error) {
 	filter, o := in("_id", q.IDs), &findOptions{sort: bson.D{up("_id")}}
 	if q.IDs == nil {
 		filter, o.limit = bson.D{{Key: "_id", Value: bson.D{{Key: "$gt", Value: q.After}}}}, int64(q.Limit)
 	}
 	var sizes []int
 	bytes := 0
-	full, err := v.until(productsName, filter, o, func(raw bson.Raw) error {
+	full, err := v.until(ctx, productsName, filter, o, func(raw bson.Raw) error {
 		p, err := readProduct(raw)
 		if err != nil {
 			return err
@@ -106,7 +127,7 @@ func (v *view) Products(q store.ProductQuery) (page []*inventory.Product, next s
 	}
 	bad := err
 	whole := len(page)
-	if page, err = v.stockOf(page, sizes, q.IDs == nil); err != nil {
+	if page, err = v.stockOf(ctx, page, sizes, q.IDs == nil); err != nil {
 		return nil, "", err
 	}
 	if q.IDs != nil {
@@ -122,7 +143,7 @@ func (v *view) Products(q store.ProductQuery) (page []*inventory.Product, next s
 }
 
 // stockOf reads the stock rows of products, which are sorted by id. A bounded page ends with the product at which it is full.
-func (v *view) stockOf(page []*inventory.Product, sizes []int, bounded bool) ([]*inventory.Product, error) {
+func (v *view) stockOf(ctx context.Context, page []*inventory.Product, sizes []int, bounded bool) ([]*inventory.Product, error) {
 	if len(page) == 0 {
 		return page, nil
 	}
@@ -131,7 +152,7 @@ func (v *view) stockOf(page []*inventory.Product, sizes []int, bounded bool) ([]
 		ids[i] = page[i].ID
 	}
 	at, bytes := 0, sizes[0]
-	full, err := v.until(stockName, in("productId", ids), &findOptions{sort: bson.D{up("productId"), up("location")}}, func(raw bson.Raw) error {
+	full, err := v.until(ctx, stockName, in("productId", ids), &findOptions{sort: bson.D{up("productId"), up("location")}}, func(raw bson.Raw) error {
 		var d stockDocument
 		if err := bson.Unmarshal(raw, &d); err != nil {
 			return &store.CorruptRow{Row: "stock document " + idOf(raw), Key: d.ProductID, Detail: err.Error()}
@@ -161,9 +182,9 @@ func before(filter bson.D, cursor inventory.ID, prefix string) bson.D {
 	return append(filter, bson.E{Key: "_id", Value: bson.D{{Key: "$lt", Value: cursor.Text(prefix)}}})
 }
 
-func (v *view) Reservations(q store.ReservationQuery) ([]*inventory.Reservation, inventory.ID, error) {
+func (v *view) Reservations(ctx context.Context, q store.ReservationQuery) ([]*inventory.Reservation, inventory.ID, error) {
 	if q.IDs != nil {
-		page, err := byID(v, reservationsName, q.IDs, inventory.ReservationPrefix, readReservation, reservationID)
+		page, err := byID(ctx, v, reservationsName, q.IDs, inventory.ReservationPrefix, readReservation, reservationID)
 		return page, inventory.ID{}, err
 	}
 	filter := bson.D{}
@@ -173,14 +194,14 @@ func (v *view) Reservations(q store.ReservationQuery) ([]*inventory.Reservation,
 	if q.CustomerID != "" {
 		filter = append(filter, bson.E{Key: "customerId", Value: q.CustomerID})
 	}
-	return search(v, reservationsName, before(filter, q.Before, inventory.ReservationPrefix), q.Limit, readReservation, reservationID, q.Matches)
+	return search(ctx, v, reservationsName, before(filter, q.Before, inventory.ReservationPrefix), q.Limit, readReservation, reservationID, q.Matches)
 }
 
 func reservationID(r *inventory.Reservation) inventory.ID { return r.ID }
 
-func (v *view) Orders(q store.OrderQuery) ([]*inventory.Order, inventory.ID, error) {
+func (v *view) Orders(ctx context.Context, q store.OrderQuery) ([]*inventory.Order, inventory.ID, error) {
 	if q.IDs != nil {
-		page, err := byID(v, ordersName, q.IDs, inventory.OrderPrefix, readOrder, orderID)
+		page, err := byID(ctx, v, ordersName, q.IDs, inventory.OrderPrefix, readOrder, orderID)
 		return page, inventory.ID{}, err
 	}
 	filter := bson.D{}
@@ -196,15 +217,15 @@ func (v *view) Orders(q store.OrderQuery) ([]*inventory.Order, inventory.ID, err
 	if q.Status == inventory.OrderConfirmed {
 		filter = append(filter, bson.E{Key: "status", Value: q.Status.String()})
 	}
-	return search(v, ordersName, before(filter, q.Before, inventory.OrderPrefix), q.Limit, readOrder, orderID, q.Matches)
+	return search(ctx, v, ordersName, before(filter, q.Before, inventory.OrderPrefix), q.Limit, readOrder, orderID, q.Matches)
 }
 
 func orderID(o *inventory.Order) inventory.ID { return o.ID }
 
 // byID reads the documents that ids name, in their order.
-func byID[T any](v *view, collection string, ids []inventory.ID, prefix string, read func(bson.Raw) (*T, error), id func(*T) inventory.ID) (page []*T, err error) {
+func byID[T any](ctx context.Context, v *view, collection string, ids []inventory.ID, prefix string, read func(bson.Raw) (*T, error), id func(*T) inventory.ID) (page []*T, err error) {
 	found := make(map[inventory.ID]*T, len(ids))
-	err = v.each(collection, in("_id", texts(ids, prefix)), nil, func(raw bson.Raw) error {
+	err = v.each(ctx, collection, in("_id", texts(ids, prefix)), nil, func(raw bson.Raw) error {
 		row, err := read(raw)
 		if err == nil {
 			found[id(row)] = row
@@ -221,10 +242,10 @@ func byID[T any](v *view, collection string, ids []inventory.ID, prefix string, 
 
 // search collects the documents that match, newest first, until the page is full or enough of them were looked at.
 func search[T any](
-	v *view, collection string, filter bson.D, limit int, read func(bson.Raw) (*T, error), id func(*T) inventory.ID, matches func(*T) bool,
+	ctx context.Context, v *view, collection string, filter bson.D, limit int, read func(bson.Raw) (*T, error), id func(*T) inventory.ID, matches func(*T) bool,
 ) (page []*T, next inventory.ID, err error) {
 	looked, bytes := 0, 0
-	_, err = v.until(collection, filter, &findOptions{sort: bson.D{down("_id")}}, func(raw bson.Raw) error {
+	_, err = v.until(ctx, collection, filter, &findOptions{sort: bson.D{down("_id")}}, func(raw bson.Raw) error {
 		row, err := read(raw)
 		if err != nil {
 			return err
@@ -242,15 +263,15 @@ func search[T any](
 	return page, next, err
 }
 
-func (v *view) Journal(from store.JournalPosition, limit, maxBytes int) (page []store.Entry, err error) {
+func (v *view) Journal(ctx context.Context, from store.JournalPosition, limit, maxBytes int) (page []store.Entry, err error) {
 	start := from.BatchNo
 	if start == 0 {
-		if start, err = v.batchOf(from.Seq); err != nil || start == 0 {
+		if start, err = v.batchOf(ctx, from.Seq); err != nil || start == 0 {
 			return nil, err
 		}
 	}
 	bytes := 0
-	_, err = v.until(journalName, bson.D{{Key: "_id", Value: bson.D{{Key: "$gte", Value: start}}}}, &findOptions{sort: bson.D{up("_id")}, limit: int64(limit)}, func(raw bson.Raw) error {
+	_, err = v.until(ctx, journalName, bson.D{{Key: "_id", Value: bson.D{{Key: "$gte", Value: start}}}}, &findOptions{sort: bson.D{up("_id")}, limit: int64(limit)}, func(raw bson.Raw) error {
 		var d journalDocument
 		if err := bson.Unmarshal(raw, &d); err != nil {
 			return fmt.Errorf("journal document %v: %w", raw.Lookup("_id"), err)
@@ -265,18 +286,18 @@ func (v *view) Journal(from store.JournalPosition, limit, maxBytes int) (page []
 }
 
 // batchOf finds the first batch whose last event is not before a sequence, or 0.
-func (v *view) batchOf(seq int64) (batchNo int64, err error) {
+func (v *view) batchOf(ctx context.Context, seq int64) (batchNo int64, err error) {
 	o := &findOptions{sort: bson.D{up("lastSequence"), up("_id")}, limit: 1}
-	err = v.each(journalName, bson.D{{Key: "lastSequence", Value: bson.D{{Key: "$gte", Value: seq}}}}, o, func(raw bson.Raw) error {
+	err = v.each(ctx, journalName, bson.D{{Key: "lastSequence", Value: bson.D{{Key: "$gte", Value: seq}}}}, o, func(raw bson.Raw) error {
 		batchNo = raw.Lookup("_id").AsInt64()
 		return nil
 	})
 	return batchNo, err
 }
 
-func (v *view) Due(until inventory.Time, limit int) (page []store.Deadline, err error) {
+func (v *view) Due(ctx context.Context, until inventory.Time, limit int) (page []store.Deadline, err error) {
 	filter := bson.D{{Key: "status", Value: "ACTIVE"}, {Key: "expiresAt", Value: bson.D{{Key: "$lte", Value: dateOf(until)}}}}
-	err = v.each(reservationsName, filter, &findOptions{sort: bson.D{up("expiresAt"), up("_id")}, limit: int64(limit)}, func(raw bson.Raw) error {
+	err = v.each(ctx, reservationsName, filter, &findOptions{sort: bson.D{up("expiresAt"), up("_id")}, limit: int64(limit)}, func(raw bson.Raw) error {
 		id, ok := inventory.ParseID(inventory.ReservationPrefix, idOf(raw))
 		at, isDate := raw.Lookup("expiresAt").DateTimeOK()
 		if ok && isDate { // others are for verify to name
@@ -289,8 +310,12 @@ func (v *view) Due(until inventory.Time, limit int) (page []store.Deadline, err 
 
 // Strays names stock documents whose id is not that of their product and location, or whose product is missing: the stock of products
 // that are there is read with them.
-func (v *view) Strays(limit int) (list []string, err error) {
-	cursor, err := v.db.Collection(stockName).Aggregate(v.ctx, bson.A{
+func (v *view) Strays(ctx context.Context, limit int) (list []string, err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	inside := v.inside(ctx)
+	cursor, err := v.db.Collection(stockName).Aggregate(inside, bson.A{
 		bson.D{{Key: "$lookup", Value: bson.D{
 			{Key: "from", Value: productsName}, {Key: "localField", Value: "productId"}, {Key: "foreignField", Value: "_id"}, {Key: "as", Value: "product"},
 		}}},
@@ -301,10 +326,10 @@ func (v *view) Strays(limit int) (list []string, err error) {
 		bson.D{{Key: "$limit", Value: limit}},
 	})
 	if err != nil {
-		return nil, translate(err)
+		return nil, ended(ctx, translate(err))
 	}
-	defer cursor.Close(v.ctx)
-	for cursor.Next(v.ctx) {
+	defer cursor.Close(inside)
+	for cursor.Next(inside) {
 		id := idOf(cursor.Current)
 		product, _ := cursor.Current.Lookup("productId").StringValueOK()
 		detail := "its product " + product + " is missing"
@@ -313,5 +338,5 @@ func (v *view) Strays(limit int) (list []string, err error) {
 		}
 		list = append(list, "stock document "+id+": "+detail)
 	}
-	return list, translate(cursor.Err())
+	return list, ended(ctx, translate(cursor.Err()))
 }

@@ -1,6 +1,7 @@
 package mongodb
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
@@ -22,9 +23,9 @@ type writer struct {
 	entry   *store.Entry
 }
 
-func (w *writer) write() error {
-	for _, f := range []func() error{w.writeProducts, w.writeStock, w.writeReservations, w.writeOrders, w.writeReceipts, w.writeJournal, w.writeHead} {
-		if err := w.step(f); err != nil {
+func (w *writer) write(ctx context.Context) error {
+	for _, f := range []func(context.Context) error{w.writeProducts, w.writeStock, w.writeReservations, w.writeOrders, w.writeReceipts, w.writeJournal, w.writeHead} {
+		if err := w.s.within(ctx, f); err != nil {
 			return err
 		}
 	}
@@ -41,17 +42,17 @@ func (d *documents) change(filter bson.D, replacement any) {
 	d.changed = append(d.changed, mongo.NewReplaceOneModel().SetFilter(filter).SetReplacement(replacement))
 }
 
-func (w *writer) put(collection string, d *documents) error {
+func (w *writer) put(ctx context.Context, collection string, d *documents) error {
 	c := w.s.db.Collection(collection)
 	if len(d.added) > 0 {
-		if _, err := c.InsertMany(w.ctx, d.added); err != nil {
+		if _, err := c.InsertMany(ctx, d.added); err != nil {
 			return err
 		}
 	}
 	if len(d.changed) == 0 {
 		return nil
 	}
-	result, err := c.BulkWrite(w.ctx, d.changed, options.BulkWrite().SetOrdered(true))
+	result, err := c.BulkWrite(ctx, d.changed, options.BulkWrite().SetOrdered(true))
 	if err != nil {
 		return err
 	}
@@ -61,7 +62,7 @@ func (w *writer) put(collection string, d *documents) error {
 	return nil
 }
 
-func (w *writer) writeProducts() error {
+func (w *writer) writeProducts(ctx context.Context) error {
 	var d documents
 	for i := range w.changes.Products {
 		c := &w.changes.Products[i]
@@ -72,10 +73,10 @@ func (w *writer) writeProducts() error {
 			d.change(bson.D{{Key: "_id", Value: after.ID}, {Key: "version", Value: c.Before.Version}}, after)
 		}
 	}
-	return w.put(productsName, &d)
+	return w.put(ctx, productsName, &d)
 }
 
-func (w *writer) writeStock() error {
+func (w *writer) writeStock(ctx context.Context) error {
 	var d documents
 	for i := range w.changes.Stock {
 		c := &w.changes.Stock[i]
@@ -92,10 +93,10 @@ func (w *writer) writeStock() error {
 			{Key: "committedStock", Value: c.Before.Committed},
 		}, after)
 	}
-	return w.put(stockName, &d)
+	return w.put(ctx, stockName, &d)
 }
 
-func (w *writer) writeReservations() error {
+func (w *writer) writeReservations(ctx context.Context) error {
 	var d documents
 	for i := range w.changes.Reservations {
 		c := &w.changes.Reservations[i]
@@ -106,10 +107,10 @@ func (w *writer) writeReservations() error {
 		}
 		d.change(bson.D{{Key: "_id", Value: after.ID}, {Key: "status", Value: c.Before.Status.String()}, {Key: "version", Value: c.Before.Version}}, after)
 	}
-	return w.put(reservationsName, &d)
+	return w.put(ctx, reservationsName, &d)
 }
 
-func (w *writer) writeOrders() error {
+func (w *writer) writeOrders(ctx context.Context) error {
 	var d documents
 	for i := range w.changes.Orders {
 		c := &w.changes.Orders[i]
@@ -120,25 +121,25 @@ func (w *writer) writeOrders() error {
 		}
 		d.change(bson.D{{Key: "_id", Value: after.ID}, {Key: "status", Value: c.Before.Status.String()}, {Key: "version", Value: c.Before.Version}}, after)
 	}
-	return w.put(ordersName, &d)
+	return w.put(ctx, ordersName, &d)
 }
 
-func (w *writer) writeReceipts() error {
+func (w *writer) writeReceipts(ctx context.Context) error {
 	var d documents
 	for _, r := range w.changes.Receipts {
 		d.added = append(d.added, receiptDocument{Key: r.Key[:], Fingerprint: r.Fingerprint[:], Answer: r.Answer})
 	}
-	return w.put(w.head.Receipts[0], &d)
+	return w.put(ctx, w.head.Receipts[0], &d)
 }
 
-func (w *writer) writeJournal() error {
+func (w *writer) writeJournal(ctx context.Context) error {
 	after := w.after()
-	return w.put(journalName, &documents{added: []any{journalOf(w.entry, after.Seq)}})
+	return w.put(ctx, journalName, &documents{added: []any{journalOf(w.entry, after.Seq)}})
 }
 
 func (w *writer) after() store.Head { return w.head.head().After(w.entry) }
 
-func (w *writer) writeHead() error {
+func (w *writer) writeHead(ctx context.Context) error {
 	after := w.after()
 	set := bson.D{
 		{Key: "batchNo", Value: after.BatchNo},
@@ -150,7 +151,7 @@ func (w *writer) writeHead() error {
 	if w.head.ReceiptsSince == 0 && len(w.changes.Receipts) > 0 {
 		set = append(set, bson.E{Key: "receiptsSince", Value: dateOf(after.At)})
 	}
-	result, err := w.s.db.Collection(headName).UpdateOne(w.ctx,
+	result, err := w.s.db.Collection(headName).UpdateOne(ctx,
 		bson.D{{Key: "_id", Value: headID}, {Key: "batchNo", Value: w.head.BatchNo}, {Key: "batchId", Value: w.head.BatchID}}, bson.D{{Key: "$set", Value: set}})
 	if err == nil && result.MatchedCount != 1 {
 		err = fmt.Errorf("%w: the head", errMatches)

@@ -266,7 +266,7 @@ func (s *Store) View(ctx context.Context, read func(store.View) error) error {
 		return fmt.Errorf("%w: %w", store.ErrUnavailable, err)
 	}
 	defer conn.Release()
-	v := &view{ctx: ctx, conn: conn.Conn(), now: s.options.Now, timeout: s.options.timeouts.statement}
+	v := &view{conn: conn.Conn(), now: s.options.Now, timeout: s.options.timeouts.statement}
 	err = read(v)
 	if v.begun {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.options.timeouts.answer)

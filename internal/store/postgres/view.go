@@ -15,7 +15,6 @@ import (
 
 // view is a read transaction. It begins with the first query, in the same round trip.
 type view struct {
-	ctx     context.Context
 	conn    *pgx.Conn
 	now     func() time.Time
 	timeout time.Duration // of a query
@@ -26,13 +25,11 @@ type view struct {
 }
 
 // query runs one statement and hands its rows to scan.
-func (v *view) query(scan func(pgx.Rows) error, sql string, arguments ...any) error {
-	ctx, cancel := context.WithTimeout(v.ctx, v.timeout)
-	defer cancel()
+func (v *view) query(ctx context.Context, scan func(pgx.Rows) error, sql string, arguments ...any) error {
 	b := &pgx.Batch{}
 	v.begin(b)
 	b.Queue(sql, arguments...).Query(scan)
-	return v.send(ctx, b)
+	return v.send(ctx, b, v.timeout)
 }
 
 // begin queues what opens the snapshot, once: its head and the clock are read with it.
@@ -51,38 +48,40 @@ func (v *view) begin(b *pgx.Batch) {
 	b.Queue("SELECT " + headColumns + " FROM head").QueryRow(func(row pgx.Row) error { return v.head.scan(row) })
 }
 
-func (v *view) send(ctx context.Context, b *pgx.Batch) error {
-	err := v.conn.SendBatch(ctx, b).Close()
-	if err == nil {
-		return nil
+// send runs a batch of statements. A timeout of 0 is none.
+func (v *view) send(ctx context.Context, b *pgx.Batch, timeout time.Duration) error {
+	bounded := ctx
+	if timeout > 0 {
+		var cancel context.CancelFunc
+		bounded, cancel = context.WithTimeout(ctx, timeout)
+		defer cancel()
 	}
-	if v.ctx.Err() != nil {
-		return v.ctx.Err()
+	err := v.conn.SendBatch(bounded, b).Close()
+	if err != nil && ctx.Err() != nil {
+		return ctx.Err()
 	}
 	return translate(err)
 }
 
 func timeOf(milliseconds int64) time.Time { return time.UnixMilli(milliseconds) }
 
-func (v *view) Head() (store.Head, error) {
+func (v *view) Head(ctx context.Context) (store.Head, error) {
 	if !v.begun {
-		ctx, cancel := context.WithTimeout(v.ctx, v.timeout)
-		defer cancel()
 		b := &pgx.Batch{}
 		v.begin(b)
-		if err := v.send(ctx, b); err != nil {
+		if err := v.send(ctx, b, v.timeout); err != nil {
 			return store.Head{}, err
 		}
 	}
-	return v.head.Head, nil
+	return v.head.Head, ctx.Err()
 }
 
-func (v *view) Now() (inventory.Time, error) {
-	head, err := v.Head()
+func (v *view) Now(ctx context.Context) (inventory.Time, error) {
+	head, err := v.Head(ctx)
 	return head.Latest(v.source), err
 }
 
-func (v *view) Products(q store.ProductQuery) (page []*inventory.Product, next string, err error) {
+func (v *view) Products(ctx context.Context, q store.ProductQuery) (page []*inventory.Product, next string, err error) {
 	sql, arguments := "SELECT "+productColumns+" FROM products p WHERE p.id = ANY($1) ORDER BY p.id", []any{q.IDs}
 	if q.IDs == nil {
 		sql, arguments = "SELECT "+productColumns+" FROM products p WHERE p.id > $1 ORDER BY p.id LIMIT $2", []any{q.After, q.Limit}
@@ -91,7 +90,7 @@ func (v *view) Products(q store.ProductQuery) (page []*inventory.Product, next s
 	var sizes []int
 	var bad error
 	bytes := 0
-	err = v.query(func(rows pgx.Rows) error {
+	err = v.query(ctx, func(rows pgx.Rows) error {
 		for rows.Next() {
 			var key int64
 			var id string
@@ -119,7 +118,7 @@ func (v *view) Products(q store.ProductQuery) (page []*inventory.Product, next s
 		return nil, "", err
 	}
 	whole := len(page)
-	if page, err = v.stockOf(page, keys, sizes, q.IDs == nil); err != nil {
+	if page, err = v.stockOf(ctx, page, keys, sizes, q.IDs == nil); err != nil {
 		return nil, "", err
 	}
 	full := q.IDs == nil && len(page) > 0 && (len(page) == q.Limit || bytes >= store.PageBytes || len(page) < whole)
@@ -133,7 +132,7 @@ func (v *view) Products(q store.ProductQuery) (page []*inventory.Product, next s
 }
 
 // stockOf reads the stock rows of products. A bounded page ends with the product at which it is full.
-func (v *view) stockOf(page []*inventory.Product, keys []int64, sizes []int, bounded bool) ([]*inventory.Product, error) {
+func (v *view) stockOf(ctx context.Context, page []*inventory.Product, keys []int64, sizes []int, bounded bool) ([]*inventory.Product, error) {
 	if len(page) == 0 {
 		return page, nil
 	}
@@ -142,7 +141,7 @@ func (v *view) stockOf(page []*inventory.Product, keys []int64, sizes []int, bou
 		limit = store.PageBytes/store.StockBytes + inventory.MaxLocations // what fills a page, and the rest of its last product
 	}
 	bytes, last := 0, 0
-	err := v.query(func(rows pgx.Rows) error {
+	err := v.query(ctx, func(rows pgx.Rows) error {
 		at, counted := 0, -1
 		return eachStock(rows, func(_ int64, productID string, s inventory.Stock) {
 			for page[at].ID != productID {
@@ -169,9 +168,9 @@ func (v *view) stockOf(page []*inventory.Product, keys []int64, sizes []int, bou
 	return page, nil
 }
 
-func (v *view) Reservations(q store.ReservationQuery) ([]*inventory.Reservation, inventory.ID, error) {
+func (v *view) Reservations(ctx context.Context, q store.ReservationQuery) ([]*inventory.Reservation, inventory.ID, error) {
 	if q.IDs != nil {
-		page, err := byID(v, q.IDs, "SELECT "+reservationColumns+" FROM reservations r WHERE r.key = ANY($1)", scanReservation, reservationID)
+		page, err := byID(ctx, v, q.IDs, "SELECT "+reservationColumns+" FROM reservations r WHERE r.key = ANY($1)", scanReservation, reservationID)
 		return page, inventory.ID{}, err
 	}
 	l := list{table: "reservations", columns: reservationColumns, alias: "r", before: q.Before, limit: q.Limit}
@@ -189,9 +188,9 @@ func (v *view) Reservations(q store.ReservationQuery) ([]*inventory.Reservation,
 	case q.Status != 0:
 		l.where = fmt.Sprintf("r.status = %d", q.Status)
 	}
-	page, next, err := search(v, &l, scanReservation, reservationID)
+	page, next, err := search(ctx, v, &l, scanReservation, reservationID)
 	if err == nil && q.Check {
-		page, next, err = v.check(page, next)
+		page, next, err = v.check(ctx, page, next)
 	}
 	return page, next, err
 }
@@ -209,7 +208,7 @@ func reservationID(r *inventory.Reservation) inventory.ID { return r.ID }
 
 // check requires of each reservation that its stock column names the stock rows of its lines and, while it is ACTIVE, that it has its
 // rows in holds. The page ends at the first that fails.
-func (v *view) check(page []*inventory.Reservation, next inventory.ID) ([]*inventory.Reservation, inventory.ID, error) {
+func (v *view) check(ctx context.Context, page []*inventory.Reservation, next inventory.ID) ([]*inventory.Reservation, inventory.ID, error) {
 	var positions, keys, deadlines []int64
 	var products, locations []string
 	for i, r := range page {
@@ -223,7 +222,7 @@ func (v *view) check(page []*inventory.Reservation, next inventory.ID) ([]*inven
 	}
 	var bad error
 	first := len(page)
-	err := v.query(func(rows pgx.Rows) error {
+	err := v.query(ctx, func(rows pgx.Rows) error {
 		for rows.Next() {
 			var at int
 			var product, location string
@@ -256,9 +255,9 @@ ORDER BY u.at`, positions, keys, deadlines, products, locations)
 	return page[:first], inventory.ID{}, bad
 }
 
-func (v *view) Orders(q store.OrderQuery) ([]*inventory.Order, inventory.ID, error) {
+func (v *view) Orders(ctx context.Context, q store.OrderQuery) ([]*inventory.Order, inventory.ID, error) {
 	if q.IDs != nil {
-		page, err := byID(v, q.IDs, "SELECT "+orderColumns+" FROM orders o WHERE o.key = ANY($1)", scanOrder, orderID)
+		page, err := byID(ctx, v, q.IDs, "SELECT "+orderColumns+" FROM orders o WHERE o.key = ANY($1)", scanOrder, orderID)
 		return page, inventory.ID{}, err
 	}
 	l := list{table: "orders", columns: orderColumns, alias: "o", before: q.Before, limit: q.Limit}
@@ -276,7 +275,7 @@ func (v *view) Orders(q store.OrderQuery) ([]*inventory.Order, inventory.ID, err
 	} else if q.Status != 0 {
 		l.where = fmt.Sprintf("o.status = %d", q.Status)
 	}
-	return search(v, &l, scanOrder, orderID)
+	return search(ctx, v, &l, scanOrder, orderID)
 }
 
 func scanOrder(rows pgx.Rows) (*inventory.Order, int, error) {
@@ -299,10 +298,10 @@ func before(cursor inventory.ID) int64 {
 }
 
 // byID reads the rows that ids name, in their order.
-func byID[T any](v *view, ids []inventory.ID, sql string, scan func(pgx.Rows) (*T, int, error), id func(*T) inventory.ID) (page []*T, err error) {
+func byID[T any](ctx context.Context, v *view, ids []inventory.ID, sql string, scan func(pgx.Rows) (*T, int, error), id func(*T) inventory.ID) (page []*T, err error) {
 	found := make(map[inventory.ID]*T, len(ids))
 	var bad error
-	err = v.query(func(rows pgx.Rows) error {
+	err = v.query(ctx, func(rows pgx.Rows) error {
 		for rows.Next() {
 			row, _, err := scan(rows)
 			if isCorrupt(err) {
@@ -354,7 +353,7 @@ func (l *list) scanned() (sql string, arguments []any) {
 }
 
 // search collects the rows that match, until the page is full or enough rows were looked at.
-func search[T any](v *view, l *list, scan func(pgx.Rows) (*T, int, error), id func(*T) inventory.ID) (page []*T, next inventory.ID, err error) {
+func search[T any](ctx context.Context, v *view, l *list, scan func(pgx.Rows) (*T, int, error), id func(*T) inventory.ID) (page []*T, next inventory.ID, err error) {
 	from, arguments := l.scanned()
 	where := l.where
 	if where == "" {
@@ -363,7 +362,7 @@ func search[T any](v *view, l *list, scan func(pgx.Rows) (*T, int, error), id fu
 	sql := fmt.Sprintf("SELECT %[1]s FROM (%[2]s) %[3]s WHERE %[4]s ORDER BY %[3]s.key DESC LIMIT $%[5]d", l.columns, from, l.alias, where, len(arguments)+1)
 	var bad error
 	bytes := 0
-	err = v.query(func(rows pgx.Rows) error {
+	err = v.query(ctx, func(rows pgx.Rows) error {
 		for rows.Next() {
 			if bad != nil || bytes >= store.PageBytes {
 				continue
@@ -390,14 +389,14 @@ func search[T any](v *view, l *list, scan func(pgx.Rows) (*T, int, error), id fu
 	case l.where == "":
 		return page, next, nil
 	}
-	next, err = v.stoppedAt(from, arguments)
+	next, err = v.stoppedAt(ctx, from, arguments)
 	return page, next, err
 }
 
 // stoppedAt says where the search stopped: zero if it came to the end.
-func (v *view) stoppedAt(from string, arguments []any) (next inventory.ID, err error) {
+func (v *view) stoppedAt(ctx context.Context, from string, arguments []any) (next inventory.ID, err error) {
 	var key, looked int64
-	err = v.query(func(rows pgx.Rows) error {
+	err = v.query(ctx, func(rows pgx.Rows) error {
 		_, err := pgx.ForEachRow(rows, []any{&key, &looked}, func() error { return nil })
 		return err
 	}, "SELECT coalesce(min(key), 0), count(*) FROM ("+from+") scanned", arguments...)
@@ -407,14 +406,14 @@ func (v *view) stoppedAt(from string, arguments []any) (next inventory.ID, err e
 	return next, err
 }
 
-func (v *view) Journal(from store.JournalPosition, limit, maxBytes int) (page []store.Entry, err error) {
+func (v *view) Journal(ctx context.Context, from store.JournalPosition, limit, maxBytes int) (page []store.Entry, err error) {
 	start := "$1"
 	position := from.BatchNo
 	if from.BatchNo == 0 {
 		start = "(SELECT batch_no FROM journal WHERE last_seq >= $1 ORDER BY last_seq, batch_no LIMIT 1)"
 		position = from.Seq
 	}
-	err = v.query(func(rows pgx.Rows) error {
+	err = v.query(ctx, func(rows pgx.Rows) error {
 		var last int64
 		var batchID, events, checksum []byte
 		var e store.Entry
@@ -433,8 +432,8 @@ func (v *view) Journal(from store.JournalPosition, limit, maxBytes int) (page []
 	return page, err
 }
 
-func (v *view) Due(until inventory.Time, limit int) (page []store.Deadline, err error) {
-	err = v.query(func(rows pgx.Rows) error {
+func (v *view) Due(ctx context.Context, until inventory.Time, limit int) (page []store.Deadline, err error) {
+	err = v.query(ctx, func(rows pgx.Rows) error {
 		var id []byte
 		var d store.Deadline
 		_, err := pgx.ForEachRow(rows, []any{&id, &d.At}, func() error {
@@ -448,7 +447,7 @@ func (v *view) Due(until inventory.Time, limit int) (page []store.Deadline, err 
 }
 
 // Strays reads whole tables: it may take its time, and joins them by hashing.
-func (v *view) Strays(limit int) (page []string, err error) {
+func (v *view) Strays(ctx context.Context, limit int) (page []string, err error) {
 	b := &pgx.Batch{}
 	v.begin(b)
 	b.Queue("SELECT set_config(s, v, true) FROM (VALUES ('statement_timeout', '0'), ('enable_seqscan', 'on'), ('enable_hashjoin', 'on'), ('enable_mergejoin', 'on')) AS c (s, v)")
@@ -465,5 +464,5 @@ LIMIT $1`, limit).Query(func(rows pgx.Rows) error {
 		page, err = pgx.CollectRows(rows, pgx.RowTo[string])
 		return err
 	})
-	return page, v.send(v.ctx, b)
+	return page, v.send(ctx, b, 0)
 }

@@ -119,7 +119,7 @@ func (m *entriesMachine) sweep(t *rapid.T) {
 // firstDue are the reservations that fall due first, whether or not they have.
 func firstDue(t rapid.TB, s *Store, n int) (ids []inventory.ID) {
 	err := s.View(context.Background(), func(v store.View) error {
-		list, err := v.Due(math.MaxInt64, n)
+		list, err := v.Due(context.Background(), math.MaxInt64, n)
 		for _, d := range list {
 			ids = append(ids, d.ID)
 		}
@@ -165,14 +165,14 @@ func (m *entriesMachine) look(t *rapid.T) {
 		listed[id]++
 	}
 	err := m.store.View(context.Background(), func(v store.View) error {
-		if strays, err := v.Strays(9); err != nil || len(strays) > 0 {
+		if strays, err := v.Strays(context.Background(), 9); err != nil || len(strays) > 0 {
 			t.Fatalf("strays: %v %v", strays, err)
 		}
 		for i := range machineProducts {
 			id := fmt.Sprint("p", i)
 			found := 0
 			for q := (store.ReservationQuery{ProductID: id, Status: inventory.ReservationActive, Limit: 2, Check: true}); ; {
-				page, next, err := v.Reservations(q)
+				page, next, err := v.Reservations(context.Background(), q)
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -210,15 +210,18 @@ func (s *Store) View(ctx context.Context, read func(store.View) error) (err erro
 	if s.isClosed() {
 		return store.ErrClosed
 	}
+	conn.SetInterrupt(ctx.Done())
 	if err := exec(conn, "BEGIN", nil); err != nil {
-		return translate(err)
+		conn.SetInterrupt(nil)
+		return interrupted(ctx, translate(err))
 	}
 	defer func() {
+		conn.SetInterrupt(nil)
 		if undo := exec(conn, "ROLLBACK", nil); err == nil {
 			err = undo
 		}
 	}()
-	return translate(read(&view{conn, s.options.Now}))
+	return interrupted(ctx, translate(read(&view{conn, s.options.Now, ctx.Done()})))
 }
 
 func (s *Store) isClosed() bool {

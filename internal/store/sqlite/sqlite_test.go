@@ -101,6 +101,39 @@ func TestMissingRow(t *testing.T) {
 	}
 }
 
+// TestInterrupt: a scan that would never end stops with its context, that of the view or of the method, and the connection goes on.
+func TestInterrupt(t *testing.T) {
+	s := openFile(t, filepath.Join(t.TempDir(), "store.db"), time.Now)
+	const endless = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
+	short := func(ctx context.Context) context.Context {
+		ctx, cancel := context.WithTimeout(ctx, 20*time.Millisecond)
+		t.Cleanup(cancel)
+		return ctx
+	}
+	for range 2 * readers {
+		ctx := short(t.Context())
+		err := s.View(ctx, func(v store.View) error { return exec(v.(*view).conn, endless, nil) })
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatalf("the view: %v", err)
+		}
+		err = s.View(t.Context(), func(v store.View) error {
+			ctx := short(t.Context())
+			method := func() (err error) {
+				defer v.(*view).during(ctx, &err)()
+				return exec(v.(*view).conn, endless, nil)
+			}
+			if err := method(); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("the method: %v", err)
+			}
+			_, err := v.Head(t.Context())
+			return err
+		})
+		if err != nil {
+			t.Fatalf("the view after its method: %v", err)
+		}
+	}
+}
+
 func TestSecondServerIsRefused(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "store.db")
 	s := openFile(t, path, time.Now)
@@ -134,7 +167,7 @@ func TestReadOnlyBesideAServer(t *testing.T) {
 			t.Fatalf("running %v: %v", running, err)
 		}
 		err = reader.View(context.Background(), func(v store.View) error {
-			page, _, err := v.Products(store.ProductQuery{Limit: 9})
+			page, _, err := v.Products(context.Background(), store.ProductQuery{Limit: 9})
 			if len(page) != 1 {
 				t.Errorf("running %v: %d products", running, len(page))
 			}
@@ -203,7 +236,7 @@ func TestFullDisk(t *testing.T) {
 	s.Close()
 	s = openFile(t, path, time.Now)
 	_ = s.View(context.Background(), func(v store.View) error {
-		page, _, err := v.Products(store.ProductQuery{Limit: 1000})
+		page, _, err := v.Products(context.Background(), store.ProductQuery{Limit: 1000})
 		if len(page) != acknowledged {
 			t.Errorf("%d products stored, %d acknowledged", len(page), acknowledged)
 		}
@@ -238,7 +271,7 @@ func TestCrashBeforeCommit(t *testing.T) {
 	}
 	after := openFile(t, crashed, time.Now)
 	err := after.View(context.Background(), func(v store.View) error {
-		page, _, err := v.Products(store.ProductQuery{Limit: 9})
+		page, _, err := v.Products(context.Background(), store.ProductQuery{Limit: 9})
 		if len(page) != 1 || page[0].ID != "mug" {
 			t.Errorf("after the crash: %d products", len(page))
 		}
@@ -375,7 +408,7 @@ func TestPageBytes(t *testing.T) {
 	err := s.View(context.Background(), func(v store.View) error {
 		products, reservations, pages := 0, 0, 0
 		for after := ""; ; pages++ {
-			page, next, err := v.Products(store.ProductQuery{After: after, Limit: 1000})
+			page, next, err := v.Products(context.Background(), store.ProductQuery{After: after, Limit: 1000})
 			if err != nil {
 				return err
 			}
@@ -385,7 +418,7 @@ func TestPageBytes(t *testing.T) {
 			}
 		}
 		for before := (inventory.ID{}); ; pages++ {
-			page, next, err := v.Reservations(store.ReservationQuery{Before: before, Limit: 1000})
+			page, next, err := v.Reservations(context.Background(), store.ReservationQuery{Before: before, Limit: 1000})
 			if err != nil {
 				return err
 			}
@@ -415,7 +448,7 @@ func TestLogIsBounded(t *testing.T) {
 	var follow func(begun chan<- struct{})
 	follow = func(begun chan<- struct{}) {
 		err := s.View(context.Background(), func(v store.View) error {
-			_, err := v.Head()
+			_, err := v.Head(context.Background())
 			close(begun)
 			if stop.Load() {
 				return err

@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"context"
 	"fmt"
 	"math"
 	"slices"
@@ -12,20 +13,48 @@ import (
 	"github.com/holdfast/holdfast/internal/store"
 )
 
-// view is a read transaction.
+// view is a read transaction. The end of the context of View interrupts its connection.
 type view struct {
 	conn *sqlite.Conn
 	now  func() time.Time
+	done <-chan struct{} // of the context of View
 }
 
-func (v *view) Head() (store.Head, error) { return readHead(v.conn) }
+// during lets the end of ctx stop a method, for a context that ends before that of View as well. The function that it returns ends that,
+// and gives the method the error of ctx where it was stopped.
+func (v *view) during(ctx context.Context, err *error) func() {
+	other := ctx.Done() != v.done
+	if other {
+		v.conn.SetInterrupt(ctx.Done())
+	}
+	return func() {
+		if other {
+			v.conn.SetInterrupt(v.done)
+		}
+		*err = interrupted(ctx, *err)
+	}
+}
 
-func (v *view) Now() (inventory.Time, error) {
-	head, err := readHead(v.conn)
+// interrupted is the error of ctx where its end is what stopped a statement.
+func interrupted(ctx context.Context, err error) error {
+	if err != nil && sqlite.ErrCode(err).ToPrimary() == sqlite.ResultInterrupt && ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return err
+}
+
+func (v *view) Head(ctx context.Context) (head store.Head, err error) {
+	defer v.during(ctx, &err)()
+	return readHead(v.conn)
+}
+
+func (v *view) Now(ctx context.Context) (inventory.Time, error) {
+	head, err := v.Head(ctx)
 	return head.Latest(v.now()), err
 }
 
-func (v *view) Products(q store.ProductQuery) (page []*inventory.Product, next string, err error) {
+func (v *view) Products(ctx context.Context, q store.ProductQuery) (page []*inventory.Product, next string, err error) {
+	defer v.during(ctx, &err)()
 	if q.IDs == nil {
 		return v.productsAfter(q.After, q.Limit)
 	}
@@ -82,7 +111,8 @@ func (v *view) product(row *sqlite.Stmt) (*inventory.Product, error) {
 	return p, err
 }
 
-func (v *view) Reservations(q store.ReservationQuery) ([]*inventory.Reservation, inventory.ID, error) {
+func (v *view) Reservations(ctx context.Context, q store.ReservationQuery) (page []*inventory.Reservation, next inventory.ID, err error) {
+	defer v.during(ctx, &err)()
 	if q.IDs != nil {
 		page, err := byID(v.conn, q.IDs, readReservation)
 		return page, inventory.ID{}, err
@@ -130,7 +160,8 @@ func (v *view) scanChecked(row *sqlite.Stmt) (*inventory.Reservation, error) {
 	return r, nil
 }
 
-func (v *view) Orders(q store.OrderQuery) ([]*inventory.Order, inventory.ID, error) {
+func (v *view) Orders(ctx context.Context, q store.OrderQuery) (page []*inventory.Order, next inventory.ID, err error) {
+	defer v.during(ctx, &err)()
 	if q.IDs != nil {
 		page, err := byID(v.conn, q.IDs, readOrder)
 		return page, inventory.ID{}, err
@@ -206,7 +237,8 @@ func search[T any](conn *sqlite.Conn, sql string, arguments []value, limit int, 
 	}
 }
 
-func (v *view) Journal(from store.JournalPosition, limit, maxBytes int) (page []store.Entry, err error) {
+func (v *view) Journal(ctx context.Context, from store.JournalPosition, limit, maxBytes int) (page []store.Entry, err error) {
+	defer v.during(ctx, &err)()
 	start := from.BatchNo
 	if start == 0 {
 		if start, err = v.batchOf(from.Seq); err != nil || start == 0 {
@@ -264,7 +296,8 @@ func (v *view) batchOf(seq int64) (int64, error) {
 	return low, nil
 }
 
-func (v *view) Due(until inventory.Time, limit int) (list []store.Deadline, err error) {
+func (v *view) Due(ctx context.Context, until inventory.Time, limit int) (list []store.Deadline, err error) {
+	defer v.during(ctx, &err)()
 	err = exec(v.conn, "SELECT expires_at, substr(data, 1, 16) FROM reservations WHERE status = 1 AND expires_at <= ? ORDER BY expires_at, key LIMIT ?", func(row *sqlite.Stmt) error {
 		d := store.Deadline{At: inventory.Time(row.ColumnInt64(0))}
 		row.ColumnBytes(1, d.ID[:])
@@ -274,7 +307,8 @@ func (v *view) Due(until inventory.Time, limit int) (list []store.Deadline, err 
 	return list, err
 }
 
-func (v *view) Strays(limit int) (list []string, err error) {
+func (v *view) Strays(ctx context.Context, limit int) (list []string, err error) {
+	defer v.during(ctx, &err)()
 	err = exec(v.conn, `
 		SELECT printf('holds row (stock %d, expires_at %d, reservation %d): no ACTIVE reservation with that deadline', h.stock, h.expires_at, h.reservation)
 			FROM holds h LEFT JOIN reservations r ON r.key = h.reservation AND r.status = 1 AND r.expires_at = h.expires_at

@@ -70,7 +70,7 @@ func (b Backend) fixture(t testing.TB) *fixture {
 func Run(t *testing.T, b Backend) {
 	tests := map[string]func(*fixture){
 		"Empty": empty, "Commit": commits, "NothingToWrite": nothingToWrite, "DecideError": decideError, "DecidedAgain": decidedAgain,
-		"RefusedNeighbour": refusedNeighbour, "NegativeBucket": negativeBucket, "AfterClose": afterClose, "CancelledContext": cancelledContext,
+		"RefusedNeighbour": refusedNeighbour, "NegativeBucket": negativeBucket, "AfterClose": afterClose, "CancelledContext": cancelledContext, "CancelledInside": cancelledInside,
 		"CaseOfIDs": caseOfIDs, "WrongSalt": wrongSalt, "Precision": precision, "ClockJumps": clockJumps, "ConcurrentWriters": concurrentWriters,
 		"Receipts": receipts, "OverdueIsLoaded": overdueIsLoaded, "OverdueIsBounded": overdueIsBounded, "OverdueCart": overdueCart,
 		"ListReservations": listReservations, "ListOrders": listOrders, "ListProducts": listProducts, "Due": due, "Journal": journal,
@@ -110,7 +110,7 @@ func (f *fixture) try(ctx context.Context, requests ...*inventory.Request) (outc
 
 func (f *fixture) view(read func(store.View) error) {
 	f.Helper()
-	if err := f.View(context.Background(), read); err != nil {
+	if err := f.View(f.Context(), read); err != nil {
 		f.Fatalf("View: %v", err)
 	}
 }
@@ -118,7 +118,7 @@ func (f *fixture) view(read func(store.View) error) {
 func (f *fixture) head() (head store.Head) {
 	f.Helper()
 	f.view(func(v store.View) (err error) {
-		head, err = v.Head()
+		head, err = v.Head(f.Context())
 		return err
 	})
 	return head
@@ -127,7 +127,7 @@ func (f *fixture) head() (head store.Head) {
 func (f *fixture) product(id string) (p *inventory.Product) {
 	f.Helper()
 	f.view(func(v store.View) error {
-		page, _, err := v.Products(store.ProductQuery{IDs: []string{id}})
+		page, _, err := v.Products(f.Context(), store.ProductQuery{IDs: []string{id}})
 		if len(page) == 1 {
 			p = page[0]
 		}
@@ -139,7 +139,7 @@ func (f *fixture) product(id string) (p *inventory.Product) {
 func (f *fixture) reservation(id inventory.ID) (r *inventory.Reservation) {
 	f.Helper()
 	f.view(func(v store.View) error {
-		page, _, err := v.Reservations(store.ReservationQuery{IDs: []inventory.ID{id}})
+		page, _, err := v.Reservations(f.Context(), store.ReservationQuery{IDs: []inventory.ID{id}})
 		if len(page) == 1 {
 			r = page[0]
 		}
@@ -178,11 +178,11 @@ func empty(f *fixture) {
 		f.Fatalf("head of an empty store: %+v", head)
 	}
 	f.view(func(v store.View) error {
-		products, _, err1 := v.Products(store.ProductQuery{Limit: 10})
-		reservations, next, err2 := v.Reservations(store.ReservationQuery{Limit: 10})
-		entries, err3 := v.Journal(store.JournalPosition{BatchNo: 1}, 10, 1<<20)
-		deadlines, err4 := v.Due(inventory.Time(Start.Add(time.Hour).UnixMilli()), 10)
-		strays, err5 := v.Strays(10)
+		products, _, err1 := v.Products(f.Context(), store.ProductQuery{Limit: 10})
+		reservations, next, err2 := v.Reservations(f.Context(), store.ReservationQuery{Limit: 10})
+		entries, err3 := v.Journal(f.Context(), store.JournalPosition{BatchNo: 1}, 10, 1<<20)
+		deadlines, err4 := v.Due(f.Context(), inventory.Time(Start.Add(time.Hour).UnixMilli()), 10)
+		strays, err5 := v.Strays(f.Context(), 10)
 		if len(products)+len(reservations)+len(entries)+len(deadlines)+len(strays) != 0 || !next.IsZero() {
 			f.Fatal("an empty store has rows")
 		}
@@ -296,7 +296,38 @@ func cancelledContext(f *fixture) {
 	if f.product("mug") != nil {
 		f.Fatal("a cancelled commit wrote")
 	}
+	if err := f.View(ctx, func(store.View) error { return nil }); !errors.Is(err, context.Canceled) {
+		f.Fatalf("View: %v", err)
+	}
 }
+
+// cancelledInside: a method of a view heeds the context that it is given, which may end before that of View.
+func cancelledInside(f *fixture) {
+	f.do(newProduct("mug", 1))
+	ctx, cancel := context.WithCancel(f.Context())
+	cancel()
+	methods := map[string]func(v store.View) error{
+		"Head":         func(v store.View) error { return second(v.Head(ctx)) },
+		"Now":          func(v store.View) error { return second(v.Now(ctx)) },
+		"Products":     func(v store.View) error { return third(v.Products(ctx, store.ProductQuery{Limit: 1})) },
+		"Reservations": func(v store.View) error { return third(v.Reservations(ctx, store.ReservationQuery{Limit: 1})) },
+		"Orders":       func(v store.View) error { return third(v.Orders(ctx, store.OrderQuery{Limit: 1})) },
+		"Journal":      func(v store.View) error { return second(v.Journal(ctx, store.JournalPosition{BatchNo: 1}, 1, 1)) },
+		"Due":          func(v store.View) error { return second(v.Due(ctx, 1, 1)) },
+		"Strays":       func(v store.View) error { return second(v.Strays(ctx, 1)) },
+	}
+	for name, method := range methods {
+		f.view(func(v store.View) error {
+			if err := method(v); !errors.Is(err, context.Canceled) {
+				f.Errorf("%s: %v", name, err)
+			}
+			return nil
+		})
+	}
+}
+
+func second[A any](_ A, err error) error        { return err }
+func third[A, B any](_ A, _ B, err error) error { return err }
 
 func caseOfIDs(f *fixture) {
 	f.do(newProduct("a", 1), newProduct("A", 2))
@@ -372,7 +403,7 @@ func (f *fixture) checkJournal(n int64) {
 	var last store.Entry
 	seq := int64(0)
 	f.view(func(v store.View) error {
-		entries, err := v.Journal(store.JournalPosition{BatchNo: 1}, 1<<20, 1<<30)
+		entries, err := v.Journal(f.Context(), store.JournalPosition{BatchNo: 1}, 1<<20, 1<<30)
 		for i := range entries {
 			e := &entries[i]
 			events, err := inventory.DecodeEvents(e.First, e.At, e.Events)
@@ -382,7 +413,7 @@ func (f *fixture) checkJournal(n int64) {
 			seq += int64(e.Count)
 			last = *e
 		}
-		head, err2 := v.Head()
+		head, err2 := v.Head(f.Context())
 		if head.Seq != seq || head.Chain != last.Checksum || head.BatchNo != last.BatchNo || head.BatchID != last.BatchID {
 			f.Fatalf("head %+v, last entry %+v", head, last)
 		}
@@ -475,7 +506,7 @@ func (f *fixture) listReservations(q store.ReservationQuery) (ids []inventory.ID
 	for {
 		var page []*inventory.Reservation
 		f.view(func(v store.View) (err error) {
-			page, q.Before, err = v.Reservations(q)
+			page, q.Before, err = v.Reservations(f.Context(), q)
 			return err
 		})
 		if len(page) > q.Limit {
@@ -539,7 +570,7 @@ func listOrders(f *fixture) {
 		for {
 			var page []*inventory.Order
 			f.view(func(v store.View) (err error) {
-				page, q.Before, err = v.Orders(q)
+				page, q.Before, err = v.Orders(f.Context(), q)
 				return err
 			})
 			for _, o := range page {
@@ -568,7 +599,7 @@ func listProducts(f *fixture) {
 	f.view(func(v store.View) error {
 		got, after := "", ""
 		for {
-			page, next, err := v.Products(store.ProductQuery{After: after, Limit: 2})
+			page, next, err := v.Products(f.Context(), store.ProductQuery{After: after, Limit: 2})
 			if err != nil {
 				return err
 			}
@@ -582,7 +613,7 @@ func listProducts(f *fixture) {
 		if got != "B a a-1 a1 b " {
 			f.Errorf("in byte order: %s", got)
 		}
-		some, _, err := v.Products(store.ProductQuery{IDs: []string{"a1", "none", "B"}})
+		some, _, err := v.Products(f.Context(), store.ProductQuery{IDs: []string{"a1", "none", "B"}})
 		if len(some) != 2 || some[0].ID != "B" || some[1].ID != "a1" {
 			f.Errorf("by id: %d products", len(some))
 		}
@@ -596,16 +627,16 @@ func due(f *fixture) {
 	f.do(&inventory.Cancel{ID: ended.ID})
 	f.do(&inventory.Extend{ID: early.ID, TTL: 2000, MaxHold: 1e9})
 	f.view(func(v store.View) error {
-		list, err1 := v.Due(late.ExpiresAt, 10)
+		list, err1 := v.Due(f.Context(), late.ExpiresAt, 10)
 		if len(list) != 2 || list[0].ID != early.ID || list[0].At != early.CreatedAt+2000 || list[1].ID != late.ID {
 			f.Errorf("due: %v", list)
 		}
-		one, err2 := v.Due(late.ExpiresAt, 1)
-		sooner, err3 := v.Due(late.ExpiresAt-1, 10)
+		one, err2 := v.Due(f.Context(), late.ExpiresAt, 1)
+		sooner, err3 := v.Due(f.Context(), late.ExpiresAt-1, 10)
 		if len(one) != 1 || len(sooner) != 1 || one[0].ID != early.ID || sooner[0].ID != early.ID {
 			f.Errorf("limit 1: %v, and before the last: %v", one, sooner)
 		}
-		none, err4 := v.Due(early.CreatedAt+1999, 10)
+		none, err4 := v.Due(f.Context(), early.CreatedAt+1999, 10)
 		if len(none) != 0 {
 			f.Errorf("before the first: %v", none)
 		}
@@ -622,7 +653,7 @@ func journal(f *fixture) {
 	f.checkJournal(6)
 	firsts := func(from store.JournalPosition, limit, maxBytes int) (batches []int64) {
 		f.view(func(v store.View) error {
-			page, err := v.Journal(from, limit, maxBytes)
+			page, err := v.Journal(f.Context(), from, limit, maxBytes)
 			for i := range page {
 				batches = append(batches, page[i].BatchNo)
 			}
@@ -704,10 +735,10 @@ func snapshotIsOne(f *fixture) {
 		f.Skip("declared: a commit waits for the views of this store")
 	}
 	f.view(func(v store.View) error {
-		before, err := v.Head()
+		before, err := v.Head(f.Context())
 		f.hold("mug", 1, time.Minute)
-		page, _, err2 := v.Products(store.ProductQuery{IDs: []string{"mug"}})
-		after, err3 := v.Head()
+		page, _, err2 := v.Products(f.Context(), store.ProductQuery{IDs: []string{"mug"}})
+		after, err3 := v.Head(f.Context())
 		if before != after || page[0].Totals().Available != 10 {
 			f.Error("a snapshot changed")
 		}
@@ -720,7 +751,7 @@ func viewClock(f *fixture) {
 	clock := func() (now inventory.Time) {
 		f.Helper()
 		f.view(func(v store.View) (err error) {
-			now, err = v.Now()
+			now, err = v.Now(f.Context())
 			return err
 		})
 		return now

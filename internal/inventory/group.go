@@ -1,0 +1,243 @@
+package inventory
+
+import "slices"
+
+// MaxOperations is how many commands one [Group] may have.
+const MaxOperations = 1_000
+
+// Group is several commands that are decided one after the other in one commit, each on what those before it left
+// behind. Atomic ones all succeed or none has an effect; the others stand each for itself.
+//
+// What a group writes and answers is bounded by [MaxBatchBytes]; beyond that it is refused as a whole.
+type Group struct {
+	Atomic     bool
+	Operations []Operation // 1 to MaxOperations
+	// RequestID is that of the request, up to 128 bytes: the problems among the results carry it, then and when they
+	// are replayed.
+	RequestID string
+}
+
+// Operation is one command of a group.
+type Operation struct {
+	Request *Request // its Actor is that of the group's own request
+	// Names, if not 0, is one more than the position of an earlier operation: the command is about what that one made.
+	Names int
+
+	named  Command // the command, about a resource that an earlier request with the same key had made; loaded for it
+	broken bool    // deciding it panicked: it is left out
+}
+
+// Results are what the operations of a group came to, in order. An atomic group that was refused has none behind the
+// operation that was.
+type Results struct {
+	RequestID string
+	Outcomes  []Outcome
+}
+
+// referring is a command that can be about what another operation made.
+type referring interface {
+	Command
+	// about is the same command about the resource of an outcome; about none, where that is of another kind.
+	about(*Outcome) referring
+	// names reports whether two commands are about the same resource.
+	names(referring) bool
+}
+
+func (g *Group) addKeys(k *Keys) {
+	for i := range g.Operations {
+		o := &g.Operations[i]
+		if receipt := o.Request.Receipt; receipt != nil {
+			addOnce(&k.receipts, &k.Receipts, receipt.Key)
+		}
+		switch {
+		case o.Names == 0:
+			o.Request.Command.addKeys(k)
+		case o.named != nil:
+			o.named.addKeys(k)
+		}
+	}
+}
+
+func (g *Group) size() int {
+	n := 0
+	for i := range g.Operations {
+		n += g.Operations[i].Request.Size()
+	}
+	return n
+}
+
+func (g *Group) decide(b *batch, _ *Request) Outcome {
+	if again := g.reload(b); again != nil {
+		return Outcome{Deferred: true, Again: again}
+	}
+	start := b.save()
+	defer start.end()
+	results := &Results{RequestID: g.RequestID, Outcomes: make([]Outcome, 0, len(g.Operations))}
+	bytes, seq := 0, int64(0)
+	for i := range g.Operations {
+		b.operation = i
+		outcome := g.operate(b, i, results.Outcomes)
+		b.operation = noOperation
+		if outcome.Deferred {
+			start.undo()
+			return Outcome{Deferred: true}
+		}
+		results.Outcomes = append(results.Outcomes, outcome)
+		if outcome.Refusal != nil && g.Atomic {
+			start.undo()
+			return Outcome{Refusal: &Refusal{Code: RefusedBatch, Results: results}}
+		}
+		seq = max(seq, outcome.Seq)
+		if bytes += outcome.size(); max(bytes, start.written()) > MaxBatchBytes {
+			start.undo()
+			return refuse(RefusedBatchTooLarge)
+		}
+	}
+	if seq == 0 {
+		seq = b.seq
+	}
+	return Outcome{Results: results, Seq: seq}
+}
+
+// operate decides one operation. A command that is about what another made is so from here on.
+func (g *Group) operate(b *batch, i int, before []Outcome) Outcome {
+	o := &g.Operations[i]
+	switch {
+	case o.broken:
+		return Outcome{Broken: true}
+	case o.Names == 0:
+		return b.answer(o.Request)
+	}
+	request := *o.Request
+	request.Command = o.Request.Command.(referring).about(&before[o.Names-1])
+	return b.answer(&request)
+}
+
+// reload returns the group anew where the answer to one of its operations is an old one, and a later operation is about
+// the resource of that: nobody could know before that it has to be loaded. It is for the next batch.
+func (g *Group) reload(b *batch) (again *Group) {
+	for i := range g.Operations {
+		o := &g.Operations[i]
+		command := g.replayed(b, o)
+		if command == nil || (o.named != nil && command.names(o.named.(referring))) {
+			continue
+		}
+		if again == nil {
+			again = &Group{Atomic: g.Atomic, Operations: slices.Clone(g.Operations), RequestID: g.RequestID}
+		}
+		again.Operations[i].named = command
+	}
+	return again
+}
+
+// replayed is the command of an operation that is about the resource of a stored answer, or nil.
+func (g *Group) replayed(b *batch, o *Operation) referring {
+	if o.Names == 0 {
+		return nil
+	}
+	id := g.Operations[o.Names-1].Request.Receipt
+	if id == nil || b.Receipts[id.Key] == nil {
+		return nil
+	}
+	outcome := replay(b.Receipts[id.Key], id)
+	if outcome.Refusal != nil {
+		return nil
+	}
+	return o.Request.Command.(referring).about(&outcome)
+}
+
+// WithoutOperation is the request without an operation that cannot be decided. It reports false where that leaves
+// nothing: the request is no group, or an atomic one.
+func (r *Request) WithoutOperation(i int) (*Request, bool) {
+	g, isGroup := r.Command.(*Group)
+	if !isGroup || g.Atomic || i == noOperation {
+		return nil, false
+	}
+	rest := *g
+	rest.Operations = slices.Clone(g.Operations)
+	rest.Operations[i].broken = true
+	request := *r
+	request.Command = &rest
+	return &request, true
+}
+
+// Commands is how many commands the request has: one, or those of its group.
+func (r *Request) Commands() int {
+	if g, isGroup := r.Command.(*Group); isGroup {
+		return len(g.Operations)
+	}
+	return 1
+}
+
+// size is about how many bytes the answer has.
+func (o *Outcome) size() int {
+	n := 256
+	if p := o.Product; p != nil {
+		n += len(p.Name) + p.Metadata.size() + 64*len(p.Stock)
+	}
+	if r := o.Reservation; r != nil {
+		n += r.Metadata.size() + 128*len(r.Lines)
+	}
+	if v := o.Order; v != nil {
+		n += v.Metadata.size() + 128*len(v.Lines)
+	}
+	return n
+}
+
+func (o *Outcome) productID() string {
+	if o.Product == nil {
+		return ""
+	}
+	return o.Product.ID
+}
+
+func (o *Outcome) reservationID() (id ID) {
+	if o.Reservation != nil {
+		id = o.Reservation.ID
+	}
+	return id
+}
+
+func (o *Outcome) orderID() (id ID) {
+	if o.Order != nil {
+		id = o.Order.ID
+	}
+	return id
+}
+
+func (c *UpdateProduct) about(o *Outcome) referring {
+	named := *c
+	named.ID = o.productID()
+	return &named
+}
+
+func (c *Adjust) about(o *Outcome) referring {
+	named := *c
+	named.ProductID = o.productID()
+	return &named
+}
+
+func (c *Cancel) about(o *Outcome) referring { return &Cancel{ID: o.reservationID(), Reason: c.Reason} }
+
+func (c *Extend) about(o *Outcome) referring {
+	return &Extend{ID: o.reservationID(), TTL: c.TTL, MaxHold: c.MaxHold}
+}
+
+func (c *Confirm) about(o *Outcome) referring {
+	named := *c
+	named.ReservationID = o.reservationID()
+	return &named
+}
+
+func (c *Fulfill) about(o *Outcome) referring { return &Fulfill{ID: o.orderID()} }
+func (c *CancelOrder) about(o *Outcome) referring {
+	return &CancelOrder{ID: o.orderID(), Reason: c.Reason}
+}
+
+func (c *UpdateProduct) names(o referring) bool { return c.ID == o.(*UpdateProduct).ID }
+func (c *Adjust) names(o referring) bool        { return c.ProductID == o.(*Adjust).ProductID }
+func (c *Cancel) names(o referring) bool        { return c.ID == o.(*Cancel).ID }
+func (c *Extend) names(o referring) bool        { return c.ID == o.(*Extend).ID }
+func (c *Confirm) names(o referring) bool       { return c.ReservationID == o.(*Confirm).ReservationID }
+func (c *Fulfill) names(o referring) bool       { return c.ID == o.(*Fulfill).ID }
+func (c *CancelOrder) names(o referring) bool   { return c.ID == o.(*CancelOrder).ID }

@@ -1,0 +1,75 @@
+package inventory
+
+// savepoint is a place in a batch to which everything can be taken back. While there is one, each change of the batch
+// notes how to undo itself. That is dearer than changing rows alone, so only groups have one.
+type savepoint struct {
+	*batch
+	seq                       int64
+	events, receipts, count   int
+	receiptBytes, recordBytes int
+	tally                     Tally
+}
+
+func (b *batch) save() *savepoint {
+	b.saved = true
+	return &savepoint{
+		batch: b, seq: b.seq, events: len(b.events), receipts: len(b.receipts), count: b.count,
+		receiptBytes: b.receiptBytes, recordBytes: b.recordBytes, tally: b.tally,
+	}
+}
+
+// written is how many bytes were added since.
+func (s *savepoint) written() int {
+	return s.bytes() - s.events - s.receiptBytes - s.recordBytes
+}
+
+// end stops noting. What was done stands.
+func (s *savepoint) end() {
+	s.saved, s.undos, s.lapsed = false, s.undos[:0], s.lapsed[:0]
+}
+
+// undo takes everything back, latest first. Holds that time had ended are ended again behind that: their ending is
+// nobody's doing, and an answer may have been given because of it.
+func (s *savepoint) undo() {
+	b := s.batch
+	for i := len(b.undos) - 1; i >= 0; i-- {
+		b.undos[i]()
+	}
+	b.seq, b.events, b.receipts, b.count = s.seq, b.events[:s.events], b.receipts[:s.receipts], s.count
+	b.receiptBytes, b.recordBytes, b.tally = s.receiptBytes, s.recordBytes, s.tally
+	b.saved = false
+	for _, id := range b.lapsed {
+		if r := b.Reservations[id]; r != nil && r.Due(b.Now) {
+			b.expire(r)
+		}
+	}
+}
+
+// note remembers how to undo a change, if there is a savepoint.
+func (b *batch) note(undo func()) { b.undos = append(b.undos, undo) }
+
+// touch remembers a row as it was before the batch.
+func touch[K comparable, T any](b *batch, t *touched[K, T], key K, before *T) {
+	if t.add(key, before) && b.saved {
+		b.note(func() { t.drop(key) })
+	}
+}
+
+// put enters a row, or takes it out where it is nil.
+func put[K comparable, T any](b *batch, rows map[K]*T, key K, row *T) {
+	if b.saved {
+		before, found := rows[key]
+		b.note(func() {
+			if found {
+				rows[key] = before
+			} else {
+				delete(rows, key)
+			}
+		})
+	}
+	if row == nil {
+		delete(rows, key)
+	} else {
+		rows[key] = row
+	}
+}
