@@ -14,7 +14,7 @@ async function buy(): Promise<Order> {
   });
   assert(product.data, product.error?.detail);
 
-  const cart: Cart = { lines: [{ productId: product.data.id, quantity: 3 }], ttlSeconds: 900 };
+  const cart: Cart = { lines: [{ productId: product.data.id, quantity: 3 }], ttlSeconds: 900, customerId: null };
   const header = { "Idempotency-Key": "typescript-1" };
   const held = await shop.POST("/v1/reservations", { body: cart, params: { header } });
   assert(held.data, held.error?.detail);
