@@ -32,6 +32,7 @@ func buy(ctx context.Context, shop *holdfast.APIClient) error {
 	}
 	line := holdfast.NewSingleReservationInput(product.Id, 2)
 	line.SetTtlSeconds(900)
+	line.SetCustomerIdNil() // null is as good as nothing
 	hold := holdfast.SingleReservationInputAsReservationInput(line)
 	held, _, err := shop.ReservationsAPI.CreateReservation(ctx).IdempotencyKey("go-1").ReservationInput(hold).Execute()
 	if err != nil {

@@ -32,12 +32,15 @@ def buy(shop: Client) -> Order:
     product = create_product.sync(client=shop, body=mug)
     assert isinstance(product, Product), product
 
-    cart = CartReservationInput(lines=[LineInput(product.id, 2), LineInput(product.id, 1)])
+    # None is sent as null, which is as good as nothing.
+    cart = CartReservationInput(
+        lines=[LineInput(product.id, 2, location=None), LineInput(product.id, 1)], ttl_seconds=None
+    )
     held = create_reservation.sync(client=shop, body=cart, idempotency_key="python-1")
     assert isinstance(held, Reservation), held
     again = create_reservation.sync(client=shop, body=cart, idempotency_key="python-1")
     assert isinstance(again, Reservation) and again.id == held.id, again
-    # Nobody gave ttlSeconds, so the server's own default holds.
+    # The server's own default, then.
     assert (held.expires_at - held.created_at).total_seconds() == 600, held
 
     order = create_order.sync(client=shop, body=OrderInput(reservation_id=held.id, reference="payment"))

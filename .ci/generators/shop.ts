@@ -14,8 +14,9 @@ async function buy(): Promise<Order> {
   });
   assert(product.data, product.error?.detail);
 
-  const cart: Cart = { lines: [{ productId: product.data.id, quantity: 3 }], ttlSeconds: 900 };
-  const held = await shop.POST("/v1/reservations", { body: cart, params: { header: { "Idempotency-Key": "typescript-1" } } });
+  const cart: Cart = { lines: [{ productId: product.data.id, quantity: 3 }], ttlSeconds: 900, customerId: null };
+  const header = { "Idempotency-Key": "typescript-1" };
+  const held = await shop.POST("/v1/reservations", { body: cart, params: { header } });
   assert(held.data, held.error?.detail);
 
   const order = await shop.POST("/v1/orders", { body: { reservationId: held.data.id } });
