@@ -102,8 +102,8 @@ func (c *call) ifMatch() ([]int64, error) {
 	return versions, nil
 }
 
-// parseETags reads a list of entity tags, each with its quotes and W/ if it is weak. It reports any where the list is
-// *.
+// parseETags reads a list of entity tags, each with its quotes, and with W/ if it is weak. The list may also be *: any
+// tag.
 func parseETags(headers []string) (tags []string, any, ok bool) {
 	list := strings.Trim(strings.Join(headers, ","), " \t")
 	if list == "*" {

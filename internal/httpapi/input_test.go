@@ -63,7 +63,7 @@ func TestBadInput(t *testing.T) {
 	})
 }
 
-// refuses sends a bad request and holds its answer against what it should get.
+// refuses sends a bad request and compares its answer with the one that it should get.
 func (h *harness) refuses(b *badRequest) {
 	h.Helper()
 	headers := b.headers

@@ -60,10 +60,11 @@ func (m *mutation) serve(c *call) error {
 }
 
 func (m *mutation) refuse(r *inventory.Refusal, body []byte) error {
-	if m.lines == nil {
-		return &refusal{Refusal: r}
+	pointer := func(int) string { return "" }
+	if m.lines != nil {
+		pointer = m.lines(body)
 	}
-	return &refusal{Refusal: r, linePointer: m.lines(body)}
+	return &refusal{Refusal: r, linePointer: pointer}
 }
 
 // target is what a command takes from the path, the headers and the server's settings.

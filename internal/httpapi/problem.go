@@ -64,8 +64,8 @@ func fail(code Code, detail ...string) *problem {
 	return p
 }
 
-// explain makes the problem of an error, whoever it comes from; nil of nil. An error that nobody foresaw is logged,
-// and the caller is told nothing of it.
+// explain makes the problem of any error; without an error there is none. An error that nobody foresaw is logged, and
+// the caller is told nothing of it.
 func (c *call) explain(err error) *problem {
 	if err == nil {
 		return nil
@@ -93,7 +93,7 @@ func (c *call) explain(err error) *problem {
 	return fail(CodeInternal)
 }
 
-// explainRequest makes the problem of a request that is wrong in itself; nil of any other error.
+// explainRequest makes the problem of a request that is wrong in itself, or nil of any other error.
 func explainRequest(err error) *problem {
 	var syntax *wire.SyntaxError
 	var body *wire.Invalid

@@ -1,6 +1,6 @@
 // Package httpapi is the HTTP face of Holdfast: requests in, commands through the door, JSON or a problem out.
 //
-// The contract is api/openapi.yaml; tests hold the routes, the answers and that file together.
+// The contract is api/openapi.yaml; tests compare the routes and every answer with it.
 package httpapi
 
 import (
@@ -164,7 +164,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.mux.ServeHTTP(w, r)
 }
 
-// isClean reports whether a path is the shortest one to where it leads.
+// isClean reports whether a path has no empty, "." or ".." elements. A slash at its end does not count.
 func isClean(p string) bool {
 	return p == "/" || strings.HasPrefix(p, "/") && path.Clean(p) == strings.TrimSuffix(p, "/")
 }

@@ -14,7 +14,7 @@ var stockMutations = []mutation{
 	},
 }
 
-// adjusted is an adjustment with its product as an answer. It can not be read again, so it has neither version nor
+// adjusted is an adjustment with its product as an answer. It cannot be read again, so it has neither version nor
 // path.
 type adjusted struct{ *inventory.Outcome }
 

@@ -93,7 +93,7 @@ const (
 	canOmit  presence = false
 )
 
-// given reports whether a member was sent, and notes it if it was not and is required.
+// given reports whether a member was sent, and notes an error if it was not, but is required.
 func (c *Checker) given(pointer string, sent bool, p presence) bool {
 	if !sent && p == required {
 		c.Add(pointer, "is required")

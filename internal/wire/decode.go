@@ -16,7 +16,7 @@ import (
 	"github.com/holdfast/holdfast/internal/inventory"
 )
 
-// Target is what a command takes from elsewhere than its body.
+// Target is what a command needs besides its body.
 type Target struct {
 	ID          string        // what the path carries; empty where the operation's path has no id
 	HoldDefault time.Duration // of a hold whose request does not say how long
@@ -70,7 +70,7 @@ func (o *optional[T]) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 	return json.UnmarshalDecode(d, &o.value)
 }
 
-// notNull is a member that may be left out, but not be null: null would ask for something that cannot be.
+// notNull is a member that may be left out, but not be null, because it cannot be removed.
 type notNull[T any] struct{ optional[T] }
 
 var errNull = errors.New("must not be null: leave the member out instead")
@@ -100,7 +100,7 @@ type moneyBody struct {
 	Currency optional[string] `json:"currency"`
 }
 
-// metadataBody has no null values: they would mean that a member is there and is not.
+// metadataBody is the metadata of a new resource. Its values cannot be null: there is nothing to remove yet.
 type metadataBody map[string]notNull[string]
 
 // reasonBody is the body of an action that takes nothing but a reason.

@@ -61,7 +61,7 @@ func (c *Checker) ttl(field *optional[int64], p presence, holdMax time.Duration)
 	limit := int64(holdMax / time.Second)
 	seconds := c.integer("/ttlSeconds", field, p, 1, limit)
 	if seconds < 1 || seconds > limit {
-		return 0 // the product below could overflow
+		return 0 // multiplying it could overflow
 	}
 	return seconds * 1000
 }
