@@ -1,16 +1,18 @@
 // Package audit recomputes what must never break from the stored rows and the journal, and names every breach.
 //
-// It reads a store in many short snapshots, so it runs beside a serving process and holds nobody up, and its memory does not
-// grow with the store. Three passes make the whole statement:
+// It reads a store in many short snapshots, so it runs beside a serving process and holds nobody up, and its memory
+// does not grow with the store. Three passes make the whole statement:
 //
-//   - The journal pass follows the chain of entries from the first to the head (no gap, no changed entry, commit order), holds the
-//     movements of every event against what an event of its kind moves, and looks each subject up: its row is there, is not older
-//     than the event, and did not leave an ending.
-//   - The row pass reads every row and compares it with the event that changed it last, in the same snapshot; and reservations
-//     with their orders. Together with the journal pass: each row is what replaying the journal gives, and there are no others.
-//   - The balance pass adds up: all movements of a stock row are its buckets, its ACTIVE reservations are its reserved units, its
-//     CONFIRMED orders the committed ones. The pages it reads are of different moments. As a recovery from a fuzzy checkpoint does
-//     (Mohan et al., ARIES, 1992), it then brings each page to one moment with the journal's movements since that page was read.
+//   - The journal pass follows the chain of entries from the first to the head (no gap, no changed entry, commit order),
+//     holds the movements of every event against what an event of its kind moves, and looks up the row that each event is
+//     about: it is there, it is not older than the event, and a reservation that had ended has not changed since.
+//   - The row pass reads every row and compares it with the event that changed it last, in the same snapshot; and
+//     reservations with their orders. Together with the journal pass: each row is what replaying the journal gives, and
+//     there are no others.
+//   - The balance pass adds up: all movements of a stock row are its buckets, its ACTIVE reservations are its reserved
+//     units, its CONFIRMED orders the committed ones. The pages it reads are of different moments. As a recovery from a
+//     fuzzy checkpoint does (Mohan et al., ARIES, 1992), it then brings each page to one moment, with the movements that
+//     the journal has since that page was read.
 package audit
 
 import (
@@ -57,8 +59,8 @@ func (r *Report) Clean() bool { return len(r.Breaches) == 0 }
 
 // Options tune an audit. Zero values choose the defaults.
 type Options struct {
-	// StockRowsInMemory is how many stock rows the balance pass keeps at a time; with more it reads the store again for each
-	// share. Default 250,000, about 50 MiB.
+	// StockRowsInMemory is how many stock rows the balance pass keeps at a time; with more it reads the store again for
+	// each share. Default 250,000, about 50 MiB.
 	StockRowsInMemory int
 	// Progress is called now and then with what is being done.
 	Progress func(string)
@@ -95,7 +97,8 @@ func (a *auditor) breach(invariant, row, format string, args ...any) {
 	a.report.Breaches = append(a.report.Breaches, Breach{invariant, row, fmt.Sprintf(format, args...)})
 }
 
-// corruptRow tells a row that contradicts itself from every other error, which it passes on. The row pass names such rows.
+// corruptRow tells a row that contradicts itself from every other error, which it passes on. The row pass names such
+// rows.
 func corruptRow(err error) (*store.CorruptRow, error) {
 	var row *store.CorruptRow
 	if errors.As(err, &row) {
@@ -157,7 +160,8 @@ func (f *follower) page(ctx context.Context, v store.View) (done bool, err error
 	if f.last.BatchNo != head.BatchNo {
 		f.breach("I9", fmt.Sprintf("journal entries %d to %d", f.last.BatchNo+1, head.BatchNo), "are missing at the end")
 	} else if f.seq != head.Seq || f.last.Checksum != head.Chain {
-		f.breach("I9", "head", "its sequence %d or its checksum is not that of the last journal entry %d", head.Seq, head.BatchNo)
+		f.breach("I9", "head", "its sequence %d or its checksum is not that of the last journal entry %d", head.Seq,
+			head.BatchNo)
 	}
 	return true, nil
 }
@@ -216,8 +220,10 @@ func (f *follower) event(e *inventory.Event) {
 
 // pair checks that a confirmation comes right before the creation of its order (I4).
 func (f *follower) pair(confirmed *inventory.Event, after []inventory.Event) {
-	if len(after) == 0 || after[0].Type != inventory.EventOrderCreated || after[0].Order.ReservationID != confirmed.Reservation.ID {
-		f.breach("I4", confirmed.Subject(), "its confirmation in event %d is not followed by the creation of its order", confirmed.Seq)
+	if len(after) == 0 || after[0].Type != inventory.EventOrderCreated ||
+		after[0].Order.ReservationID != confirmed.Reservation.ID {
+		f.breach("I4", confirmed.Subject(), "its confirmation in event %d is not followed by the creation of its order",
+			confirmed.Seq)
 	}
 }
 
@@ -234,7 +240,8 @@ type subjects struct {
 func newSubjects(a *auditor) *subjects {
 	return &subjects{
 		auditor: a, reservations: map[inventory.ID]*inventory.Event{}, ended: map[inventory.ID]int64{},
-		orders: map[inventory.ID]*inventory.Event{}, products: map[string]*inventory.Event{}, stock: map[inventory.StockKey]int64{},
+		orders: map[inventory.ID]*inventory.Event{}, products: map[string]*inventory.Event{},
+		stock: map[inventory.StockKey]int64{},
 	}
 }
 
@@ -271,7 +278,9 @@ func (s *subjects) check(ctx context.Context, v store.View) error {
 }
 
 // byID looks rows up, all at once where it can be. Rows that cannot be read are in bad: the row pass names them.
-func byID[K comparable, T any](keys []K, key func(*T) K, read func([]K) ([]*T, error)) (found map[K]*T, bad map[K]bool, err error) {
+func byID[K comparable, T any](keys []K, key func(*T) K, read func([]K) ([]*T, error)) (found map[K]*T, bad map[K]bool,
+	err error,
+) {
 	found, bad = make(map[K]*T, len(keys)), map[K]bool{}
 	for wait := [][]K{keys}; len(wait) > 0; {
 		some := wait[len(wait)-1]
@@ -301,18 +310,24 @@ func byID[K comparable, T any](keys []K, key func(*T) K, read func([]K) ([]*T, e
 	return found, bad, nil
 }
 
-func reservationsByID(ctx context.Context, v store.View, ids []inventory.ID) (found map[inventory.ID]*inventory.Reservation, bad map[inventory.ID]bool, err error) {
-	return byID(ids, func(r *inventory.Reservation) inventory.ID { return r.ID }, func(ids []inventory.ID) ([]*inventory.Reservation, error) {
-		page, _, err := v.Reservations(ctx, store.ReservationQuery{IDs: ids})
-		return page, err
-	})
+func reservationsByID(ctx context.Context, v store.View,
+	ids []inventory.ID,
+) (found map[inventory.ID]*inventory.Reservation, bad map[inventory.ID]bool, err error) {
+	return byID(ids, func(r *inventory.Reservation) inventory.ID { return r.ID },
+		func(ids []inventory.ID) ([]*inventory.Reservation, error) {
+			page, _, err := v.Reservations(ctx, store.ReservationQuery{IDs: ids})
+			return page, err
+		})
 }
 
-func ordersByID(ctx context.Context, v store.View, ids []inventory.ID) (found map[inventory.ID]*inventory.Order, bad map[inventory.ID]bool, err error) {
-	return byID(ids, func(o *inventory.Order) inventory.ID { return o.ID }, func(ids []inventory.ID) ([]*inventory.Order, error) {
-		page, _, err := v.Orders(ctx, store.OrderQuery{IDs: ids})
-		return page, err
-	})
+func ordersByID(ctx context.Context, v store.View, ids []inventory.ID) (found map[inventory.ID]*inventory.Order,
+	bad map[inventory.ID]bool, err error,
+) {
+	return byID(ids, func(o *inventory.Order) inventory.ID { return o.ID },
+		func(ids []inventory.ID) ([]*inventory.Order, error) {
+			page, _, err := v.Orders(ctx, store.OrderQuery{IDs: ids})
+			return page, err
+		})
 }
 
 func (s *subjects) checkReservations(ctx context.Context, v store.View) error {
@@ -372,10 +387,11 @@ func (s *subjects) checkProducts(ctx context.Context, v store.View) error {
 	for key := range s.stock {
 		ids[key.ProductID] = true
 	}
-	found, _, err := byID(slices.Collect(maps.Keys(ids)), func(p *inventory.Product) string { return p.ID }, func(ids []string) ([]*inventory.Product, error) {
-		page, _, err := v.Products(ctx, store.ProductQuery{IDs: ids})
-		return page, err
-	})
+	found, _, err := byID(slices.Collect(maps.Keys(ids)), func(p *inventory.Product) string { return p.ID },
+		func(ids []string) ([]*inventory.Product, error) {
+			page, _, err := v.Products(ctx, store.ProductQuery{IDs: ids})
+			return page, err
+		})
 	if err != nil {
 		return err
 	}
@@ -426,7 +442,7 @@ func (a *auditor) balance(ctx context.Context) error {
 // balance is one stock row with what adds up to it, at the moment that the pass ends.
 type balance struct {
 	readAt    int64             // sequence at which the row was read
-	stored    inventory.Buckets // brought forward by the movements since
+	buckets   inventory.Buckets // as they were read, and the movements since
 	moved     inventory.Buckets // all movements from the beginning
 	reserved  int64             // units in ACTIVE reservations
 	committed int64             // units in CONFIRMED orders
@@ -477,7 +493,7 @@ func (b *balances) run(ctx context.Context) error {
 		for i := range p.Stock {
 			key := inventory.StockKey{ProductID: p.ID, Location: p.Stock[i].Location}
 			if b.mine(key) {
-				b.rows[key] = &balance{readAt: seq, stored: p.Stock[i].Buckets}
+				b.rows[key] = &balance{readAt: seq, buckets: p.Stock[i].Buckets}
 			}
 		}
 		return nil
@@ -553,7 +569,7 @@ func (b *balances) event(e *inventory.Event) {
 		row := b.row(m.StockKey)
 		row.moved = row.moved.Add(m.Delta)
 		if e.Seq > row.readAt {
-			row.stored = row.stored.Add(m.Delta)
+			row.buckets = row.buckets.Add(m.Delta)
 		}
 		if r := e.Reservation; r != nil {
 			if e.Seq > readAt(b.reservations, r.ID.Sequence()) {
@@ -572,14 +588,14 @@ func (b *balances) event(e *inventory.Event) {
 func (b *balances) compare() {
 	for key, row := range b.rows {
 		name := stockName(key)
-		if row.stored != row.moved {
-			b.breach("I9", name, "its buckets are %+v, its movements add up to %+v", row.stored, row.moved)
+		if row.buckets != row.moved {
+			b.breach("I9", name, "its buckets are %+v, its movements add up to %+v", row.buckets, row.moved)
 		}
-		if row.stored.Reserved != row.reserved {
-			b.breach("I2", name, "reserved is %d, its ACTIVE reservations hold %d", row.stored.Reserved, row.reserved)
+		if row.buckets.Reserved != row.reserved {
+			b.breach("I2", name, "reserved is %d, its ACTIVE reservations hold %d", row.buckets.Reserved, row.reserved)
 		}
-		if row.stored.Committed != row.committed {
-			b.breach("I2", name, "committed is %d, its CONFIRMED orders hold %d", row.stored.Committed, row.committed)
+		if row.buckets.Committed != row.committed {
+			b.breach("I2", name, "committed is %d, its CONFIRMED orders hold %d", row.buckets.Committed, row.committed)
 		}
 	}
 }

@@ -44,10 +44,11 @@ func (s *shop) do(commands ...inventory.Command) (outcomes []inventory.Outcome) 
 		s.n++
 		requests[i] = &inventory.Request{Command: c, Salt: s.n}
 	}
-	err := s.store.Commit(context.Background(), inventory.KeysOf(requests), func(state *inventory.State) (changes *inventory.Changes, err error) {
-		outcomes, changes, err = inventory.Decide(state, requests)
-		return changes, err
-	})
+	err := s.store.Commit(context.Background(), inventory.KeysOf(requests),
+		func(state *inventory.State) (changes *inventory.Changes, err error) {
+			outcomes, changes, err = inventory.Decide(state, requests)
+			return changes, err
+		})
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -70,7 +71,10 @@ func (s *shop) confirm(id inventory.ID) inventory.ID {
 // fill makes holds and orders in every state, and names their row keys and journal entries.
 func (s *shop) fill() map[string]int64 {
 	for _, id := range []string{"cup", "mug"} {
-		s.do(&inventory.CreateProduct{ID: id, Name: id, Price: inventory.Money{Amount: 5, Currency: "EUR"}, TotalStock: 50, Location: inventory.MainLocation})
+		s.do(&inventory.CreateProduct{
+			ID: id, Name: id, Price: inventory.Money{Amount: 5, Currency: "EUR"}, TotalStock: 50,
+			Location: inventory.MainLocation,
+		})
 	}
 	s.do(&inventory.Adjust{ProductID: "mug", Location: "berlin", Delta: 5, Reason: "received"})
 	name := "Mug"
@@ -91,7 +95,8 @@ func (s *shop) fill() map[string]int64 {
 	active := s.hold(time.Hour, "mug")
 	keys := map[string]int64{}
 	for name, id := range map[string]inventory.ID{
-		"$overdue": overdue, "$cart": cart, "$cancelled": cancelled, "$confirmed": confirmed, "$order": order, "$fulfilled": fulfilled, "$active": active,
+		"$overdue": overdue, "$cart": cart, "$cancelled": cancelled, "$confirmed": confirmed, "$order": order,
+		"$fulfilled": fulfilled, "$active": active,
 	} {
 		keys[name] = id.Sequence()
 	}
@@ -121,7 +126,8 @@ func TestClean(t *testing.T) {
 	}
 }
 
-// TestBesideWriters: an audit of a store that is being written to is clean: its pages are of many moments, its verdict of one.
+// TestBesideWriters: an audit of a store that is being written to is clean: its pages are of many moments, its verdict
+// of one.
 func TestBesideWriters(t *testing.T) {
 	s := newShop(t, filepath.Join(t.TempDir(), "shop.db"))
 	s.fill()
@@ -133,14 +139,20 @@ func TestBesideWriters(t *testing.T) {
 			switch i % 3 {
 			case 0:
 				s.do(&inventory.Fulfill{ID: s.confirm(id)})
-				s.do(&inventory.Adjust{ProductID: []string{"mug", "cup"}[i%2], Location: inventory.MainLocation, Delta: 1, Reason: "refill"})
+				s.do(&inventory.Adjust{
+					ProductID: []string{"mug", "cup"}[i%2], Location: inventory.MainLocation, Delta: 1,
+					Reason: "refill",
+				})
 			case 1:
 				s.do(&inventory.Cancel{ID: id})
 			default:
 				s.do(&inventory.CancelOrder{ID: s.confirm(id)})
 			}
 			if i%50 == 0 {
-				s.do(&inventory.CreateProduct{ID: fmt.Sprint("new", i), Name: "n", Price: inventory.Money{Amount: 5, Currency: "EUR"}, TotalStock: 1, Location: "x"})
+				s.do(&inventory.CreateProduct{
+					ID: fmt.Sprint("new", i), Name: "n",
+					Price: inventory.Money{Amount: 5, Currency: "EUR"}, TotalStock: 1, Location: "x",
+				})
 			}
 		}
 	}()
@@ -168,51 +180,91 @@ func TestEveryBreachIsNamed(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, c := range map[string]struct{ sql, names string }{
-		"available too high":         {"UPDATE stock SET available = available + 1 WHERE key = 2", "I9: stock of mug at main"},
-		"available too low":          {"UPDATE stock SET available = available - 1 WHERE key = 2", "I9: stock of mug at main"},
-		"reserved too high":          {"UPDATE stock SET reserved = reserved + 1 WHERE key = 2", "I2: stock of mug at main"},
-		"committed too low":          {"UPDATE stock SET committed = committed - 1, available = available + 1 WHERE key = 2", "I2: stock of mug at main"},
-		"moved between buckets":      {"UPDATE stock SET available = available - 1, reserved = reserved + 1 WHERE key = 1", "I2: stock of cup at main"},
-		"negative bucket":            {"UPDATE stock SET available = -1 WHERE key = 3", "I1: stock of mug at berlin"},
-		"stock row missing":          {"DELETE FROM stock WHERE key = 3", "I9: stock of mug at berlin"},
-		"main stock row missing":     {"DELETE FROM stock WHERE key = 1", "I9: stock of cup at main"},
-		"stock row extra":            {"INSERT INTO stock (product, location, available, reserved, committed, seq) VALUES (1, 'x', 1, 0, 0, 1)", "I9: stock of cup at x"},
-		"stock row of no product":    {"INSERT INTO stock (product, location, available, reserved, committed, seq) VALUES (99, 'x', 1, 0, 0, 1)", "product row 99 is missing"},
-		"stock row older":            {"UPDATE stock SET seq = seq - 5 WHERE key = 2", "I9: stock of mug at main"},
-		"stock row newer":            {"UPDATE stock SET seq = 999 WHERE key = 2", "there is no event 999"},
-		"product missing":            {"DELETE FROM products WHERE id = 'cup'", "I9: product cup"},
-		"product renamed":            {"UPDATE products SET id = 'cap' WHERE id = 'cup'", "row: product row 1"},
-		"product changed":            {"UPDATE products SET data = CAST(replace(CAST(data AS TEXT), 'Mug', 'Mut') AS BLOB) WHERE id = 'mug'", "I9: product mug"},
-		"product unreadable":         {"UPDATE products SET data = x'00' WHERE id = 'cup'", "row: product row 1"},
-		"reservation missing":        {"DELETE FROM reservations WHERE key = $cancelled", "its row is missing; event"},
-		"active hold missing":        {"DELETE FROM reservations WHERE key = $active", "I2: stock of mug at main"},
-		"reservation extra":          {"INSERT INTO reservations SELECT 30, status, expires_at, customer, data FROM reservations WHERE key = $cancelled", "row: reservation row 30"},
-		"status column changed":      {"UPDATE reservations SET status = 1 WHERE key = $cancelled", "row: reservation row $cancelled"},
-		"status changed":             {"UPDATE reservations SET status = 4, data = CAST(substr(data, 1, 16) || x'04' || substr(data, 18) AS BLOB) WHERE key = $active", "its row is not what event $active made it"},
-		"deadline column changed":    {"UPDATE reservations SET expires_at = expires_at + 1 WHERE key = $active", "column expires_at"},
-		"customer column changed":    {"UPDATE reservations SET customer = NULL WHERE key = $active", "column customer"},
-		"reservation older":          {"UPDATE reservations SET data = (SELECT data FROM reservations WHERE key = $cart) WHERE key = $cancelled", "row: reservation row $cancelled"},
-		"reservation unreadable":     {"UPDATE reservations SET data = substr(data, 1, 20) WHERE key = $confirmed", "row: reservation row $confirmed"},
-		"order missing":              {"DELETE FROM orders WHERE key = $order", "I4: rsv_"},
-		"order extra":                {"INSERT INTO orders SELECT 30, $active, status, customer, reference, data FROM orders WHERE key = $order", "row: order row 30"},
-		"order status column":        {"UPDATE orders SET status = 1 WHERE key = $fulfilled", "row: order row $fulfilled"},
-		"order status":               {"UPDATE orders SET status = 3, data = CAST(substr(data, 1, 32) || x'03' || substr(data, 34) AS BLOB) WHERE key = $order", "its row is not what event $order made it"},
-		"order reference column":     {"UPDATE orders SET reference = 'other' WHERE key = $order", "column reference"},
-		"order reservation column":   {"UPDATE orders SET reservation = $active WHERE key = $order", "column reservation"},
-		"hold bookkeeping missing":   {"DELETE FROM holds WHERE reservation = $active", "no row in holds for mug"},
-		"cart bookkeeping missing":   {"DELETE FROM holds WHERE reservation = $cart AND stock = 1", "no row in holds for cup"},
+		"available too high": {
+			"UPDATE stock SET available = available + 1 WHERE key = 2",
+			"I9: stock of mug at main",
+		},
+		"available too low": {
+			"UPDATE stock SET available = available - 1 WHERE key = 2",
+			"I9: stock of mug at main",
+		},
+		"reserved too high": {"UPDATE stock SET reserved = reserved + 1 WHERE key = 2", "I2: stock of mug at main"},
+		"committed too low": {
+			"UPDATE stock SET committed = committed - 1, available = available + 1 WHERE key = 2",
+			"I2: stock of mug at main",
+		},
+		"moved between buckets": {
+			"UPDATE stock SET available = available - 1, reserved = reserved + 1 WHERE key = 1",
+			"I2: stock of cup at main",
+		},
+		"negative bucket":        {"UPDATE stock SET available = -1 WHERE key = 3", "I1: stock of mug at berlin"},
+		"stock row missing":      {"DELETE FROM stock WHERE key = 3", "I9: stock of mug at berlin"},
+		"main stock row missing": {"DELETE FROM stock WHERE key = 1", "I9: stock of cup at main"},
+		"stock row extra": {"INSERT INTO stock (product, location, available, reserved, committed, seq) VALUES " +
+			"(1, 'x', 1, 0, 0, 1)", "I9: stock of cup at x"},
+		"stock row of no product": {"INSERT INTO stock (product, location, available, reserved, committed, seq) VALUES " +
+			"(99, 'x', 1, 0, 0, 1)", "product row 99 is missing"},
+		"stock row older": {"UPDATE stock SET seq = seq - 5 WHERE key = 2", "I9: stock of mug at main"},
+		"stock row newer": {"UPDATE stock SET seq = 999 WHERE key = 2", "there is no event 999"},
+		"product missing": {"DELETE FROM products WHERE id = 'cup'", "I9: product cup"},
+		"product renamed": {"UPDATE products SET id = 'cap' WHERE id = 'cup'", "row: product row 1"},
+		"product changed": {"UPDATE products SET data = CAST(replace(CAST(data AS TEXT), 'Mug', 'Mut') AS BLOB) " +
+			"WHERE id = 'mug'", "I9: product mug"},
+		"product unreadable":  {"UPDATE products SET data = x'00' WHERE id = 'cup'", "row: product row 1"},
+		"reservation missing": {"DELETE FROM reservations WHERE key = $cancelled", "its row is missing; event"},
+		"active hold missing": {"DELETE FROM reservations WHERE key = $active", "I2: stock of mug at main"},
+		"reservation extra": {"INSERT INTO reservations SELECT 30, status, expires_at, customer, data FROM " +
+			"reservations WHERE key = $cancelled", "row: reservation row 30"},
+		"status column changed": {
+			"UPDATE reservations SET status = 1 WHERE key = $cancelled",
+			"row: reservation row $cancelled",
+		},
+		"status changed": {"UPDATE reservations SET status = 4, data = CAST(substr(data, 1, 16) || x'04' || substr(data, " +
+			"18) AS BLOB) WHERE key = $active", "its row is not what event $active made it"},
+		"deadline column changed": {
+			"UPDATE reservations SET expires_at = expires_at + 1 WHERE key = $active",
+			"column expires_at",
+		},
+		"customer column changed": {"UPDATE reservations SET customer = NULL WHERE key = $active", "column customer"},
+		"reservation older": {"UPDATE reservations SET data = (SELECT data FROM reservations WHERE key = $cart) " +
+			"WHERE key = $cancelled", "row: reservation row $cancelled"},
+		"reservation unreadable": {
+			"UPDATE reservations SET data = substr(data, 1, 20) WHERE key = $confirmed",
+			"row: reservation row $confirmed",
+		},
+		"order missing": {"DELETE FROM orders WHERE key = $order", "I4: rsv_"},
+		"order extra": {"INSERT INTO orders SELECT 30, $active, status, customer, reference, data FROM " +
+			"orders WHERE key = $order", "row: order row 30"},
+		"order status column": {"UPDATE orders SET status = 1 WHERE key = $fulfilled", "row: order row $fulfilled"},
+		"order status": {"UPDATE orders SET status = 3, data = CAST(substr(data, 1, 32) || x'03' || " +
+			"substr(data, 34) AS BLOB) WHERE key = $order", "its row is not what event $order made it"},
+		"order reference column":   {"UPDATE orders SET reference = 'other' WHERE key = $order", "column reference"},
+		"order reservation column": {"UPDATE orders SET reservation = $active WHERE key = $order", "column reservation"},
+		"hold bookkeeping missing": {"DELETE FROM holds WHERE reservation = $active", "no row in holds for mug"},
+		"cart bookkeeping missing": {
+			"DELETE FROM holds WHERE reservation = $cart AND stock = 1",
+			"no row in holds for cup",
+		},
 		"hold bookkeeping extra":     {"INSERT INTO holds VALUES (1, 4102444800000, $cancelled)", "no ACTIVE reservation"},
 		"hold bookkeeping elsewhere": {"UPDATE holds SET stock = 1 WHERE reservation = $active", "no row in holds for mug"},
 		"journal entry missing":      {"DELETE FROM journal WHERE batch_no = 5", "journal entries 5 to 5: are missing"},
-		"last entry missing":         {"DELETE FROM journal WHERE batch_no = (SELECT max(batch_no) FROM journal)", "are missing at the end"},
-		"journal entry changed":      {"UPDATE journal SET events = CAST(replace(CAST(events AS TEXT), 'anna', 'anne') AS BLOB) WHERE batch_no = 9", "journal entry 9: was changed"},
-		"journal time changed":       {"UPDATE journal SET at = at + 1 WHERE batch_no = 3", "journal entry 3: was changed"},
-		"journal count changed":      {"UPDATE journal SET count = count + 1 WHERE batch_no = 9", "journal entry 9"},
-		"journal checksum changed":   {"UPDATE journal SET checksum = zeroblob(32) WHERE batch_no = 9", "journal entry 9: was changed"},
-		"journal swapped":            {"UPDATE journal SET batch_no = -batch_no WHERE batch_no IN (8, 9); UPDATE journal SET batch_no = 17 + batch_no WHERE batch_no < 0", "journal entry 8: was changed"},
-		"journal unreadable":         {"UPDATE journal SET events = x'ffff' WHERE batch_no = 9", "cannot be read"},
-		"head ahead":                 {"UPDATE head SET seq = seq + 1", "I9: head"},
-		"head behind":                {"UPDATE head SET batch_no = batch_no - 1", "I9: "},
+		"last entry missing": {
+			"DELETE FROM journal WHERE batch_no = (SELECT max(batch_no) FROM journal)",
+			"are missing at the end",
+		},
+		"journal entry changed": {"UPDATE journal SET events = CAST(replace(CAST(events AS TEXT), 'anna', 'anne') AS " +
+			"BLOB) WHERE batch_no = 9", "journal entry 9: was changed"},
+		"journal time changed":  {"UPDATE journal SET at = at + 1 WHERE batch_no = 3", "journal entry 3: was changed"},
+		"journal count changed": {"UPDATE journal SET count = count + 1 WHERE batch_no = 9", "journal entry 9"},
+		"journal checksum changed": {
+			"UPDATE journal SET checksum = zeroblob(32) WHERE batch_no = 9",
+			"journal entry 9: was changed",
+		},
+		"journal swapped": {"UPDATE journal SET batch_no = -batch_no WHERE batch_no IN (8, 9); UPDATE journal SET " +
+			"batch_no = 17 + batch_no WHERE batch_no < 0", "journal entry 8: was changed"},
+		"journal unreadable": {"UPDATE journal SET events = x'ffff' WHERE batch_no = 9", "cannot be read"},
+		"head ahead":         {"UPDATE head SET seq = seq + 1", "I9: head"},
+		"head behind":        {"UPDATE head SET batch_no = batch_no - 1", "I9: "},
 	} {
 		t.Run(strings.ReplaceAll(name, " ", "-"), func(t *testing.T) {
 			t.Parallel()

@@ -47,9 +47,11 @@ func (a *auditor) rows(ctx context.Context) error {
 	})
 }
 
-// eachProduct reads all products, a page in a snapshot, and visits each with the snapshot's sequence. Of each page it tells the last
-// id and that sequence.
-func (a *auditor) eachProduct(ctx context.Context, visit func(v store.View, p *inventory.Product, seq int64) error, page func(upTo string, seq int64)) error {
+// eachProduct reads all products, a page in a snapshot, and visits each with the snapshot's sequence. Of each page it
+// tells the last id and that sequence.
+func (a *auditor) eachProduct(ctx context.Context, visit func(v store.View, p *inventory.Product, seq int64) error,
+	page func(upTo string, seq int64),
+) error {
 	for after, done := "", false; !done; {
 		err := a.store.View(ctx, func(v store.View) error {
 			head, err := v.Head(ctx)
@@ -87,19 +89,27 @@ func (a *auditor) eachProduct(ctx context.Context, visit func(v store.View, p *i
 // lastID is after every product id in byte order.
 const lastID = "\xff"
 
-func (a *auditor) eachReservation(ctx context.Context, status inventory.ReservationStatus, visit func(store.View, []*inventory.Reservation) error, page func(downTo, seq int64)) error {
+func (a *auditor) eachReservation(ctx context.Context, status inventory.ReservationStatus,
+	visit func(store.View, []*inventory.Reservation) error, page func(downTo, seq int64),
+) error {
 	return eachRow(ctx, a, func(v store.View, before inventory.ID) ([]*inventory.Reservation, inventory.ID, error) {
-		return v.Reservations(ctx, store.ReservationQuery{Before: before, Status: status, Limit: rowsPerPage, Check: status == 0})
+		return v.Reservations(ctx, store.ReservationQuery{
+			Before: before, Status: status, Limit: rowsPerPage,
+			Check: status == 0,
+		})
 	}, visit, page)
 }
 
-func (a *auditor) eachOrder(ctx context.Context, status inventory.OrderStatus, visit func(store.View, []*inventory.Order) error, page func(downTo, seq int64)) error {
+func (a *auditor) eachOrder(ctx context.Context, status inventory.OrderStatus,
+	visit func(store.View, []*inventory.Order) error, page func(downTo, seq int64),
+) error {
 	return eachRow(ctx, a, func(v store.View, before inventory.ID) ([]*inventory.Order, inventory.ID, error) {
 		return v.Orders(ctx, store.OrderQuery{Before: before, Status: status, Limit: rowsPerPage})
 	}, visit, page)
 }
 
-// eachRow reads rows newest first, a page in a snapshot. Of each page it tells the lowest key and the snapshot's sequence.
+// eachRow reads rows newest first, a page in a snapshot. Of each page it tells the lowest key and the snapshot's
+// sequence.
 func eachRow[T any](
 	ctx context.Context, a *auditor, read func(v store.View, before inventory.ID) ([]*T, inventory.ID, error),
 	visit func(store.View, []*T) error, page func(downTo, seq int64),
@@ -139,7 +149,8 @@ func eachRow[T any](
 	return nil
 }
 
-// lookup finds events by sequence. It keeps the last few decoded entries: neighbouring rows were changed by neighbouring events.
+// lookup finds events by sequence. It keeps the last few decoded entries: neighbouring rows were changed by
+// neighbouring events.
 type lookup struct {
 	*auditor
 	recent []decoded
@@ -227,8 +238,8 @@ func (l *lookup) stock(ctx context.Context, v store.View, p *inventory.Product, 
 	return nil
 }
 
-// reservations checks a page of them, with their orders. An order that cannot be read counts as missing here; the pass over the orders
-// names it.
+// reservations checks a page of them, with their orders. An order that cannot be read counts as missing here; the pass
+// over the orders names it.
 func (l *lookup) reservations(ctx context.Context, v store.View, page []*inventory.Reservation) error {
 	var ids []inventory.ID
 	for _, r := range page {
@@ -248,7 +259,9 @@ func (l *lookup) reservations(ctx context.Context, v store.View, page []*invento
 	return nil
 }
 
-func (l *lookup) reservation(ctx context.Context, v store.View, r *inventory.Reservation, order *inventory.Order) error {
+func (l *lookup) reservation(ctx context.Context, v store.View, r *inventory.Reservation,
+	order *inventory.Order,
+) error {
 	e, err := l.event(ctx, v, r.Seq)
 	if err != nil {
 		return err
@@ -262,7 +275,8 @@ func (l *lookup) reservation(ctx context.Context, v store.View, r *inventory.Res
 	if total, ok := inventory.Total(r.Lines); !ok || total != r.Total {
 		l.breach("row", name, "its total is not the sum of its lines")
 	}
-	if (r.Status == inventory.ReservationActive) != (r.EndedAt == 0) || (r.Status == inventory.ReservationExpired && r.EndedAt != r.ExpiresAt) {
+	if (r.Status == inventory.ReservationActive) != (r.EndedAt == 0) ||
+		(r.Status == inventory.ReservationExpired && r.EndedAt != r.ExpiresAt) {
 		l.breach("I3", name, "it is %v, but its end is %d and its deadline %d", r.Status, r.EndedAt, r.ExpiresAt)
 	}
 	if (r.Status == inventory.ReservationConfirmed) != !r.OrderID.IsZero() {
@@ -304,7 +318,8 @@ func (l *lookup) order(ctx context.Context, v store.View, o *inventory.Order, r 
 		l.breach("I9", name, "its row is not what event %d made it", o.Seq)
 	}
 	if r == nil || r.OrderID != o.ID {
-		l.breach("I4", name, "its reservation %s is missing or has another order", o.ReservationID.Text(inventory.ReservationPrefix))
+		l.breach("I4", name, "its reservation %s is missing or has another order",
+			o.ReservationID.Text(inventory.ReservationPrefix))
 		return nil
 	}
 	if !slices.Equal(r.Lines, o.Lines) || r.Total != o.Total {

@@ -1,8 +1,8 @@
-// Package dbtest gives tests the database servers that they need: it starts them on free loopback ports with their data in temporary
-// folders, each once a test binary, and stops them when the binary ends.
+// Package dbtest gives tests the database servers that they need: it starts them on free loopback ports with their data
+// in temporary folders, each once a test binary, and stops them when the binary ends.
 //
-// HOLDFAST_TEST_POSTGRES and HOLDFAST_TEST_MONGODB name servers to use instead. A server that cannot be had skips its tests, unless
-// HOLDFAST_TEST_REQUIRE (a list such as "postgres,mongodb") names it: then they fail.
+// HOLDFAST_TEST_POSTGRES and HOLDFAST_TEST_MONGODB name servers to use instead. A server that cannot be had skips its
+// tests, unless HOLDFAST_TEST_REQUIRE (a list such as "postgres,mongodb") names it: then they fail.
 package dbtest
 
 import (
@@ -57,9 +57,9 @@ type Server struct {
 
 const startTimeout = 60 * time.Second
 
-// againFor is how long a server that ends at once is started again: PostgreSQL refuses to start while children of one that was killed
-// are still there, and a busy machine lets them linger.
-const againFor = 10 * time.Second
+// restartFor is how long a server that ends at once is started anew: PostgreSQL refuses to start while children of one
+// that was killed are still there, and a busy machine lets them linger.
+const restartFor = 10 * time.Second
 
 // Start starts the server on its data, and waits until it answers.
 func (s *Server) Start() error {
@@ -69,7 +69,7 @@ func (s *Server) Start() error {
 		if err == nil {
 			err = s.await(begun.Add(startTimeout))
 		}
-		if !errors.Is(err, errEnded) || time.Since(begun) > againFor {
+		if !errors.Is(err, errEnded) || time.Since(begun) > restartFor {
 			return err
 		}
 		time.Sleep(100 * time.Millisecond)
@@ -131,8 +131,8 @@ func (s *Server) stop() {
 	os.RemoveAll(s.folder)
 }
 
-// startTied starts a process that ends with this one, in a process group of its own. The kernel ties it to the thread that starts it,
-// which therefore must stay.
+// startTied starts a process that ends with this one, in a process group of its own. The kernel ties it to the thread
+// that starts it, which therefore must stay.
 func startTied(process *exec.Cmd) error {
 	if process.SysProcAttr == nil {
 		process.SysProcAttr = &syscall.SysProcAttr{}

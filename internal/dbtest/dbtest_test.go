@@ -17,8 +17,9 @@ func TestServers(t *testing.T) {
 	t.Run("mongodb", func(t *testing.T) { MongoDB(t) })
 }
 
-// TestStartAgain: PostgreSQL does not start while a child of one that was killed lingers; it is started again until it does.
-func TestStartAgain(t *testing.T) {
+// TestRestart: PostgreSQL does not start while a child of one that was killed lingers; it is started again until it
+// does.
+func TestRestart(t *testing.T) {
 	server, address := OwnPostgres(t)
 	conn, err := pgx.Connect(t.Context(), address)
 	if err != nil {
@@ -33,7 +34,8 @@ func TestStartAgain(t *testing.T) {
 	server.Kill()
 	started := make(chan error, 1)
 	go func() { started <- server.Start() }()
-	for deadline := time.Now().Add(startTimeout); !strings.Contains(server.tail(), "pre-existing shared memory block"); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(startTimeout); !strings.Contains(server.tail(),
+		"pre-existing shared memory block"); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("it was not refused: %s", server.tail())
 		}

@@ -30,7 +30,8 @@ var sharedMongoDB = sync.OnceValues(func() (string, error) {
 		err = s.Start()
 	}
 	if err != nil {
-		return "", fmt.Errorf("no MongoDB: %w: python3 with venv and pip installs one by itself (Debian: apt-get install python3-venv), or set HOLDFAST_TEST_MONGODB", err)
+		return "", fmt.Errorf("no MongoDB: %w: python3 with venv and pip installs one by itself (Debian: apt-get install "+
+			"python3-venv), or set HOLDFAST_TEST_MONGODB", err)
 	}
 	return mongoURL(s.Port), nil
 })
@@ -89,7 +90,8 @@ func newMongoDB() (*Server, error) {
 		return nil, err
 	}
 	s.start = func() (*exec.Cmd, error) {
-		return exec.Command(binary, "--host", "127.0.0.1", "--port", strconv.Itoa(s.Port), "--storage-path", filepath.Join(s.folder, "data"),
+		return exec.Command(binary, "--host", "127.0.0.1", "--port", strconv.Itoa(s.Port), "--storage-path",
+			filepath.Join(s.folder, "data"),
 			"--sync-on-commit", "--enable-test-commands", "--log-level", "ERROR"), nil
 	}
 	s.ready = func() error {

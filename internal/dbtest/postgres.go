@@ -26,7 +26,8 @@ var sharedPostgres = sync.OnceValues(func() (string, error) {
 		err = s.Start()
 	}
 	if err != nil {
-		return "", fmt.Errorf("no PostgreSQL: %w: install it (Debian: apt-get install postgresql), or set HOLDFAST_TEST_POSTGRES", err)
+		return "", fmt.Errorf("no PostgreSQL: %w: install it (Debian: apt-get install postgresql), or set "+
+			"HOLDFAST_TEST_POSTGRES", err)
 	}
 	return postgresURL(s.Port), nil
 })
@@ -93,11 +94,13 @@ func newPostgres() (*Server, error) {
 		}
 		return c
 	}
-	if out, err := command("initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync").CombinedOutput(); err != nil {
+	if out, err := command("initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8",
+		"--no-sync").CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("initdb: %w: %s", err, out)
 	}
 	s.start = func() (*exec.Cmd, error) {
-		return command("postgres", "-D", data, "-h", "127.0.0.1", "-p", strconv.Itoa(s.Port), "-k", s.folder, "-c", "max_connections=200"), nil
+		return command("postgres", "-D", data, "-h", "127.0.0.1", "-p", strconv.Itoa(s.Port), "-k", s.folder, "-c",
+			"max_connections=200"), nil
 	}
 	s.ready = func() error {
 		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
@@ -111,7 +114,8 @@ func newPostgres() (*Server, error) {
 	return s, nil
 }
 
-// unprivileged gives a folder to the user postgres, and says how to be it: PostgreSQL refuses to run as root. Nil for everybody else.
+// unprivileged gives a folder to the user postgres, and says how to be it: PostgreSQL refuses to run as root. Nil for
+// everybody else.
 func unprivileged(folder string) (*syscall.Credential, error) {
 	if os.Getuid() != 0 {
 		return nil, nil

@@ -14,21 +14,26 @@ type Cut int
 
 // The cuts.
 const (
-	Pass        Cut = iota
-	CutBefore       // drop the message and both connections: the server never sees it
-	CutInside       // pass the first half of it
-	CutAfter        // pass it, and drop both connections at once
-	CutReply        // pass it, wait for the reply, and drop that and both connections
-	SwallowIt       // drop the message and keep the connections: to the client the network is gone, to the server the client is silent
-	SwallowBack     // pass it, drop every reply and keep the connections
+	Pass      Cut = iota
+	CutBefore     // drop the message and both connections: the server never sees it
+	CutInside     // pass the first half of it
+	CutAfter      // pass it, and drop both connections at once
+	CutReply      // pass it, wait for the reply, and drop that and both connections
+	// drop the message and keep the connections: to the client the network is gone, to the server the client is silent
+	SwallowIt
+	SwallowBack // pass it, drop every reply and keep the connections
 	cuts
 )
 
-var cutNames = [...]string{"pass", "before", "inside", "after", "reply dropped", "half-open", "half-open, reply dropped"}
+var cutNames = [...]string{
+	"pass", "before", "inside", "after", "reply dropped", "half-open",
+	"half-open, reply dropped",
+}
 
 func (c Cut) String() string { return cutNames[c] }
 
-// CutAt chooses a cut for the nth of many, from 0: all kinds in turn, and every so many one that only time-outs tell of.
+// CutAt chooses a cut for the nth of many, from 0: all kinds in turn, and every so many one that only time-outs tell
+// of.
 func CutAt(n, betweenHalfOpen int) Cut {
 	var quick, half []Cut
 	for c := CutBefore; c < cuts; c++ {
@@ -96,7 +101,8 @@ func NewProxy(t testing.TB, address string) (*Proxy, string) {
 	return p, strings.Replace(address, u.Host, listener.Addr().String(), 1)
 }
 
-// Arm makes the next messages from clients that contain match, so many of them, meet this cut. The channel closes when the first has.
+// Arm makes the next messages from clients that contain match, so many of them, meet this cut. The channel closes when
+// the first has.
 func (p *Proxy) Arm(c Cut, match string, times int) <-chan struct{} {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -180,7 +186,8 @@ func (p *Proxy) Rewrite(from, to string) {
 	p.words = append(p.words, [2][]byte{[]byte(from), []byte(to)})
 }
 
-// Messages is how many messages clients have sent: of a client that waits for each answer, how many round trips it made.
+// Messages is how many messages clients have sent: of a client that waits for each answer, how many round trips it
+// made.
 func (p *Proxy) Messages() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -1,14 +1,12 @@
 package httpapi
 
 import (
-	"context"
 	"net/http"
 	"slices"
 	"strconv"
 	"sync"
 
 	"github.com/holdfast/holdfast/internal/inventory"
-	"github.com/holdfast/holdfast/internal/store"
 )
 
 // resource is what an answer shows.
@@ -102,11 +100,4 @@ func (c *call) send(status int, build func([]byte) []byte) {
 // sendText writes JSON that is there already.
 func (c *call) sendText(body string) {
 	c.send(http.StatusOK, func(b []byte) []byte { return append(b, body...) })
-}
-
-// view reads from the store in one snapshot.
-func (c *call) view(read func(store.View) error) error {
-	ctx, cancel := context.WithTimeout(c.Context(), c.server.o.RequestTimeout)
-	defer cancel()
-	return c.server.o.Store.View(ctx, read)
 }

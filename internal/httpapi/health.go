@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/holdfast/holdfast/internal/store"
+	"github.com/holdfast/holdfast/internal/engine"
 )
 
 func (s *Server) routeHealth() {
@@ -35,7 +35,7 @@ func (s *Server) readyz(c *call) error {
 	}
 	ctx, cancel := context.WithTimeout(c.Context(), readyTimeout)
 	defer cancel()
-	if err := s.o.Door.Probe(ctx); err != nil {
+	if err := s.o.Engine.Probe(ctx); err != nil {
 		s.o.Log.Warn("not ready", "error", err)
 		return notReady(err)
 	}
@@ -44,11 +44,11 @@ func (s *Server) readyz(c *call) error {
 }
 
 func notReady(err error) *problem {
-	if !errors.Is(err, store.ErrClockBehind) {
+	if !errors.Is(err, engine.ErrClockBehind) {
 		return fail(CodeNotReady)
 	}
 	return fail(CodeNotReady, fmt.Sprintf("The server's clock is behind its store by more than %v: "+
-		"nothing is committed until the clock is set.", store.MaxClockLag))
+		"nothing is committed until the clock is set.", engine.MaxClockLag))
 }
 
 // Version is what /version says.

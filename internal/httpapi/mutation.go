@@ -80,5 +80,5 @@ func (c *call) target() (wire.Target, error) {
 
 // do sends a command through the door.
 func (c *call) do(r *inventory.Request) (inventory.Outcome, error) {
-	return c.server.o.Door.DoWithin(c.Context(), c.server.o.RequestTimeout, r)
+	return c.server.o.Engine.DoWithin(c.Context(), c.server.o.RequestTimeout, r)
 }

@@ -3,8 +3,8 @@ package httpapi
 import (
 	"net/http"
 
+	"github.com/holdfast/holdfast/internal/engine"
 	"github.com/holdfast/holdfast/internal/inventory"
-	"github.com/holdfast/holdfast/internal/store"
 	"github.com/holdfast/holdfast/internal/wire"
 )
 
@@ -41,19 +41,16 @@ func (s *Server) getOrder(c *call) error {
 	if err := c.noQuery(); err != nil {
 		return err
 	}
-	query := store.OrderQuery{IDs: []inventory.ID{c.pathID(inventory.OrderPrefix)}}
-	var found []*inventory.Order
-	err := c.view(func(v store.View) (err error) {
-		found, _, err = v.Orders(c.Context(), query)
-		return err
-	})
+	ctx, cancel := c.within(s.o.RequestTimeout)
+	defer cancel()
+	found, err := s.o.Engine.Order(ctx, c.pathID(inventory.OrderPrefix))
 	switch {
 	case err != nil:
 		return err
-	case len(found) == 0:
+	case found == nil:
 		return fail(CodeOrderNotFound)
 	}
-	return c.one(order{found[0]})
+	return c.one(order{found})
 }
 
 func (s *Server) listOrders(c *call) error {
@@ -64,10 +61,9 @@ func (s *Server) listOrders(c *call) error {
 	var page []*inventory.Order
 	var next inventory.ID
 	if !nothing {
-		err = c.view(func(v store.View) (err error) {
-			page, next, err = v.Orders(c.Context(), query)
-			return err
-		})
+		ctx, cancel := c.within(s.o.RequestTimeout)
+		defer cancel()
+		page, next, err = s.o.Engine.Orders(ctx, query)
 	}
 	if err != nil {
 		return err
@@ -80,12 +76,12 @@ func (s *Server) listOrders(c *call) error {
 
 // orderQuery reads the query of a list of orders. It reports nothing where no order can match: the query names a
 // reservation by an id that no server made.
-func (c *call) orderQuery() (query store.OrderQuery, nothing bool, err error) {
+func (c *call) orderQuery() (query engine.OrderQuery, nothing bool, err error) {
 	q, err := c.query("status", "customerId", "reference", "reservationId", "limit", "cursor")
 	if err != nil {
 		return query, false, err
 	}
-	query = store.OrderQuery{
+	query = engine.OrderQuery{
 		Limit: q.limit(), Before: q.cursor(),
 		CustomerID: q.text("customerId", 200), Reference: q.text("reference", 200),
 	}

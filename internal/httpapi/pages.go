@@ -2,15 +2,6 @@ package httpapi
 
 import "github.com/holdfast/holdfast/internal/docs"
 
-func (s *Server) routePages() {
-	s.handle("GET /openapi.yaml", "openapiYAML", page("application/yaml", s.pages.YAML))
-	s.handle("GET /openapi.json", "openapiJSON", page("application/json", s.pages.JSON))
-	s.handle("GET /docs", "docs", page(htmlType, s.pages.HTML))
-	s.handle("GET /problems/{code}", "problem", s.problemPage)
-}
-
-const htmlType = "text/html; charset=utf-8"
-
 // documented are the problem types as their pages show them.
 func documented() []docs.Problem {
 	list := make([]docs.Problem, len(problemTypes))
@@ -20,19 +11,27 @@ func documented() []docs.Problem {
 	return list
 }
 
-// page makes an operation of a page that is always the same.
-func page(mediaType string, body []byte) func(*call) error {
-	return func(c *call) error {
-		c.w.Header().Set("Content-Type", mediaType)
-		_, _ = c.w.Write(body) // the caller has gone: nobody is left to tell
-		return nil
-	}
+func (s *Server) routePages() {
+	s.handle("GET /openapi.yaml", "openapiYAML", s.openapiYAML)
+	s.handle("GET /openapi.json", "openapiJSON", s.openapiJSON)
+	s.handle("GET /docs", "docs", s.docs)
+	s.handle("GET /problems/{code}", "problem", s.problemPage)
 }
 
+func (s *Server) openapiYAML(c *call) error { return c.file("application/yaml", s.pages.YAML) }
+func (s *Server) openapiJSON(c *call) error { return c.file("application/json", s.pages.JSON) }
+func (s *Server) docs(c *call) error        { return c.file("text/html; charset=utf-8", s.pages.HTML) }
+
 func (s *Server) problemPage(c *call) error {
-	body, found := s.pages.Problem(c.PathValue("code"))
+	page, found := s.pages.Problem(c.PathValue("code"))
 	if !found {
 		return fail(CodeNotFound)
 	}
-	return page(htmlType, body)(c)
+	return c.file("text/html; charset=utf-8", page)
+}
+
+func (c *call) file(mediaType string, body []byte) error {
+	c.w.Header().Set("Content-Type", mediaType)
+	_, _ = c.w.Write(body) // fails if the caller has gone, and then there is nobody to tell
+	return nil
 }

@@ -10,9 +10,8 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/holdfast/holdfast/internal/commit"
+	"github.com/holdfast/holdfast/internal/engine"
 	"github.com/holdfast/holdfast/internal/inventory"
-	"github.com/holdfast/holdfast/internal/store"
 	"github.com/holdfast/holdfast/internal/wire"
 )
 
@@ -78,11 +77,13 @@ func (c *call) explain(err error) *problem {
 		return known
 	case errors.As(err, &refused):
 		return refused.problem()
-	case errors.Is(err, commit.ErrOutcomeUnknown):
+	case errors.Is(err, engine.ErrOutcomeUnknown):
 		return fail(CodeOutcomeUnknown)
-	case errors.Is(err, commit.ErrOverloaded), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+	case errors.Is(err, engine.ErrOverloaded), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		return fail(CodeOverloaded) // the command left the queue without effect
-	case errors.Is(err, commit.ErrNotReady), errors.Is(err, store.ErrUnavailable), errors.Is(err, store.ErrClosed):
+	case errors.Is(err, engine.ErrCursorAhead):
+		return fail(CodeCursorAhead)
+	case errors.Is(err, engine.ErrNotReady):
 		return fail(CodeNotReady)
 	}
 	if p := explainRequest(err); p != nil {

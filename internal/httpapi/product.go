@@ -1,10 +1,11 @@
 package httpapi
 
 import (
+	"context"
 	"net/http"
 
+	"github.com/holdfast/holdfast/internal/engine"
 	"github.com/holdfast/holdfast/internal/inventory"
-	"github.com/holdfast/holdfast/internal/store"
 	"github.com/holdfast/holdfast/internal/wire"
 )
 
@@ -34,22 +35,29 @@ func (p product) version() int64         { return p.LastSeq() }
 func (p product) path() string           { return "/v1/products/" + p.ID }
 func (p product) append(b []byte) []byte { return wire.AppendProduct(b, p.Product) }
 
+// rendered is a product whose JSON is there already.
+type rendered struct{ *engine.Product }
+
+func (p rendered) version() int64         { return p.LastSeq() }
+func (p rendered) path() string           { return "/v1/products/" + p.ID }
+func (p rendered) append(b []byte) []byte { return append(b, p.Rendered...) }
+
+func appendRendered(b []byte, p *engine.Product) []byte { return append(b, p.Rendered...) }
+
 func (s *Server) getProduct(c *call) error {
 	if err := c.noQuery(); err != nil {
 		return err
 	}
-	var found []*inventory.Product
-	err := c.view(func(v store.View) (err error) {
-		found, _, err = v.Products(c.Context(), store.ProductQuery{IDs: []string{c.pathProduct()}})
-		return err
-	})
+	ctx, cancel := c.within(s.o.RequestTimeout)
+	defer cancel()
+	found, err := s.o.Engine.Product(ctx, c.pathProduct())
 	switch {
 	case err != nil:
 		return err
-	case len(found) == 0:
+	case found == nil:
 		return fail(CodeProductNotFound)
 	}
-	return c.one(product{found[0]})
+	return c.one(rendered{found})
 }
 
 // pathProduct is the product's id in the path. Text that cannot be one becomes empty, which names nothing: some
@@ -66,24 +74,33 @@ func (s *Server) listProducts(c *call) error {
 	if err != nil {
 		return err
 	}
-	query := store.ProductQuery{IDs: q.ids("id", maxIDs), Limit: q.limit(), After: q.productCursor()}
+	ids, limit, after := q.ids("id", maxIDs), q.limit(), q.productCursor()
 	if q.has("id") && (q.has("limit") || q.has("cursor")) {
 		q.add("id", "cannot stand beside limit or cursor")
 	}
 	if err := q.err(); err != nil {
 		return err
 	}
-	var page []*inventory.Product
-	var next string
-	err = c.view(func(v store.View) (err error) {
-		page, next, err = v.Products(c.Context(), query)
-		return err
-	})
+	ctx, cancel := c.within(s.o.RequestTimeout)
+	defer cancel()
+	if ids != nil {
+		return s.productsByID(ctx, c, ids)
+	}
+	page, next, err := s.o.Engine.Products(ctx, after, limit)
 	if err != nil {
 		return err
 	}
 	c.send(http.StatusOK, func(b []byte) []byte {
 		return wire.AppendPage(b, page, productCursor(next), wire.AppendProduct)
 	})
+	return nil
+}
+
+func (s *Server) productsByID(ctx context.Context, c *call, ids []string) error {
+	page, err := s.o.Engine.ProductsByID(ctx, ids)
+	if err != nil {
+		return err
+	}
+	c.send(http.StatusOK, func(b []byte) []byte { return wire.AppendPage(b, page, "", appendRendered) })
 	return nil
 }

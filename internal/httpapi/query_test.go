@@ -26,7 +26,8 @@ func TestTooManyIDs(t *testing.T) {
 	}
 	ids := q.ids("id", 100)
 	problem := explainRequest(q.err())
-	if ids != nil || problem == nil || len(problem.Errors) != 1 || problem.Errors[0].Detail != "must be given at most 100 times" {
+	if ids != nil || problem == nil || len(problem.Errors) != 1 ||
+		problem.Errors[0].Detail != "must be given at most 100 times" {
 		t.Errorf("%d ids, %+v", len(ids), problem)
 	}
 }

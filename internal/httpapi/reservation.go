@@ -3,8 +3,8 @@ package httpapi
 import (
 	"net/http"
 
+	"github.com/holdfast/holdfast/internal/engine"
 	"github.com/holdfast/holdfast/internal/inventory"
-	"github.com/holdfast/holdfast/internal/store"
 	"github.com/holdfast/holdfast/internal/wire"
 )
 
@@ -43,19 +43,16 @@ func (s *Server) getReservation(c *call) error {
 	if err := c.noQuery(); err != nil {
 		return err
 	}
-	query := store.ReservationQuery{IDs: []inventory.ID{c.pathID(inventory.ReservationPrefix)}}
-	var found []*inventory.Reservation
-	err := c.settled(func(v store.View, _ inventory.Time) (_ []*inventory.Reservation, err error) {
-		found, _, err = v.Reservations(c.Context(), query)
-		return found, err
-	})
+	ctx, cancel := c.within(s.o.RequestTimeout)
+	defer cancel()
+	found, err := s.o.Engine.Reservation(ctx, c.pathID(inventory.ReservationPrefix))
 	switch {
 	case err != nil:
 		return err
-	case len(found) == 0:
+	case found == nil:
 		return fail(CodeReservationNotFound)
 	}
-	return c.one(reservation{found[0]})
+	return c.one(reservation{found})
 }
 
 func (s *Server) listReservations(c *call) error {
@@ -63,13 +60,9 @@ func (s *Server) listReservations(c *call) error {
 	if err != nil {
 		return err
 	}
-	var page []*inventory.Reservation
-	var next inventory.ID
-	err = c.settled(func(v store.View, now inventory.Time) (_ []*inventory.Reservation, err error) {
-		query.DueBy = now
-		page, next, err = v.Reservations(c.Context(), query)
-		return page, err
-	})
+	ctx, cancel := c.within(s.o.RequestTimeout)
+	defer cancel()
+	page, next, err := s.o.Engine.Reservations(ctx, query)
 	if err != nil {
 		return err
 	}
@@ -79,12 +72,12 @@ func (s *Server) listReservations(c *call) error {
 	return nil
 }
 
-func (c *call) reservationQuery() (query store.ReservationQuery, err error) {
+func (c *call) reservationQuery() (query engine.ReservationQuery, err error) {
 	q, err := c.query("status", "customerId", "productId", "limit", "cursor")
 	if err != nil {
 		return query, err
 	}
-	query = store.ReservationQuery{
+	query = engine.ReservationQuery{
 		Limit: q.limit(), Before: q.cursor(),
 		CustomerID: q.text("customerId", 200), ProductID: q.text("productId", 64),
 	}
@@ -98,37 +91,4 @@ func (c *call) reservationQuery() (query store.ReservationQuery, err error) {
 		q.add("productId", "needs status=ACTIVE beside it, and no customerId")
 	}
 	return query, q.err()
-}
-
-// settled reads reservations in such a way that nobody ever sees two different endings of one (I3). If some of the
-// page are past their deadline, it sends one expiry for all of them through the door, and then reads what was
-// committed.
-func (c *call) settled(read func(store.View, inventory.Time) ([]*inventory.Reservation, error)) error {
-	var due []inventory.ID
-	err := c.view(func(v store.View) error {
-		now, err := v.Now(c.Context())
-		if err != nil {
-			return err
-		}
-		page, err := read(v, now)
-		for _, r := range page {
-			if r.Due(now) {
-				due = append(due, r.ID)
-			}
-		}
-		return err
-	})
-	if err != nil || due == nil {
-		return err
-	}
-	if _, err := c.do(&inventory.Request{Command: &inventory.Expire{IDs: due}}); err != nil {
-		return err
-	}
-	return c.view(func(v store.View) error {
-		now, err := v.Now(c.Context())
-		if err == nil {
-			_, err = read(v, now)
-		}
-		return err
-	})
 }

@@ -15,16 +15,16 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/holdfast/holdfast/internal/commit"
 	"github.com/holdfast/holdfast/internal/docs"
-	"github.com/holdfast/holdfast/internal/store"
+	"github.com/holdfast/holdfast/internal/engine"
+	"github.com/holdfast/holdfast/internal/inventory"
+	"github.com/holdfast/holdfast/internal/wire"
 )
 
-// Options are what the server is made of. Door, Store and Spec must be given.
+// Options are what the server is made of. Engine and Spec must be given.
 type Options struct {
-	Door  *commit.Door
-	Store store.Store
-	Spec  []byte // the OpenAPI file, YAML
+	Engine *engine.Engine // made with [Render]
+	Spec   []byte         // the OpenAPI file, YAML
 	// HoldDefault is how long a hold lasts whose request does not say; default 10 minutes.
 	HoldDefault time.Duration
 	// HoldMax is how long a hold may last, in whole seconds; default 24 hours.
@@ -83,15 +83,14 @@ type Server struct {
 	requestPrefix string // of the Request-Ids that this server makes
 	requestCount  atomic.Int64
 
-	feed     broadcast
 	stopping chan struct{}
 	stop     sync.Once
 }
 
 var _ http.Handler = (*Server)(nil)
 
-// New makes a server; it fails on an OpenAPI file that cannot be read. Call [Server.Committed] after every batch, and
-// [Server.Stop] before the HTTP server is shut down.
+// New makes a server; it fails on an OpenAPI file that cannot be read. Call [Server.Stop] before the HTTP
+// server is shut down.
 func New(o Options) (*Server, error) {
 	pages, err := docs.New(o.Spec, documented())
 	if err != nil {
@@ -103,16 +102,20 @@ func New(o Options) (*Server, error) {
 		requestPrefix: strconv.FormatUint(rand.Uint64(), 36) + "-",
 		stopping:      make(chan struct{}),
 	}
-	s.feed.wake = make(chan struct{})
 	s.routes()
 	return s, nil
 }
 
-// Committed wakes those who wait for events.
-func (s *Server) Committed() { s.feed.send() }
+// Render is what the engine is to keep of a product for the server's answers.
+func Render(p *inventory.Product) []byte { return wire.AppendProduct(nil, p) }
 
-// Stop answers those who wait for events at once, with what there is.
-func (s *Server) Stop() { s.stop.Do(func() { close(s.stopping) }) }
+// Stop answers those who wait for events at once, with what there is. From then on the server is not ready.
+func (s *Server) Stop() {
+	s.stop.Do(func() {
+		close(s.stopping)
+		s.o.Engine.StopFollowing()
+	})
+}
 
 // Patterns are the "METHOD /path" of every operation, sorted. A test compares them with the OpenAPI file.
 func (s *Server) Patterns() []string { return slices.Sorted(slices.Values(s.patterns)) }

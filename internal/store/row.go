@@ -6,8 +6,8 @@ import (
 	"github.com/holdfast/holdfast/internal/inventory"
 )
 
-// ReservationRow is a reservation as the stores with columns keep it: the data is the truth, the columns beside it are there to be
-// found by.
+// ReservationRow is a reservation as the stores with columns keep it: the data is the truth, the columns beside it are
+// there to be found by.
 type ReservationRow struct {
 	Key        int64 // the sequence that the id carries
 	Status     int64
@@ -25,7 +25,8 @@ func (row *ReservationRow) Decode() (*inventory.Reservation, error) {
 	case r.ID.Sequence() != row.Key:
 		return nil, row.Corrupt("its key is not that of its id " + r.ID.Text(inventory.ReservationPrefix))
 	case int64(r.Status) != row.Status:
-		return nil, row.Corrupt(fmt.Sprintf("column status says %v, its data says %v", inventory.ReservationStatus(row.Status), r.Status))
+		return nil, row.Corrupt(fmt.Sprintf("column status says %v, its data says %v",
+			inventory.ReservationStatus(row.Status), r.Status))
 	case int64(r.ExpiresAt) != row.ExpiresAt:
 		return nil, row.Corrupt("column expires_at is not the deadline in its data")
 	case r.CustomerID != row.CustomerID:
@@ -72,12 +73,13 @@ func (row *OrderRow) Decode() (*inventory.Order, error) {
 	return nil, corrupt("order", row.Key, row.Data, detail)
 }
 
-// corrupt names a bad row. Its id is rebuilt from the key if its data does not have one that fits: a cursor can go on from it.
+// corrupt names a bad row. Its id is rebuilt from the key if its data does not have one that fits: a cursor can go on
+// from it.
 func corrupt(kind string, key int64, data []byte, detail string) error {
 	id := inventory.NewID(0, key, 0)
 	if len(data) >= len(id) {
-		if stored := inventory.ID(data[:len(id)]); stored.Sequence() == key {
-			id = stored
+		if own := inventory.ID(data[:len(id)]); own.Sequence() == key {
+			id = own
 		}
 	}
 	return &CorruptRow{Row: fmt.Sprintf("%s row %d", kind, key), ID: id, Detail: detail}

@@ -41,6 +41,9 @@ func (t *Turn) Take(ctx context.Context) error {
 // Give ends the caller's turn.
 func (t *Turn) Give() { t.token <- struct{}{} }
 
+// Closed is closed once the store is.
+func (t *Turn) Closed() <-chan struct{} { return t.closed }
+
 // IsClosed reports whether the store was closed.
 func (t *Turn) IsClosed() bool {
 	select {

@@ -173,7 +173,8 @@ func checkSyntax(body []byte) error {
 		return &SyntaxError{fmt.Sprintf("The member %s is there twice: send each member once.",
 			cut(string(syntactic.JSONPointer)))}
 	}
-	return &SyntaxError{fmt.Sprintf("The body is not JSON from byte %d on: send one JSON object in UTF-8.", syntactic.ByteOffset)}
+	return &SyntaxError{fmt.Sprintf("The body is not JSON from byte %d on: send one JSON object in UTF-8.",
+		syntactic.ByteOffset)}
 }
 
 const notTaken = "is not what the operation takes"

@@ -50,13 +50,25 @@ func TestTarget(t *testing.T) {
 	rsv, ord := id.Text(inventory.ReservationPrefix), id.Text(inventory.OrderPrefix)
 	target := Target{HoldDefault: 10 * time.Second, HoldMax: 20 * time.Second, IfMatch: []int64{4}}
 	for _, c := range []struct{ operation, id, body, want string }{
-		{"updateProduct", "mug", `{"version":3}`, "&{ID:mug Name:<nil> Amount:<nil> Currency:<nil> Metadata:<nil> IfMatch:[4] Version:3}"},
+		{
+			"updateProduct", "mug", `{"version":3}`,
+			"&{ID:mug Name:<nil> Amount:<nil> Currency:<nil> Metadata:<nil> IfMatch:[4] Version:3}",
+		},
 		{"updateProduct", "m/g", `{}`, "&{ID: Name:<nil> Amount:<nil> Currency:<nil> Metadata:<nil> IfMatch:[4] Version:0}"},
-		{"adjustStock", "mug", `{"delta":1,"reason":"x"}`, "&{ProductID:mug Location:main Delta:1 Reason:x Reference:}"},
-		{"createReservation", "", `{"productId":"mug","quantity":2}`, "&{Lines:[{ProductID:mug Location:main Quantity:2 UnitPrice:<nil>}] TTL:10000 CustomerID: Metadata:[]}"},
+		{
+			"adjustStock", "mug", `{"delta":1,"reason":"x"}`,
+			"&{ProductID:mug Location:main Delta:1 Reason:x Reference:}",
+		},
+		{
+			"createReservation", "", `{"productId":"mug","quantity":2}`,
+			"&{Lines:[{ProductID:mug Location:main Quantity:2 UnitPrice:<nil>}] TTL:10000 CustomerID: Metadata:[]}",
+		},
 		{"cancelReservation", rsv, ``, fmt.Sprintf("%+v", &inventory.Cancel{ID: id})},
 		{"cancelReservation", ord, ``, fmt.Sprintf("%+v", &inventory.Cancel{})},
-		{"extendReservation", rsv, `{"ttlSeconds":20}`, fmt.Sprintf("%+v", &inventory.Extend{ID: id, TTL: 20_000, MaxHold: 20_000})},
+		{
+			"extendReservation", rsv, `{"ttlSeconds":20}`,
+			fmt.Sprintf("%+v", &inventory.Extend{ID: id, TTL: 20_000, MaxHold: 20_000}),
+		},
 		{"fulfillOrder", ord, `{}`, fmt.Sprintf("%+v", &inventory.Fulfill{ID: id})},
 		{"fulfillOrder", rsv, ``, fmt.Sprintf("%+v", &inventory.Fulfill{})},
 		{"cancelOrder", ord, `{"reason":"x"}`, fmt.Sprintf("%+v", &inventory.CancelOrder{ID: id, Reason: "x"})},
@@ -89,7 +101,8 @@ func TestSyntax(t *testing.T) {
 	} {
 		_, err := CreateProduct([]byte(body), to(""))
 		var syntax *SyntaxError
-		if !errors.As(err, &syntax) || !strings.Contains(syntax.Detail, want) || !strings.HasSuffix(syntax.Detail, ".") {
+		if !errors.As(err, &syntax) || !strings.Contains(syntax.Detail, want) ||
+			!strings.HasSuffix(syntax.Detail, ".") {
 			t.Errorf("%q: %v, want %s", body, err, want)
 		}
 	}
@@ -167,11 +180,13 @@ func TestNullIsRefused(t *testing.T) {
 	} {
 		_, err := decoders[c.operation]([]byte(c.body), to("mug"))
 		var invalid *Invalid
-		if !errors.As(err, &invalid) || len(invalid.Errors) != 1 || invalid.Errors[0] != (FieldError{c.where, c.detail}) {
+		if !errors.As(err, &invalid) || len(invalid.Errors) != 1 ||
+			invalid.Errors[0] != (FieldError{c.where, c.detail}) {
 			t.Errorf("%s %s: %v, want %q %s", c.operation, c.body, err, c.where, c.detail)
 		}
 	}
-	if where := pointers(t, "createReservation", `{"lines":[null]}`); len(where) != 2 || where[0] != "/lines/0/productId" {
+	where := pointers(t, "createReservation", `{"lines":[null]}`)
+	if len(where) != 2 || where[0] != "/lines/0/productId" {
 		t.Errorf("a line that is null: %v", where)
 	}
 }
@@ -210,12 +225,16 @@ func TestErrorsAreBounded(t *testing.T) {
 		if !errors.As(err, &invalid) || len(invalid.Errors) != min(count, MaxErrors) {
 			t.Fatalf("%d errors: %v", count, err)
 		}
-		if last := invalid.Errors[len(invalid.Errors)-1]; last.Detail != want || (last.Pointer == "") != (count > MaxErrors) {
+		if last := invalid.Errors[len(invalid.Errors)-1]; last.Detail != want ||
+			(last.Pointer == "") != (count > MaxErrors) {
 			t.Errorf("%d errors, the last: %+v, want %s", count, last, want)
 		}
 	}
 	long := strings.Repeat("ä", 100_000)
-	for _, body := range []string{`{"metadata":{"` + long + `":""}}`, `{"` + long + `":1}`, `{"` + long + `":1,"` + long + `":1}`} {
+	for _, body := range []string{
+		`{"metadata":{"` + long + `":""}}`, `{"` + long + `":1}`,
+		`{"` + long + `":1,"` + long + `":1}`,
+	} {
 		_, err := UpdateProduct([]byte(body), to("mug"))
 		if err == nil || len(err.Error()) > 2*maxPointerBytes || !strings.Contains(err.Error(), "ä…") {
 			t.Errorf("a long name: %v", err)
@@ -249,7 +268,8 @@ func TestReservationLines(t *testing.T) {
 
 // FuzzBodies: no body makes a decoder panic, or gives a command that breaks the limits of the domain.
 func FuzzBodies(f *testing.F) {
-	f.Add([]byte(`{"productId":"mug","quantity":1,"ttlSeconds":5,"unitPrice":{"amount":1,"currency":"EUR"},"metadata":{"a":"b"}}`))
+	f.Add([]byte(`{"productId":"mug","quantity":1,"ttlSeconds":5,"unitPrice":{"amount":1,"currency":"EUR"},` +
+		`"metadata":{"a":"b"}}`))
 	f.Add([]byte(`{"lines":[{"productId":"mug","quantity":1}],"customerId":"x"}`))
 	f.Add([]byte(`{"id":"x","name":"n","price":{"amount":1,"currency":"EUR"},"totalStock":5,"location":"b"}`))
 	f.Add([]byte(`{"delta":-4,"reason":"r","reference":"q"}`))
@@ -278,7 +298,8 @@ func checkLimits(t *testing.T, body []byte, command inventory.Command) {
 	case *inventory.Adjust:
 		ok = c.Delta != 0 && magnitude(c.Delta) <= inventory.MaxStock && IsKey(c.Location)
 	case *inventory.Reserve:
-		ok = c.TTL >= 1000 && c.TTL <= 86_400_000 && !HasControl(c.CustomerID) && len(c.Metadata) <= inventory.MaxMetadata &&
+		ok = c.TTL >= 1000 && c.TTL <= 86_400_000 && !HasControl(c.CustomerID) &&
+			len(c.Metadata) <= inventory.MaxMetadata &&
 			linesWithinLimits(c.Lines)
 	case *inventory.Extend:
 		ok = c.TTL >= 1000 && c.TTL <= c.MaxHold

@@ -30,6 +30,7 @@ func Open(o Options) *Store {
 		head:     store.Head{Store: strings.ToLower(rand.Text()), Format: store.Format},
 		products: map[string]*inventory.Product{}, receipts: map[[16]byte]*inventory.Receipt{},
 		reservations: map[inventory.ID]*inventory.Reservation{}, orders: map[inventory.ID]*inventory.Order{},
+		records: map[inventory.RecordKey]*inventory.Record{},
 	}
 }
 
@@ -45,6 +46,7 @@ type Store struct {
 	receipts     map[[16]byte]*inventory.Receipt
 	reservations map[inventory.ID]*inventory.Reservation
 	orders       map[inventory.ID]*inventory.Order
+	records      map[inventory.RecordKey]*inventory.Record
 	byAge        []inventory.ID // reservations, oldest first
 	ordersByAge  []inventory.ID
 }
@@ -58,6 +60,9 @@ func (s *Store) Close() error {
 	s.closed = true
 	return nil
 }
+
+// SoleWriter implements [store.Store]: it is.
+func (s *Store) SoleWriter() (clock func() time.Time, sole bool) { return s.options.Now, true }
 
 // Commit implements [store.Store].
 func (s *Store) Commit(ctx context.Context, keys *inventory.Keys, decide store.Decide) error {
@@ -75,6 +80,9 @@ func (s *Store) Commit(ctx context.Context, keys *inventory.Keys, decide store.D
 	}
 	changes, err := decide(s.load(keys, now))
 	if err != nil || changes.Empty() {
+		return err
+	}
+	if err := s.checkRecords(changes.Records); err != nil {
 		return err
 	}
 	s.write(changes, now)
@@ -102,6 +110,15 @@ func (s *Store) load(keys *inventory.Keys, now inventory.Time) *inventory.State 
 	}
 	for i := range keys.Stock {
 		s.loadProduct(state, keys.Stock[i].ProductID)
+	}
+	for _, key := range keys.Records {
+		if r := s.records[key]; r != nil {
+			state.AddRecord(r)
+		}
+	}
+	for _, of := range keys.Ranges {
+		found := s.recordsOf(of)
+		state.AddRange(of, found[:min(of.Limit, len(found))])
 	}
 	s.loadOverdue(state, keys)
 	return state
@@ -198,6 +215,7 @@ func (s *Store) write(c *inventory.Changes, now inventory.Time) {
 	for _, r := range c.Receipts {
 		s.receipts[r.Key] = r
 	}
+	s.writeRecords(c.Records)
 	var batchID [16]byte
 	rand.Read(batchID[:])
 	entry := s.head.Next(batchID, now, c)
@@ -226,54 +244,78 @@ func (v view) Now(ctx context.Context) (inventory.Time, error) {
 	return v.s.head.Latest(v.s.options.Now()), ctx.Err()
 }
 
-func (v view) Products(ctx context.Context, q store.ProductQuery) (page []*inventory.Product, next string, err error) {
-	if err := ctx.Err(); err != nil {
-		return nil, "", err
-	}
+func (v view) Products(ctx context.Context, q store.ProductQuery) ([]*inventory.Product, string, error) {
+	var found []*inventory.Product
 	for id, p := range v.s.products {
 		if (q.IDs != nil && slices.Contains(q.IDs, id)) || (q.IDs == nil && id > q.After) {
-			page = append(page, p)
+			found = append(found, p)
 		}
 	}
-	sort.Slice(page, func(i, j int) bool { return page[i].ID < page[j].ID })
-	if q.IDs == nil && len(page) >= q.Limit {
-		page = page[:q.Limit]
-		next = page[q.Limit-1].ID
+	sort.Slice(found, func(i, j int) bool { return found[i].ID < found[j].ID })
+	if q.IDs != nil {
+		return found, "", ctx.Err()
 	}
-	return page, next, nil
+	page := store.NewPage[inventory.Product, string](q.Limit)
+	for _, p := range found {
+		page.Add(p, p.ID, len(inventory.AppendProduct(nil, p))+len(p.Stock)*store.StockBytes)
+	}
+	return result(ctx, page)
 }
 
-func (v view) Reservations(ctx context.Context, q store.ReservationQuery) ([]*inventory.Reservation, inventory.ID, error) {
-	page, next := search(v.s.reservations, v.s.byAge, q.IDs, q.Before, q.Limit, q.Matches)
-	return page, next, ctx.Err()
+func result[Row, Cursor any](ctx context.Context, page *store.Page[Row, Cursor]) (rows []*Row, next Cursor, err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, next, err
+	}
+	return page.Result()
+}
+
+func (v view) Reservations(ctx context.Context, q store.ReservationQuery) ([]*inventory.Reservation, inventory.ID,
+	error,
+) {
+	if q.IDs != nil {
+		return byID(v.s.reservations, q.IDs), inventory.ID{}, ctx.Err()
+	}
+	return result(ctx, search(v.s.reservations, v.s.byAge, q.Before, q.Limit, q.Matches, inventory.AppendReservation))
 }
 
 func (v view) Orders(ctx context.Context, q store.OrderQuery) ([]*inventory.Order, inventory.ID, error) {
-	page, next := search(v.s.orders, v.s.ordersByAge, q.IDs, q.Before, q.Limit, q.Matches)
-	return page, next, ctx.Err()
+	if q.IDs != nil {
+		return byID(v.s.orders, q.IDs), inventory.ID{}, ctx.Err()
+	}
+	return result(ctx, search(v.s.orders, v.s.ordersByAge, q.Before, q.Limit, q.Matches, inventory.AppendOrder))
 }
 
-func search[T any](rows map[inventory.ID]*T, byAge, ids []inventory.ID, before inventory.ID, limit int, matches func(*T) bool) (page []*T, next inventory.ID) {
-	if ids != nil {
-		for _, id := range ids {
-			if row := rows[id]; row != nil {
-				page = append(page, row)
-			}
+func byID[T any](rows map[inventory.ID]*T, ids []inventory.ID) (list []*T) {
+	for _, id := range ids {
+		if row := rows[id]; row != nil {
+			list = append(list, row)
 		}
-		return page, next
 	}
+	return list
+}
+
+// search collects the rows that match, newest first. Their size is that of the form in which other stores keep them.
+func search[T any](
+	rows map[inventory.ID]*T, byAge []inventory.ID, before inventory.ID, limit int, matches func(*T) bool,
+	encode func([]byte, *T) []byte,
+) *store.Page[T, inventory.ID] {
+	page := store.NewPage[T, inventory.ID](limit)
+	var scratch []byte
 	for _, id := range slices.Backward(byAge) {
-		if !before.IsZero() && id.Sequence() >= before.Sequence() {
-			continue
+		if page.Done() {
+			break
 		}
-		if row := rows[id]; matches(row) {
-			page = append(page, row)
-			if len(page) == limit {
-				return page, id
-			}
+		row := rows[id]
+		switch {
+		case !before.IsZero() && id.Sequence() >= before.Sequence():
+		case matches(row):
+			scratch = encode(scratch[:0], row)
+			page.Add(row, id, len(scratch))
+		default:
+			page.Skip(id)
 		}
 	}
-	return page, next
+	return page
 }
 
 func (v view) Journal(ctx context.Context, from store.JournalPosition, limit, maxBytes int) ([]store.Entry, error) {

@@ -20,14 +20,14 @@ import (
 const (
 	firstBatchTime   = 5 * time.Millisecond // until there is one to go by
 	longestBatchTime = time.Second          // that counts: more is a commit that had to be found out about
-	// Whoever finds the head taken waits between shortestWait and longestWait times its own recent batches: then the one that has
-	// it is probably done, and those who wait do not meet again.
+	// Whoever finds the head taken waits between shortestWait and longestWait times its own recent batches: then the
+	// one that has it is probably done, and those who wait do not meet again.
 	shortestWait, longestWait = 2, 6
-	// A wait gets shorter with each try, to a half after so many and to a fifth in the end: whoever has waited longest is the likeliest
-	// to be next.
+	// A wait gets shorter with each try, to a half after so many and to a fifth in the end: whoever has waited longest
+	// is the likeliest to be next.
 	patience = 8
-	// A process gives way once after so many batches in a row, if others have committed before: they find the head free only by
-	// chance, and would find it late.
+	// A process gives way once after so many batches in a row, if others have committed before: they find the head free
+	// only by chance, and would find it late.
 	longestRun = 24
 	// resends is how often commitTransaction is sent again before the head is asked.
 	resends = 2
@@ -58,7 +58,7 @@ func (s *Store) Commit(ctx context.Context, keys *inventory.Keys, decide store.D
 		case errors.As(err, new(lost)) && losses == 0:
 			losses++
 			continue
-		case !isAgain(err) || time.Since(start) > s.options.timeouts.head:
+		case !store.IsRetryable(err) || time.Since(start) > s.options.timeouts.head:
 			return err
 		}
 		if time.Since(looked) > endStaleAfter {
@@ -71,8 +71,8 @@ func (s *Store) Commit(ctx context.Context, keys *inventory.Keys, decide store.D
 	}
 }
 
-// giveWay leaves the head to others for once after a long run. When nobody takes it nobody wants it, and the next run begins with the
-// next batch of another process.
+// giveWay leaves the head to others for once after a long run. When nobody takes it nobody wants it, and the next run
+// begins with the next batch of another process.
 func (s *Store) giveWay() {
 	if s.run >= longestRun {
 		s.run = 0
@@ -80,8 +80,9 @@ func (s *Store) giveWay() {
 	}
 }
 
-// count counts a committed batch, by the head that it found, in the run since the last batch of another process, once there was one.
-func (s *Store) count(found *headDocument, entry *store.Entry) {
+// countRun counts a committed batch in the run of this process. A run begins with a batch that found the head as
+// another process left it.
+func (s *Store) countRun(found *headDocument, entry *store.Entry) {
 	switch {
 	case !bytes.Equal(found.BatchID, s.last[:]):
 		s.run = 1
@@ -106,7 +107,8 @@ func (s *Store) within(ctx context.Context, f func(context.Context) error) error
 	return f(ctx)
 }
 
-// attempt is one transaction. An error that [isAgain] says that it had no effect and that another may fare better.
+// attempt is one transaction. An error that [store.IsRetryable] says that it had no effect and that another may fare
+// better.
 func (s *Store) attempt(ctx context.Context, keys *inventory.Keys, decide store.Decide) error {
 	if s.session == nil {
 		if err := s.renewSession(ctx); err != nil {
@@ -130,10 +132,10 @@ func (s *Store) attempt(ctx context.Context, keys *inventory.Keys, decide store.
 	case err != nil:
 		s.abort(ctx)
 		return err
-	case len(changes.Receipts) > 0 && s.mustTurn(&l.head, l.state.Now):
+	case len(changes.Receipts) > 0 && s.mustRotate(&l.head, l.state.Now):
 		s.abort(ctx)
-		s.turnReceipts(ctx, l.state.Now)
-		return again{store.ErrUnavailable}
+		s.rotateReceipts(ctx, l.state.Now)
+		return store.Retryable{Err: store.ErrUnavailable}
 	}
 	entry := store.Entry{}
 	if !changes.Empty() {
@@ -150,11 +152,12 @@ func (s *Store) attempt(ctx context.Context, keys *inventory.Keys, decide store.
 	if err := s.commit(ctx, &entry); err != nil {
 		return err
 	}
-	s.count(&l.head, &entry)
+	s.countRun(&l.head, &entry)
 	return nil
 }
 
-// abort ends a transaction that was not committed. Should the server not hear of it, the next one in this session ends it.
+// abort ends a transaction that was not committed. Should the server not hear of it, the next one in this session ends
+// it.
 func (s *Store) abort(ctx context.Context) {
 	if err := s.within(ctx, s.session.AbortTransaction); err != nil {
 		s.dropSession(ctx)
@@ -183,29 +186,31 @@ func (s *Store) renewSession(ctx context.Context) error {
 	return err
 }
 
-// commit sends commitTransaction until it is answered, and otherwise finds out what became of the batch. A batch that wrote nothing
-// (its entry is zero) commits as well: then what its refusals were decided on is on the disks of a majority.
+// commit sends commitTransaction until it is answered, and otherwise finds out what became of the batch. A batch that
+// wrote nothing (its entry is zero) commits as well: then what its refusals were decided on is on the disks of a
+// majority.
 func (s *Store) commit(ctx context.Context, entry *store.Entry) (err error) {
 	for range 1 + resends {
 		err = s.within(ctx, s.session.CommitTransaction)
 		if err == nil {
 			return nil
 		}
-		if hasLabel(err, labelAgain) || hasCode(err, noSuchTransaction) {
+		if hasLabel(err, retryableLabel) || hasCode(err, noSuchTransaction) {
 			break // there is nothing left to send it to; whether an earlier one arrived, the head knows
 		}
 	}
 	s.dropSession(ctx)
 	if entry.BatchNo == 0 {
-		return again{fmt.Errorf("%w: %w", store.ErrUnavailable, err)}
+		return store.Retryable{Err: fmt.Errorf("%w: %w", store.ErrUnavailable, err)}
 	}
-	s.options.Log.Warn("the commit of a batch was not answered: finding out what became of it", "batch", entry.BatchNo, "error", err)
+	s.options.Log.Warn("the commit of a batch was not answered: finding out what became of it", "batch", entry.BatchNo,
+		"error", err)
 	return s.settle(ctx, entry)
 }
 
-// settle finds out what became of a batch whose commit was not answered. Looking would not be enough: the old transaction may still
-// be on its way. It therefore writes the head in a new transaction, which cannot succeed beside an open old one, and believes what it
-// read there only once that is committed.
+// settle finds out what became of a batch whose commit was not answered. Looking would not be enough: the old
+// transaction may still be on its way. It therefore writes the head in a new transaction, which cannot succeed beside
+// an open old one, and believes what it read there only once that is committed.
 func (s *Store) settle(ctx context.Context, entry *store.Entry) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, s.options.timeouts.settle)
 	defer cancel()
@@ -215,7 +220,7 @@ func (s *Store) settle(ctx context.Context, entry *store.Entry) (err error) {
 			if written {
 				return nil
 			}
-			return again{fmt.Errorf("%w: the batch was not committed", store.ErrUnavailable)}
+			return store.Retryable{Err: fmt.Errorf("%w: the batch was not committed", store.ErrUnavailable)}
 		}
 		if s.session != nil {
 			s.dropSession(ctx)
@@ -243,7 +248,8 @@ func (s *Store) look(ctx context.Context, entry *store.Entry) (written bool, err
 		if _, err := lockHead(ctx, s.db); err != nil {
 			return err
 		}
-		n, err := s.db.Collection(journalName).CountDocuments(ctx, bson.D{{Key: "_id", Value: entry.BatchNo}, {Key: "batchId", Value: entry.BatchID[:]}})
+		n, err := s.db.Collection(journalName).CountDocuments(ctx,
+			bson.D{{Key: "_id", Value: entry.BatchNo}, {Key: "batchId", Value: entry.BatchID[:]}})
 		written = n == 1
 		return err
 	})

@@ -20,9 +20,9 @@ const (
 	betweenStateChanges = failedCommits / 4
 )
 
-// TestCutCommits breaks the connection of commitTransaction: before the server sees it, in the middle, after, and before the answer;
-// once, or so often that the driver and the store have sent it again in vain and the head has to be asked; twenty of them without a
-// word, so that only time-outs tell.
+// TestCutCommits breaks the connection of commitTransaction: before the server sees it, in the middle, after, and
+// before the answer; once, or so often that the driver and the store have sent it again in vain and the head has to be
+// asked; twenty of them without a word, so that only time-outs tell.
 func TestCutCommits(t *testing.T) {
 	proxy, address := dbtest.NewProxy(t, dbtest.MongoDB(t))
 	short := defaultTimeouts
@@ -41,8 +41,8 @@ func TestCutCommits(t *testing.T) {
 	t.Log(made)
 }
 
-// TestFailedCommits has the server fail commitTransaction: with codes and labels that say that it may have been done, with those that
-// say that it was not, without any, and by closing the connection.
+// TestFailedCommits has the server fail commitTransaction: with codes and labels that say that it may have been done,
+// with those that say that it was not, without any, and by closing the connection.
 func TestFailedCommits(t *testing.T) {
 	_, address := dbtest.OwnMongoDB(t) // fail points are of the whole server
 	s := open(t, address, Options{})

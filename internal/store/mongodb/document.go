@@ -120,6 +120,14 @@ type receiptDocument struct {
 	Answer      []byte `bson:"answer"`
 }
 
+type recordDocument struct {
+	ID      string `bson:"_id"` // see recordID
+	Kind    string `bson:"kind"`
+	Key     string `bson:"key"`
+	Version int64  `bson:"version"`
+	Data    []byte `bson:"data"`
+}
+
 // stockID names a stock row. Neither part can hold a slash.
 func stockID(key inventory.StockKey) string { return key.ProductID + "/" + key.Location }
 
@@ -199,7 +207,10 @@ func linesFrom(list []lineDocument, price func(*lineDocument) *moneyDocument) ([
 		if d.Line != i+1 || money == nil {
 			return nil, fmt.Errorf("its line %d has another number or no price", i+1)
 		}
-		lines[i] = inventory.Line{ProductID: d.ProductID, Location: d.Location, Quantity: d.Quantity, UnitPrice: money.money()}
+		lines[i] = inventory.Line{
+			ProductID: d.ProductID, Location: d.Location, Quantity: d.Quantity,
+			UnitPrice: money.money(),
+		}
 	}
 	return lines, nil
 }
@@ -216,8 +227,10 @@ func optionalID(id inventory.ID, prefix string) string {
 
 func reservationOf(r *inventory.Reservation) reservationDocument {
 	return reservationDocument{
-		ID: r.ID.Text(inventory.ReservationPrefix), Status: r.Status.String(), Lines: linesOf(r.Lines, asUnitPrice), Total: moneyOf(r.Total),
-		CustomerID: r.CustomerID, Metadata: membersOf(r.Metadata), CreatedAt: dateOf(r.CreatedAt), UpdatedAt: dateOf(r.UpdatedAt),
+		ID: r.ID.Text(inventory.ReservationPrefix), Status: r.Status.String(), Lines: linesOf(r.Lines, asUnitPrice),
+		Total:      moneyOf(r.Total),
+		CustomerID: r.CustomerID, Metadata: membersOf(r.Metadata), CreatedAt: dateOf(r.CreatedAt),
+		UpdatedAt: dateOf(r.UpdatedAt),
 		ExpiresAt: dateOf(r.ExpiresAt), EndedAt: dateOf(r.EndedAt), CancelReason: r.CancelReason,
 		OrderID: optionalID(r.OrderID, inventory.OrderPrefix), Version: r.Version, Sequence: r.Seq,
 	}
@@ -240,8 +253,10 @@ func (d *reservationDocument) reservation() (*inventory.Reservation, error) {
 		return nil, d.corrupt(err.Error())
 	}
 	return &inventory.Reservation{
-		ID: id, Status: status, Lines: lines, Total: d.Total.money(), CustomerID: d.CustomerID, Metadata: metadata(d.Metadata),
-		CreatedAt: timeOf(d.CreatedAt), UpdatedAt: timeOf(d.UpdatedAt), ExpiresAt: timeOf(d.ExpiresAt), EndedAt: timeOf(d.EndedAt),
+		ID: id, Status: status, Lines: lines, Total: d.Total.money(), CustomerID: d.CustomerID,
+		Metadata:  metadata(d.Metadata),
+		CreatedAt: timeOf(d.CreatedAt), UpdatedAt: timeOf(d.UpdatedAt), ExpiresAt: timeOf(d.ExpiresAt),
+		EndedAt:      timeOf(d.EndedAt),
 		CancelReason: d.CancelReason, OrderID: orderID, Version: d.Version, Seq: d.Sequence,
 	}, nil
 }
@@ -264,9 +279,12 @@ func parseOptional(prefix, text string) (inventory.ID, bool) {
 
 func orderOf(o *inventory.Order) orderDocument {
 	return orderDocument{
-		ID: o.ID.Text(inventory.OrderPrefix), ReservationID: o.ReservationID.Text(inventory.ReservationPrefix), Reference: o.Reference,
-		Status: o.Status.String(), Lines: linesOf(o.Lines, asPriceAtPurchase), Total: moneyOf(o.Total), CustomerID: o.CustomerID,
-		Metadata: membersOf(o.Metadata), CreatedAt: dateOf(o.CreatedAt), UpdatedAt: dateOf(o.UpdatedAt), FulfilledAt: dateOf(o.FulfilledAt),
+		ID: o.ID.Text(inventory.OrderPrefix), ReservationID: o.ReservationID.Text(inventory.ReservationPrefix),
+		Reference: o.Reference,
+		Status:    o.Status.String(), Lines: linesOf(o.Lines, asPriceAtPurchase), Total: moneyOf(o.Total),
+		CustomerID: o.CustomerID,
+		Metadata:   membersOf(o.Metadata), CreatedAt: dateOf(o.CreatedAt), UpdatedAt: dateOf(o.UpdatedAt),
+		FulfilledAt: dateOf(o.FulfilledAt),
 		CancelledAt: dateOf(o.CancelledAt), CancelReason: o.CancelReason, Version: o.Version, Sequence: o.Seq,
 	}
 }
@@ -290,8 +308,10 @@ func (d *orderDocument) order() (*inventory.Order, error) {
 	default:
 		return &inventory.Order{
 			ID: id, ReservationID: reservationID, Reference: d.Reference, Status: status, Lines: lines, Total: d.Total.money(),
-			CustomerID: d.CustomerID, Metadata: metadata(d.Metadata), CreatedAt: timeOf(d.CreatedAt), UpdatedAt: timeOf(d.UpdatedAt),
-			FulfilledAt: timeOf(d.FulfilledAt), CancelledAt: timeOf(d.CancelledAt), CancelReason: d.CancelReason, Version: d.Version, Seq: d.Sequence,
+			CustomerID: d.CustomerID, Metadata: metadata(d.Metadata), CreatedAt: timeOf(d.CreatedAt),
+			UpdatedAt:   timeOf(d.UpdatedAt),
+			FulfilledAt: timeOf(d.FulfilledAt), CancelledAt: timeOf(d.CancelledAt), CancelReason: d.CancelReason,
+			Version: d.Version, Seq: d.Sequence,
 		}, nil
 	}
 	return nil, corrupt("order", inventory.OrderPrefix, d.ID, detail)
@@ -299,12 +319,16 @@ func (d *orderDocument) order() (*inventory.Order, error) {
 
 func journalOf(e *store.Entry, lastSequence int64) journalDocument {
 	return journalDocument{
-		BatchNo: e.BatchNo, BatchID: e.BatchID[:], LastSequence: lastSequence, Count: e.Count, At: dateOf(e.At), Events: e.Events, Checksum: e.Checksum[:],
+		BatchNo: e.BatchNo, BatchID: e.BatchID[:], LastSequence: lastSequence, Count: e.Count, At: dateOf(e.At),
+		Events: e.Events, Checksum: e.Checksum[:],
 	}
 }
 
 func (d *journalDocument) entry() store.Entry {
-	e := store.Entry{BatchNo: d.BatchNo, First: d.LastSequence - int64(d.Count) + 1, Count: d.Count, At: timeOf(d.At), Events: d.Events}
+	e := store.Entry{
+		BatchNo: d.BatchNo, First: d.LastSequence - int64(d.Count) + 1, Count: d.Count, At: timeOf(d.At),
+		Events: d.Events,
+	}
 	copy(e.BatchID[:], d.BatchID)
 	copy(e.Checksum[:], d.Checksum)
 	return e

@@ -31,29 +31,24 @@ const (
 	otherServerRetry         = 33685826
 )
 
-// codesAgain are those after which a transaction that has not been committed is over and may be tried anew, where the server
-// forgets the label that says so.
-var codesAgain = []int{
-	writeConflict, lockTimeout, snapshotUnavailable, snapshotTooOld, migrationConflict, noSuchTransaction, conflictingOperation,
+// retryableCodes are those after which a transaction that has not been committed is over and may be tried anew, where
+// the server forgets the label that says so.
+var retryableCodes = []int{
+	writeConflict, lockTimeout, snapshotUnavailable, snapshotTooOld, migrationConflict, noSuchTransaction,
+	conflictingOperation,
 	transactionTooOld, otherServerWriteConflict, otherServerRetry,
 }
 
-// labelAgain says the same.
-const labelAgain = "TransientTransactionError"
-
-// again marks a failure after which nothing was written, and the same batch may succeed when it is tried again.
-type again struct{ error }
-
-func (e again) Unwrap() error { return e.error }
-
-func isAgain(err error) bool { return errors.As(err, new(again)) }
+// retryableLabel says the same.
+const retryableLabel = "TransientTransactionError"
 
 // lost marks a failure to reach the server: one connection may have been gone, so once more, and not oftener.
 type lost struct{ error }
 
 func (e lost) Unwrap() error { return e.error }
 
-// isLost reports whether a command got no answer. The driver labels such errors like those that a server wants tried again.
+// isLost reports whether a command got no answer. The driver labels such errors like those that a server wants tried
+// again.
 func isLost(err error) bool {
 	var answered mongo.ServerError
 	return mongo.IsNetworkError(err) || mongo.IsTimeout(err) || !errors.As(err, &answered)
@@ -69,24 +64,18 @@ func hasLabel(err error, label string) bool {
 	return errors.As(err, &e) && e.HasErrorLabel(label)
 }
 
-// isCorrupt reports whether a stored row cannot be used.
-func isCorrupt(err error) bool {
-	var bad *store.CorruptRow
-	return errors.As(err, &bad)
-}
-
-// translate turns an error of the driver into one of package store, by its code or label. What is left as it was is the batch's own
-// fault. Only for failures of which it is known that nothing was written: before a commit was sent.
+// translate turns an error of the driver into one of package store, by its code or label. What is left as it was is the
+// batch's own fault. Only for failures of which it is known that nothing was written: before a commit was sent.
 func translate(err error) error {
 	switch {
-	case err == nil, errors.Is(err, context.Canceled), isCorrupt(err):
+	case err == nil, errors.Is(err, context.Canceled), store.IsCorrupt(err), errors.Is(err, errMatches):
 		return err
 	case hasCode(err, duplicateKey, documentValidation, objectTooLarge, objectToInsertTooLarge):
 		return err
 	case isLost(err):
 		return lost{fmt.Errorf("%w: %w", store.ErrUnavailable, err)}
-	case hasLabel(err, labelAgain), hasCode(err, codesAgain...):
-		return again{fmt.Errorf("%w: %w", store.ErrUnavailable, err)}
+	case hasLabel(err, retryableLabel), hasCode(err, retryableCodes...):
+		return store.Retryable{Err: fmt.Errorf("%w: %w", store.ErrUnavailable, err)}
 	default:
 		return fmt.Errorf("%w: %w", store.ErrUnavailable, err)
 	}

@@ -24,25 +24,29 @@ type found struct {
 	filter, sort bson.D
 }
 
-// TestIndexes: every find in what grows reads from an index, in the order in which the index is, so that what it costs does not grow
-// with what is stored. What an index serves is stated here by MongoDB's rules (mongodb.com/docs/manual/tutorial/sort-results-with-indexes,
-// .../core/index-partial), since the plans that servers explain differ.
+// TestIndexes: every find in what grows reads from an index, in the order in which the index is, so that what it costs
+// does not grow with what is stored. What an index serves is stated here by MongoDB's rules
+// (mongodb.com/docs/manual/tutorial/sort-results-with-indexes, .../core/index-partial), since the plans that servers
+// explain differ.
 func TestIndexes(t *testing.T) {
 	var finds []found
 	clock := storetest.NewClock()
-	s := open(t, dbtest.MongoDB(t), Options{Now: clock.Now, monitor: &event.CommandMonitor{Started: func(_ context.Context, e *event.CommandStartedEvent) {
-		var command struct {
-			Find         string
-			Filter, Sort bson.D
-		}
-		if e.CommandName != "find" {
-			return
-		}
-		if err := bson.Unmarshal(e.Command, &command); err != nil {
-			t.Errorf("%v in %v", err, e.Command)
-		}
-		finds = append(finds, found{command.Find, command.Filter, command.Sort})
-	}}})
+	s := open(t, dbtest.MongoDB(t), Options{
+		Now: clock.Now,
+		monitor: &event.CommandMonitor{Started: func(_ context.Context, e *event.CommandStartedEvent) {
+			var command struct {
+				Find         string
+				Filter, Sort bson.D
+			}
+			if e.CommandName != "find" {
+				return
+			}
+			if err := bson.Unmarshal(e.Command, &command); err != nil {
+				t.Errorf("%v in %v", err, e.Command)
+			}
+			finds = append(finds, found{command.Find, command.Filter, command.Sort})
+		}},
+	})
 	storetest.Must(t, s, storetest.Product("mug"))
 	held := storetest.Must(t, s, storetest.Hold("mug", "k"), storetest.Hold("mug", ""))
 	rsv := held[0].Reservation.ID

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/holdfast/holdfast/internal/inventory"
@@ -44,9 +45,27 @@ func (o *findOptions) list() []options.Lister[options.FindOptions] {
 	return []options.Lister[options.FindOptions]{f}
 }
 
+// each hands the documents that match to use, one after another, until it fails.
+func each(ctx context.Context, c *mongo.Collection, filter any, o *findOptions, use func(bson.Raw) error) error {
+	cursor, err := c.Find(ctx, filter, o.list()...)
+	if err != nil {
+		return err
+	}
+	defer cursor.Close(ctx)
+	for cursor.Next(ctx) {
+		if err := use(cursor.Current); err != nil {
+			return err
+		}
+	}
+	return cursor.Err()
+}
+
 // load takes the context of the transaction. Each part of it has a time-out of its own.
 func (l *loader) load(ctx context.Context) error {
-	for _, f := range []func(context.Context) error{l.lock, l.loadReceipts, l.loadReservations, l.loadOrders, l.loadWanted, l.loadLines, l.loadOverdue} {
+	for _, f := range []func(context.Context) error{
+		l.lock, l.loadReceipts, l.loadRecords, l.loadReservations,
+		l.loadOrders, l.loadWanted, l.loadLines, l.loadOverdue,
+	} {
 		if err := l.s.within(ctx, f); err != nil {
 			return err
 		}
@@ -91,13 +110,14 @@ func (l *loader) loadReservations(ctx context.Context) error {
 	if len(l.keys.Reservations) == 0 {
 		return nil
 	}
-	return each(ctx, l.s.db.Collection(reservationsName), in("_id", texts(l.keys.Reservations, inventory.ReservationPrefix)), nil, func(raw bson.Raw) error {
-		r, err := readReservation(raw)
-		if err == nil {
-			l.state.Reservations[r.ID] = r
-		}
-		return err
-	})
+	return each(ctx, l.s.db.Collection(reservationsName),
+		in("_id", texts(l.keys.Reservations, inventory.ReservationPrefix)), nil, func(raw bson.Raw) error {
+			r, err := readReservation(raw)
+			if err == nil {
+				l.state.Reservations[r.ID] = r
+			}
+			return err
+		})
 }
 
 func readReservation(raw bson.Raw) (*inventory.Reservation, error) {
@@ -142,13 +162,14 @@ func (l *loader) loadOrders(ctx context.Context) error {
 	if len(orders) == 0 {
 		return nil
 	}
-	return each(ctx, l.s.db.Collection(ordersName), in("_id", texts(orders, inventory.OrderPrefix)), nil, func(raw bson.Raw) error {
-		o, err := readOrder(raw)
-		if err == nil {
-			l.state.Orders[o.ID] = o
-		}
-		return err
-	})
+	return each(ctx, l.s.db.Collection(ordersName), in("_id", texts(orders, inventory.OrderPrefix)), nil,
+		func(raw bson.Raw) error {
+			o, err := readOrder(raw)
+			if err == nil {
+				l.state.Orders[o.ID] = o
+			}
+			return err
+		})
 }
 
 // loadWanted loads the products and stock rows that the commands name.
@@ -259,7 +280,10 @@ func (l *loader) loadOverdue(ctx context.Context) error {
 func (l *loader) overdueOf(ctx context.Context, key inventory.StockKey, budget int64) (found int64, err error) {
 	filter := bson.D{
 		{Key: "status", Value: "ACTIVE"},
-		{Key: "lines", Value: bson.D{{Key: "$elemMatch", Value: bson.D{{Key: "productId", Value: key.ProductID}, {Key: "location", Value: key.Location}}}}},
+		{Key: "lines", Value: bson.D{{
+			Key:   "$elemMatch",
+			Value: bson.D{{Key: "productId", Value: key.ProductID}, {Key: "location", Value: key.Location}},
+		}}},
 		{Key: "expiresAt", Value: bson.D{{Key: "$lte", Value: dateOf(l.state.Now)}}},
 	}
 	more := false
@@ -271,7 +295,7 @@ func (l *loader) overdueOf(ctx context.Context, key inventory.StockKey, budget i
 		}
 		found++
 		r, err := readReservation(raw)
-		if isCorrupt(err) {
+		if store.IsCorrupt(err) {
 			return nil // a damaged hold keeps its units, but must not stop every buyer; the sweeper reports it, verify names it
 		}
 		if err != nil {

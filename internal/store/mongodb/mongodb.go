@@ -1,9 +1,9 @@
-// Package mongodb is the store on MongoDB 4.4 or later, a replica set or a sharded cluster, for one or many processes that share a
-// database.
+// Package mongodb is the store on MongoDB 4.4 or later, a replica set or a sharded cluster, for one or many processes
+// that share a database.
 //
-// A batch is one multi-document transaction that begins by writing the head: of two, the server aborts one, which waits and tries
-// again. Every change carries what it changes in its filter, and the number of matches is checked, so that the batch is right even
-// where the isolation is weaker than the server says.
+// A batch is one multi-document transaction that begins by writing the head: of two, the server aborts one, which waits
+// and tries again. Every change carries what it changes in its filter, and the number of matches is checked, so that
+// the batch is right even where the isolation is weaker than the server says.
 package mongodb
 
 import (
@@ -49,9 +49,11 @@ type timeouts struct {
 	stale     time.Duration // after how long without that its transaction is ended by others
 }
 
-// A process that dies in its transaction holds up the others until it is stale and they have noticed: that must stay under 5 seconds.
+// A process that dies in its transaction holds up the others until it is stale and they have noticed: that must stay
+// under 5 seconds.
 var defaultTimeouts = timeouts{
-	answer: 4 * time.Second, head: 10 * time.Second, settle: 12 * time.Second, heartbeat: 500 * time.Millisecond, stale: 3 * time.Second,
+	answer: 4 * time.Second, head: 10 * time.Second, settle: 12 * time.Second, heartbeat: 500 * time.Millisecond,
+	stale: 3 * time.Second,
 }
 
 // flushed is the write concern of everything that is acknowledged: on the disks of a majority.
@@ -60,7 +62,8 @@ var flushed = func() *writeconcern.WriteConcern {
 	return &writeconcern.WriteConcern{W: "majority", Journal: &journaled}
 }()
 
-var transactionOptions = options.Transaction().SetReadConcern(readconcern.Snapshot()).SetWriteConcern(flushed).SetReadPreference(readpref.Primary())
+var transactionOptions = options.Transaction().SetReadConcern(readconcern.Snapshot()).SetWriteConcern(flushed).
+	SetReadPreference(readpref.Primary())
 
 // Store is a [store.Store] in one MongoDB database.
 type Store struct {
@@ -68,14 +71,14 @@ type Store struct {
 	client  *mongo.Client
 	db      *mongo.Database
 
-	turn      *store.Turn
-	session   *mongo.Session
-	process   *process      // nil where nothing is written
-	batchTime time.Duration // of the recent batches, in the mean
-	last      [16]byte      // id of the last batch that this process committed
-	run       int           // batches of this process in a row since another's; 0 after it gave way
-	turned    time.Time     // when the receipts last failed to turn
-	address   string        // set by tests
+	turn           *store.Turn
+	session        *mongo.Session
+	process        *process      // nil where nothing is written
+	batchTime      time.Duration // of the recent batches, in the mean
+	last           [16]byte      // id of the last batch that this process committed
+	run            int           // batches of this process in a row since another's; 0 after it gave way
+	rotationFailed time.Time     // when it last did, of the receipts
+	address        string        // set by tests
 
 	viewing sync.WaitGroup
 	entry   sync.RWMutex // held for reading while a View enters
@@ -83,8 +86,8 @@ type Store struct {
 
 var _ store.Store = (*Store)(nil)
 
-// Open connects to a database, shows that its transactions work, and makes the collections and indexes that are missing. The URL is
-// MongoDB's own (mongodb.com/docs/manual/reference/connection-string) and must name a database.
+// Open connects to a database, shows that its transactions work, and makes the collections and indexes that are
+// missing. The URL is MongoDB's own (mongodb.com/docs/manual/reference/connection-string) and must name a database.
 func Open(ctx context.Context, address string, o Options) (*Store, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -102,7 +105,8 @@ func Open(ctx context.Context, address string, o Options) (*Store, error) {
 	}
 	s := &Store{
 		options: o, client: client, turn: store.NewTurn(), batchTime: firstBatchTime,
-		db: client.Database(database, options.Database().SetWriteConcern(flushed).SetReadConcern(readconcern.Majority()).SetReadPreference(readpref.Primary())),
+		db: client.Database(database, options.Database().SetWriteConcern(flushed).SetReadConcern(readconcern.Majority()).
+			SetReadPreference(readpref.Primary())),
 	}
 	if err := s.open(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("opening the store: %w", err), s.Close())
@@ -126,8 +130,9 @@ func databaseOf(address string) (string, error) {
 const (
 	connectTimeout   = 5 * time.Second
 	selectionTimeout = 5 * time.Second
-	// heartbeatInterval bounds how long the driver (2.10) may take a server that is back for lost: when a connection breaks just as
-	// its monitor begins to wait for news, the monitor does not hear of it and waits so long. The driver's own is 10 s.
+	// heartbeatInterval bounds how long the driver (2.10) may take a server that is back for lost: when a connection
+	// breaks just as its monitor begins to wait for news, the monitor does not hear of it and waits so long. The
+	// driver's own is 10 s.
 	heartbeatInterval = time.Second
 )
 
@@ -207,7 +212,8 @@ func (s *Store) checkLayout(ctx context.Context) error {
 
 func (d *headDocument) check() error {
 	if d.Format > store.Format || d.Layout > layout {
-		return fmt.Errorf("%w: its format is %d.%d, this program knows up to %d.%d: use the Holdfast that wrote it, or a later one",
+		return fmt.Errorf("%w: its format is %d.%d, this program knows up to %d.%d: use the Holdfast that wrote it, or a "+
+			"later one",
 			store.ErrNewerFormat, d.Format, d.Layout, store.Format, layout)
 	}
 	return nil
@@ -248,6 +254,9 @@ func (s *Store) enter() error {
 	return nil
 }
 
+// SoleWriter implements [store.Store]: other processes may share the database.
+func (s *Store) SoleWriter() (clock func() time.Time, sole bool) { return nil, false }
+
 // View implements [store.Store].
 func (s *Store) View(ctx context.Context, read func(store.View) error) error {
 	if err := s.enter(); err != nil {
@@ -273,7 +282,8 @@ func (s *Store) View(ctx context.Context, read func(store.View) error) error {
 		_ = session.AbortTransaction(end)
 		return readErr
 	}
-	// Committing what only read waits until all that was read is on the disks of a majority: it will not be rolled back by an election.
+	// Committing what only read waits until all that was read is on the disks of a majority: it will not be rolled back
+	// by an election.
 	if err := session.CommitTransaction(end); err != nil {
 		return fmt.Errorf("%w: %w", store.ErrUnavailable, err)
 	}

@@ -34,9 +34,9 @@ var backend = storetest.Backend{
 			t.Fatal(err)
 		}
 		address := s.(*Store).address
-		again := open(t, address, Options{Now: now})
-		again.address = address
-		return again
+		reopened := open(t, address, Options{Now: now})
+		reopened.address = address
+		return reopened
 	},
 	Share: func(t testing.TB, s store.Store, now func() time.Time) store.Store {
 		return open(t, s.(*Store).address, Options{Now: now})
@@ -92,19 +92,21 @@ func TestServerClock(t *testing.T) {
 		t.Errorf("made at %d, between %d and %d by the server", p.CreatedAt, before, after)
 	}
 	with(t, address, func(db *mongo.Database) {
-		_, err := db.Collection(headName).UpdateOne(context.Background(), bson.D{}, bson.D{{Key: "$set", Value: bson.D{{Key: "at", Value: dateOf(clock() + 3_600_000)}}}})
+		_, err := db.Collection(headName).UpdateOne(context.Background(), bson.D{},
+			bson.D{{Key: "$set", Value: bson.D{{Key: "at", Value: dateOf(clock() + 3_600_000)}}}})
 		if err != nil {
 			t.Fatal(err)
 		}
 	})
-	if _, err := storetest.Commit(context.Background(), s, storetest.Hold("mug", "")); !errors.Is(err, store.ErrClockBehind) {
+	if _, err := storetest.Commit(context.Background(), s, storetest.Hold("mug", "")); !errors.Is(err,
+		store.ErrClockBehind) {
 		t.Errorf("an hour behind the head: %v", err)
 	}
 	storetest.Must(t, open(t, address, Options{AcceptClock: true}), storetest.Hold("mug", ""))
 }
 
-// TestTurn: receipts live for a day at least and go with the collection that they are in.
-func TestTurn(t *testing.T) {
+// TestRotation: receipts live for a day at least and go with the collection that they are in.
+func TestRotation(t *testing.T) {
 	clock := storetest.NewClock()
 	address := dbtest.MongoDB(t)
 	s := open(t, address, Options{Now: clock.Now})
@@ -124,7 +126,8 @@ func TestTurn(t *testing.T) {
 		t.Error("a newer receipt went with the old ones")
 	}
 	with(t, address, func(db *mongo.Database) {
-		names, err := db.ListCollectionNames(context.Background(), bson.D{{Key: "name", Value: bson.D{{Key: "$regex", Value: "^receipts_"}}}})
+		names, err := db.ListCollectionNames(context.Background(),
+			bson.D{{Key: "name", Value: bson.D{{Key: "$regex", Value: "^receipts_"}}}})
 		if err != nil || len(names) != receiptsKept {
 			t.Errorf("collections of receipts: %v %v", names, err)
 		}
@@ -136,19 +139,22 @@ func TestRetries(t *testing.T) {
 	_, address := dbtest.OwnMongoDB(t)
 	s := open(t, address, Options{})
 	storetest.Must(t, s, storetest.Product("mug"))
-	label := bson.E{Key: "errorLabels", Value: bson.A{labelAgain}}
+	label := bson.E{Key: "errorLabels", Value: bson.A{retryableLabel}}
 	for _, command := range []string{"findAndModify", "find", "insert", "update"} {
-		for _, code := range codesAgain {
+		for _, code := range retryableCodes {
 			for _, data := range []bson.D{{{Key: "errorCode", Value: code}}, {{Key: "errorCode", Value: code}, label}} {
-				dbtest.FailPoint(t, address, bson.D{{Key: "times", Value: 2}}, append(bson.D{{Key: "failCommands", Value: bson.A{command}}}, data...))
+				dbtest.FailPoint(t, address, bson.D{{Key: "times", Value: 2}},
+					append(bson.D{{Key: "failCommands", Value: bson.A{command}}}, data...))
 				if _, err := storetest.Commit(context.Background(), s, storetest.Hold("mug", "")); err != nil {
 					t.Fatalf("%s fails with %v: %v", command, data, err)
 				}
 			}
 		}
 	}
-	dbtest.FailPoint(t, address, bson.D{{Key: "times", Value: 1}}, bson.D{{Key: "failCommands", Value: bson.A{"insert"}}, {Key: "errorCode", Value: 8000}})
-	if _, err := storetest.Commit(context.Background(), s, storetest.Hold("mug", "")); !errors.Is(err, store.ErrUnavailable) {
+	dbtest.FailPoint(t, address, bson.D{{Key: "times", Value: 1}},
+		bson.D{{Key: "failCommands", Value: bson.A{"insert"}}, {Key: "errorCode", Value: 8000}})
+	if _, err := storetest.Commit(context.Background(), s, storetest.Hold("mug", "")); !errors.Is(err,
+		store.ErrUnavailable) {
 		t.Errorf("an error of the server that says nothing: %v", err)
 	}
 	storetest.Must(t, s, storetest.Hold("mug", ""))
@@ -157,11 +163,13 @@ func TestRetries(t *testing.T) {
 // TestRefusedServers: what has no transactions, or only says so, is not served from.
 func TestRefusedServers(t *testing.T) {
 	ctx := context.Background()
-	if _, err := Open(ctx, "mongodb://127.0.0.1:1/", Options{}); err == nil || !strings.Contains(err.Error(), "must name a database") {
+	if _, err := Open(ctx, "mongodb://127.0.0.1:1/", Options{}); err == nil ||
+		!strings.Contains(err.Error(), "must name a database") {
 		t.Errorf("no database: %v", err)
 	}
 	address := dbtest.MongoDB(t)
-	if _, err := Open(ctx, address, Options{ReadOnly: true}); err == nil || !strings.Contains(err.Error(), "no Holdfast store") {
+	if _, err := Open(ctx, address, Options{ReadOnly: true}); err == nil ||
+		!strings.Contains(err.Error(), "no Holdfast store") {
 		t.Errorf("an empty database, for reading: %v", err)
 	}
 	proxy, proxied := dbtest.NewProxy(t, address)
@@ -174,15 +182,18 @@ func TestRefusedServers(t *testing.T) {
 	}
 	s := open(t, address, Options{})
 	storetest.Must(t, s, storetest.Product("mug"))
-	if _, err := storetest.Commit(context.Background(), open(t, address, Options{ReadOnly: true}), storetest.Hold("mug", "")); !errors.Is(err, store.ErrUnavailable) {
+	if _, err := storetest.Commit(context.Background(), open(t, address, Options{ReadOnly: true}),
+		storetest.Hold("mug", "")); !errors.Is(err, store.ErrUnavailable) {
 		t.Errorf("a store for reading committed: %v", err)
 	}
 	with(t, address, func(db *mongo.Database) {
-		if _, err := db.Collection(headName).UpdateOne(ctx, bson.D{}, bson.D{{Key: "$set", Value: bson.D{{Key: "format", Value: 2}}}}); err != nil {
+		if _, err := db.Collection(headName).UpdateOne(ctx, bson.D{},
+			bson.D{{Key: "$set", Value: bson.D{{Key: "format", Value: 99}}}}); err != nil {
 			t.Fatal(err)
 		}
 	})
-	if _, err := storetest.Commit(context.Background(), s, storetest.Hold("mug", "")); !errors.Is(err, store.ErrBroken) || !errors.Is(err, store.ErrNewerFormat) {
+	if _, err := storetest.Commit(context.Background(), s, storetest.Hold("mug", "")); !errors.Is(err, store.ErrBroken) ||
+		!errors.Is(err, store.ErrNewerFormat) {
 		t.Errorf("a head of a newer format, under way: %v", err)
 	}
 	if _, err := Open(ctx, address, Options{}); !errors.Is(err, store.ErrNewerFormat) {
@@ -193,8 +204,12 @@ func TestRefusedServers(t *testing.T) {
 // TestStandalone: the sentence says what to do.
 func TestStandalone(t *testing.T) {
 	_, address := dbtest.OwnMongoDB(t)
-	dbtest.FailPoint(t, address, "alwaysOn", bson.D{{Key: "failCommands", Value: bson.A{"insert"}}, {Key: "errorCode", Value: illegalOperation}})
-	if _, err := Open(context.Background(), address, Options{}); !errors.Is(err, errNoTransactions) || !strings.Contains(err.Error(), "replica set") {
+	dbtest.FailPoint(t, address, "alwaysOn", bson.D{
+		{Key: "failCommands", Value: bson.A{"insert"}},
+		{Key: "errorCode", Value: illegalOperation},
+	})
+	if _, err := Open(context.Background(), address, Options{}); !errors.Is(err, errNoTransactions) ||
+		!strings.Contains(err.Error(), "replica set") {
 		t.Errorf("a standalone server: %v", err)
 	}
 }
@@ -202,7 +217,8 @@ func TestStandalone(t *testing.T) {
 // TestWithoutValidators: a server that does not take them is served, with one warning.
 func TestWithoutValidators(t *testing.T) {
 	_, address := dbtest.OwnMongoDB(t)
-	dbtest.FailPoint(t, address, bson.D{{Key: "times", Value: 1}}, bson.D{{Key: "failCommands", Value: bson.A{"create"}}, {Key: "errorCode", Value: 59}})
+	dbtest.FailPoint(t, address, bson.D{{Key: "times", Value: 1}},
+		bson.D{{Key: "failCommands", Value: bson.A{"create"}}, {Key: "errorCode", Value: 59}})
 	var log bytes.Buffer
 	s, err := Open(context.Background(), address, Options{Log: slog.New(slog.NewTextHandler(&log, nil))})
 	if err != nil {
@@ -224,9 +240,24 @@ func TestReadable(t *testing.T) {
 	storetest.Must(t, s, &inventory.Request{Command: &inventory.Confirm{ReservationID: r.ID, Reference: "pay-1"}})
 	with(t, address, func(db *mongo.Database) {
 		for collection, want := range map[string]bson.D{
-			stockName:        {{Key: "productId", Value: "mug"}, {Key: "totalStock", Value: 100}, {Key: "availableStock", Value: 99}, {Key: "committedStock", Value: 1}},
-			reservationsName: {{Key: "_id", Value: r.ID.Text(inventory.ReservationPrefix)}, {Key: "status", Value: "CONFIRMED"}, {Key: "customerId", Value: "anna"}, {Key: "lines.unitPrice.amount", Value: 250}, {Key: "expiresAt", Value: dateOf(r.ExpiresAt)}},
-			ordersName:       {{Key: "reservationId", Value: r.ID.Text(inventory.ReservationPrefix)}, {Key: "lines.priceAtPurchase.currency", Value: "EUR"}, {Key: "reference", Value: "pay-1"}},
+			stockName: {
+				{Key: "productId", Value: "mug"},
+				{Key: "totalStock", Value: 100},
+				{Key: "availableStock", Value: 99},
+				{Key: "committedStock", Value: 1},
+			},
+			reservationsName: {
+				{Key: "_id", Value: r.ID.Text(inventory.ReservationPrefix)},
+				{Key: "status", Value: "CONFIRMED"},
+				{Key: "customerId", Value: "anna"},
+				{Key: "lines.unitPrice.amount", Value: 250},
+				{Key: "expiresAt", Value: dateOf(r.ExpiresAt)},
+			},
+			ordersName: {
+				{Key: "reservationId", Value: r.ID.Text(inventory.ReservationPrefix)},
+				{Key: "lines.priceAtPurchase.currency", Value: "EUR"},
+				{Key: "reference", Value: "pay-1"},
+			},
 		} {
 			if n, err := db.Collection(collection).CountDocuments(context.Background(), want); err != nil || n != 1 {
 				t.Errorf("%s: %d documents like %v (%v)", collection, n, want, err)
@@ -323,8 +354,58 @@ func TestDamageIsNamed(t *testing.T) {
 	}
 }
 
-// TestHeartbeat: the driver's monitor can miss that a connection broke, and then takes the server for lost until its next heartbeat.
-// With the driver's own interval that was longer than a batch may wait.
+// TestDamagedRecord: a record that cannot be read ends a page with its name, and the batch that wants it.
+func TestDamagedRecord(t *testing.T) {
+	address := dbtest.MongoDB(t)
+	s := open(t, address, Options{})
+	commit := func(keys *inventory.Keys, changes ...inventory.RecordChange) error {
+		return s.Commit(t.Context(), keys, func(*inventory.State) (*inventory.Changes, error) {
+			return &inventory.Changes{Records: changes}, nil
+		})
+	}
+	for _, key := range []string{"a", "b"} {
+		name := inventory.RecordKey{Kind: "note", Key: key}
+		after := &inventory.Record{RecordKey: name, Version: 1}
+		if err := commit(&inventory.Keys{}, inventory.RecordChange{
+			RecordKey: name,
+			Change:    inventory.Change[inventory.Record]{After: after},
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	with(t, address, func(db *mongo.Database) {
+		filter, change := bson.D{{Key: "key", Value: "b"}}, bson.D{{Key: "$set", Value: bson.D{{Key: "key", Value: "c"}}}}
+		if _, err := db.Collection(recordsName).UpdateOne(t.Context(), filter, change); err != nil {
+			t.Fatal(err)
+		}
+	})
+	_ = s.View(t.Context(), func(v store.View) error {
+		page, next, err := v.Records(t.Context(), store.RecordQuery{Kind: "note", Limit: 9})
+		if len(page) != 1 || next != "" || !store.IsCorrupt(err) || !strings.Contains(err.Error(), "note/b") {
+			t.Errorf("%d records, then %q: %v", len(page), next, err)
+		}
+		return nil
+	})
+	if err := commit(&inventory.Keys{Records: []inventory.RecordKey{{Kind: "note", Key: "b"}}}); !store.IsCorrupt(err) {
+		t.Errorf("a batch that wants it: %v", err)
+	}
+}
+
+func TestUpgrade(t *testing.T) {
+	address := dbtest.MongoDB(t)
+	storetest.Must(t, open(t, address, Options{}), storetest.Product("mug"))
+	with(t, address, func(db *mongo.Database) {
+		_, err := db.Collection(headName).UpdateOne(t.Context(), bson.D{},
+			bson.D{{Key: "$set", Value: bson.D{{Key: "format", Value: 1}, {Key: "layout", Value: 1}}}})
+		if err = errors.Join(err, db.Collection(recordsName).Drop(t.Context())); err != nil {
+			t.Fatal(err)
+		}
+	})
+	storetest.Upgrade(t, func(readOnly bool) store.Store { return open(t, address, Options{ReadOnly: readOnly}) })
+}
+
+// TestHeartbeat: the driver's monitor can miss that a connection broke, and then takes the server for lost until its
+// next heartbeat. With the driver's own interval that was longer than a batch may wait.
 func TestHeartbeat(t *testing.T) {
 	for address, want := range map[string]time.Duration{
 		"mongodb://db.example/shop":                           time.Second,
@@ -336,7 +417,8 @@ func TestHeartbeat(t *testing.T) {
 	}
 }
 
-// TestGiveWay: a process whose batches follow each other leaves the head to others once in a while, as long as there are any.
+// TestGiveWay: a process whose batches follow each other leaves the head to others once in a while, as long as there
+// are any.
 func TestGiveWay(t *testing.T) {
 	address := dbtest.MongoDB(t)
 	mine, other := open(t, address, Options{}), open(t, address, Options{})

@@ -12,9 +12,10 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 )
 
-// MongoDB keeps the transaction of a dead client open for up to a minute (transactionLifetimeLimitSeconds), and everybody else would wait
-// so long. Each process therefore registers the session that it commits in, with a heartbeat by the server's clock, and whoever waits
-// too long ends the sessions of those whose heartbeat is stale. One that only slept finds its transaction gone, and tries anew.
+// MongoDB keeps the transaction of a dead client open for up to a minute (transactionLifetimeLimitSeconds), and
+// everybody else would wait so long. Each process therefore registers the session that it commits in, with a heartbeat
+// by the server's clock, and whoever waits too long ends the sessions of those whose heartbeat is stale. One that only
+// slept finds its transaction gone, and tries anew.
 
 type processDocument struct {
 	ID          string        `bson:"_id"`
@@ -100,7 +101,10 @@ func (p *process) endStale(ctx context.Context) error {
 		return err
 	}
 	last := hello.LocalTime - bson.DateTime(p.s.options.timeouts.stale.Milliseconds())
-	cursor, err := p.collection.Find(ctx, bson.D{{Key: "heartbeatAt", Value: bson.D{{Key: "$lt", Value: last}}}, {Key: "_id", Value: bson.D{{Key: "$ne", Value: p.id}}}})
+	cursor, err := p.collection.Find(ctx, bson.D{
+		{Key: "heartbeatAt", Value: bson.D{{Key: "$lt", Value: last}}},
+		{Key: "_id", Value: bson.D{{Key: "$ne", Value: p.id}}},
+	})
 	if err != nil {
 		return err
 	}
@@ -110,11 +114,15 @@ func (p *process) endStale(ctx context.Context) error {
 	}
 	for i := range stale {
 		d := &stale[i]
-		p.s.options.Log.Warn("ending the transaction of a process that no longer says that it lives", "process", d.ID, "lastHeartbeat", d.HeartbeatAt.Time())
+		p.s.options.Log.Warn("ending the transaction of a process that no longer says that it lives", "process", d.ID,
+			"lastHeartbeat", d.HeartbeatAt.Time())
 		if err := p.kill(ctx, d.Session); err != nil {
 			return err
 		}
-		if _, err := p.collection.DeleteOne(ctx, bson.D{{Key: "_id", Value: d.ID}, {Key: "heartbeatAt", Value: d.HeartbeatAt}}); err != nil {
+		if _, err := p.collection.DeleteOne(ctx, bson.D{
+			{Key: "_id", Value: d.ID},
+			{Key: "heartbeatAt", Value: d.HeartbeatAt},
+		}); err != nil {
 			return err
 		}
 	}
@@ -123,7 +131,8 @@ func (p *process) endStale(ctx context.Context) error {
 
 // kill ends a session and what is open in it.
 func (p *process) kill(ctx context.Context, session bson.Binary) error {
-	return p.s.client.Database("admin").RunCommand(ctx, bson.D{{Key: "killSessions", Value: bson.A{bson.D{{Key: "id", Value: session}}}}}).Err()
+	return p.s.client.Database("admin").RunCommand(ctx,
+		bson.D{{Key: "killSessions", Value: bson.A{bson.D{{Key: "id", Value: session}}}}}).Err()
 }
 
 // condemn has the session that this process commits in ended before it uses another.

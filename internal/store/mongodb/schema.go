@@ -22,6 +22,7 @@ const (
 	stockName        = "stock"
 	reservationsName = "reservations"
 	ordersName       = "orders"
+	recordsName      = "records"
 	journalName      = "journal"
 	processesName    = "processes"
 	proofName        = "proof"
@@ -30,8 +31,8 @@ const (
 // headID is the id of the one document of the collection head.
 const headID = "head"
 
-// layout is the version of the collections and indexes that this program makes.
-const layout = 1
+// layout is the version of the collections and indexes that this program makes. Layout 2 has the collection records.
+const layout = 2
 
 var (
 	wholeNumber = bson.D{{Key: "bsonType", Value: bson.A{"long", "int"}}, {Key: "minimum", Value: 0}}
@@ -46,7 +47,11 @@ func shape(members bson.D) bson.D {
 	for _, m := range members {
 		required = append(required, m.Key)
 	}
-	return bson.D{{Key: "$jsonSchema", Value: bson.D{{Key: "bsonType", Value: "object"}, {Key: "required", Value: required}, {Key: "properties", Value: members}}}}
+	return bson.D{{Key: "$jsonSchema", Value: bson.D{
+		{Key: "bsonType", Value: "object"},
+		{Key: "required", Value: required},
+		{Key: "properties", Value: members},
+	}}}
 }
 
 func oneOf(names ...any) bson.D { return bson.D{{Key: "enum", Value: bson.A(names)}} }
@@ -68,16 +73,28 @@ var validators = map[string]bson.D{
 	}}},
 	productsName: shape(bson.D{{Key: "name", Value: text}, {Key: "version", Value: wholeNumber}}),
 	reservationsName: shape(bson.D{
-		{Key: "status", Value: oneOf("ACTIVE", "CONFIRMED", "EXPIRED", "CANCELLED")}, {Key: "lines", Value: lines}, {Key: "expiresAt", Value: date},
+		{Key: "status", Value: oneOf("ACTIVE", "CONFIRMED", "EXPIRED", "CANCELLED")},
+		{Key: "lines", Value: lines},
+		{Key: "expiresAt", Value: date},
 	}),
 	ordersName: shape(bson.D{
-		{Key: "status", Value: oneOf("CONFIRMED", "FULFILLED", "CANCELLED")}, {Key: "lines", Value: lines}, {Key: "reservationId", Value: text},
+		{Key: "status", Value: oneOf("CONFIRMED", "FULFILLED", "CANCELLED")},
+		{Key: "lines", Value: lines},
+		{Key: "reservationId", Value: text},
+	}),
+	recordsName: shape(bson.D{
+		{Key: "kind", Value: text},
+		{Key: "key", Value: text},
+		{Key: "version", Value: wholeNumber},
 	}),
 	headName: {}, journalName: {}, processesName: {}, proofName: {},
 }
 
 // collectionNames in the order in which they are made.
-var collectionNames = []string{stockName, headName, productsName, reservationsName, ordersName, journalName, processesName, proofName}
+var collectionNames = []string{
+	stockName, headName, productsName, reservationsName, ordersName, recordsName,
+	journalName, processesName, proofName,
+}
 
 func index(partial bson.D, unique bool, keys ...bson.E) mongo.IndexModel {
 	o := options.Index()
@@ -93,8 +110,9 @@ func index(partial bson.D, unique bool, keys ...bson.E) mongo.IndexModel {
 func up(name string) bson.E   { return bson.E{Key: name, Value: 1} }
 func down(name string) bson.E { return bson.E{Key: name, Value: -1} }
 
-// indexes find what must be found: the due holds in deadline order, the overdue holds of one stock row, the ACTIVE reservations of a
-// product, a customer's reservations and orders, orders by reference, by status CONFIRMED and by reservation (I4).
+// indexes find what must be found: the due holds in deadline order, the overdue holds of one stock row, the ACTIVE
+// reservations of a product, a customer's reservations and orders, orders by reference, by status CONFIRMED and by
+// reservation (I4).
 func indexes() map[string][]mongo.IndexModel {
 	active := bson.D{{Key: "status", Value: "ACTIVE"}}
 	has := func(name string) bson.D {
@@ -118,7 +136,8 @@ func indexes() map[string][]mongo.IndexModel {
 	}
 }
 
-// migrate makes what is missing: collections and indexes first, then, in one write, the head.
+// migrate makes what is missing: collections and indexes first, then, in one write, the head, or the raised head of an
+// older store.
 func migrate(ctx context.Context, db *mongo.Database, log *slog.Logger) error {
 	warned := false
 	for _, name := range collectionNames {
@@ -144,12 +163,32 @@ func migrate(ctx context.Context, db *mongo.Database, log *slog.Logger) error {
 	if err := createCollection(ctx, db, first, nil); err != nil {
 		return fmt.Errorf("making the collection %s: %w", first, err)
 	}
-	_, err := db.Collection(headName).UpdateOne(ctx, bson.D{{Key: "_id", Value: headID}}, bson.D{{Key: "$setOnInsert", Value: headDocument{
-		Store: strings.ToLower(rand.Text()), Format: store.Format, Layout: layout, BatchID: make([]byte, 16), Chain: make([]byte, 32), Receipts: []string{first},
-	}}}, options.UpdateOne().SetUpsert(true))
-	if mongo.IsDuplicateKeyError(err) {
-		err = nil // another process has just made it
+	_, err := db.Collection(headName).UpdateOne(ctx, bson.D{{Key: "_id", Value: headID}},
+		bson.D{{Key: "$setOnInsert", Value: headDocument{
+			Store: strings.ToLower(rand.Text()), Format: store.Format, Layout: layout, BatchID: make([]byte, 16),
+			Chain: make([]byte, 32), Receipts: []string{first},
+		}}}, options.UpdateOne().SetUpsert(true))
+	if err != nil && !mongo.IsDuplicateKeyError(err) { // else another process has just made it
+		return err
 	}
+	return raise(ctx, db)
+}
+
+// raise brings the head of an older store to the format and layout of this program. Processes of an older program stop
+// at their next batch.
+func raise(ctx context.Context, db *mongo.Database) error {
+	older := func(name string, version int) bson.D {
+		return bson.D{{Key: name, Value: bson.D{{Key: "$lt", Value: version}}}}
+	}
+	_, err := db.Collection(headName).UpdateOne(ctx,
+		bson.D{{Key: "_id", Value: headID}, {
+			Key:   "$or",
+			Value: bson.A{older("format", store.Format), older("layout", layout)},
+		}},
+		bson.D{
+			{Key: "$max", Value: bson.D{{Key: "format", Value: store.Format}, {Key: "layout", Value: layout}}},
+			{Key: "$inc", Value: bson.D{{Key: "fence", Value: 1}}},
+		})
 	return err
 }
 
@@ -168,13 +207,16 @@ func createCollection(ctx context.Context, db *mongo.Database, name string, vali
 // errNoTransactions: the server must not be served from.
 var errNoTransactions = errors.New("the server has no transactions")
 
-// prove shows that transactions really work: what is inserted and aborted is not there, what is inserted and committed is there, and a
-// duplicate key takes everything with it. A server that only pretends would sell one unit twice.
+// prove shows that transactions really work: what is inserted and aborted is not there, what is inserted and committed
+// is there, and a duplicate key takes everything with it. A server that only pretends would sell one unit twice.
 func prove(ctx context.Context, db *mongo.Database) (err error) {
 	proof := db.Collection(proofName)
 	aborted, committed, spoilt := rand.Text(), rand.Text(), rand.Text()
 	defer func() {
-		_, undo := proof.DeleteMany(ctx, bson.D{{Key: "_id", Value: bson.D{{Key: "$in", Value: bson.A{aborted, committed, spoilt}}}}})
+		_, undo := proof.DeleteMany(ctx, bson.D{{
+			Key:   "_id",
+			Value: bson.D{{Key: "$in", Value: bson.A{aborted, committed, spoilt}}},
+		}})
 		err = errors.Join(err, undo)
 	}()
 	insert := func(commit bool, ids ...string) error {
@@ -199,25 +241,27 @@ func prove(ctx context.Context, db *mongo.Database) (err error) {
 	}
 	err = insert(false, aborted)
 	if hasCode(err, illegalOperation) {
-		return fmt.Errorf("%w: it is a standalone server: start it as a replica set, of one member if need be (mongod --replSet rs0, then rs.initiate())", errNoTransactions)
+		return fmt.Errorf("%w: it is a standalone server: start it as a replica set, of one member if need be (mongod "+
+			"--replSet rs0, then rs.initiate())", errNoTransactions)
 	}
-	if err := errors.Join(err, count(ctx, proof, aborted, 0)); err != nil {
+	if err := errors.Join(err, expect(ctx, proof, aborted, 0)); err != nil {
 		return fmt.Errorf("trying a transaction: %w", err)
 	}
-	if err := errors.Join(insert(true, committed), count(ctx, proof, committed, 1)); err != nil {
+	if err := errors.Join(insert(true, committed), expect(ctx, proof, committed, 1)); err != nil {
 		return fmt.Errorf("trying a transaction: %w", err)
 	}
 	if err := insert(true, spoilt, committed); !mongo.IsDuplicateKeyError(err) {
 		return fmt.Errorf("%w: it took a duplicate key (%w)", errNoTransactions, err)
 	}
-	return count(ctx, proof, spoilt, 0)
+	return expect(ctx, proof, spoilt, 0)
 }
 
-// count requires so many documents with an id.
-func count(ctx context.Context, proof *mongo.Collection, id string, want int64) error {
+// expect requires so many documents with an id.
+func expect(ctx context.Context, proof *mongo.Collection, id string, want int64) error {
 	n, err := proof.CountDocuments(ctx, bson.D{{Key: "_id", Value: id}})
 	if err == nil && n != want {
-		err = fmt.Errorf("%w: it takes the commands and does not keep them together: Holdfast needs MongoDB 4.4 or later, as a replica set or sharded cluster", errNoTransactions)
+		err = fmt.Errorf("%w: it takes the commands and does not keep them together: Holdfast needs MongoDB 4.4 or later, "+
+			"as a replica set or sharded cluster", errNoTransactions)
 	}
 	return err
 }

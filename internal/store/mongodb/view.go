@@ -80,7 +80,9 @@ func (v *view) Now(ctx context.Context) (inventory.Time, error) {
 	return head.Latest(v.read.Now.Time()), nil
 }
 
-func (v *view) each(ctx context.Context, collection string, filter any, o *findOptions, use func(bson.Raw) error) error {
+func (v *view) each(ctx context.Context, collection string, filter any, o *findOptions,
+	use func(bson.Raw) error,
+) error {
 	if err := ctx.Err(); err != nil {
 		return err // the driver would take the transaction for begun
 	}
@@ -90,88 +92,104 @@ func (v *view) each(ctx context.Context, collection string, filter any, o *findO
 // errFull ends a find whose page is full.
 var errFull = errors.New("the page is full")
 
-// until is like each, for use functions that may return errFull.
-func (v *view) until(ctx context.Context, collection string, filter any, o *findOptions, use func(bson.Raw) error) (full bool, err error) {
-	err = v.each(ctx, collection, filter, o, func(raw bson.Raw) error {
+// until is like each, for use functions that may end it with errFull.
+func (v *view) until(ctx context.Context, collection string, filter any, o *findOptions,
+	use func(bson.Raw) error,
+) error {
+	full := false
+	err := v.each(ctx, collection, filter, o, func(raw bson.Raw) error {
 		err := use(raw)
 		full = errors.Is(err, errFull)
 		return err
 	})
 	if full {
-		err = nil
+		return nil
 	}
-	return full, err
+	return err
 }
 
-func (v *view) Products(ctx context.Context, q store.ProductQuery) (page []*inventory.Product, next string, err error) {
+func (v *view) Products(ctx context.Context, q store.ProductQuery) ([]*inventory.Product, string, error) {
 	filter, o := in("_id", q.IDs), &findOptions{sort: bson.D{up("_id")}}
 	if q.IDs == nil {
 		filter, o.limit = bson.D{{Key: "_id", Value: bson.D{{Key: "$gt", Value: q.After}}}}, int64(q.Limit)
 	}
-	var sizes []int
+	found, bad, err := v.products(ctx, q.IDs == nil, filter, o)
+	if err == nil {
+		err = v.stockOf(ctx, found, q.IDs == nil)
+	}
+	if err != nil {
+		return nil, "", err
+	}
+	if q.IDs != nil {
+		list := make([]*inventory.Product, len(found))
+		for i := range found {
+			list[i] = found[i].Product
+		}
+		return list, "", bad
+	}
+	page := store.NewPage[inventory.Product, string](q.Limit)
+	for _, p := range found {
+		page.Add(p.Product, p.ID, p.bytes+len(p.Stock)*store.StockBytes)
+	}
+	_ = page.Fail(bad) // where it fits: else it comes with a later page
+	return page.Result()
+}
+
+// sized is a product with the bytes of its document.
+type sized struct {
+	*inventory.Product
+	bytes int
+}
+
+// products reads products without their stock, up to the first that cannot be used. Where the page is bounded it stops
+// once they fill it.
+func (v *view) products(ctx context.Context, bounded bool, filter bson.D, o *findOptions) (found []sized, bad,
+	err error,
+) {
 	bytes := 0
-	full, err := v.until(ctx, productsName, filter, o, func(raw bson.Raw) error {
+	err = v.until(ctx, productsName, filter, o, func(raw bson.Raw) error {
 		p, err := readProduct(raw)
 		if err != nil {
 			return err
 		}
-		page, sizes = append(page, p), append(sizes, len(raw))
-		bytes += len(raw)
-		if q.IDs == nil && bytes >= store.PageBytes {
+		found = append(found, sized{p, len(raw)})
+		if bytes += len(raw); bounded && bytes >= store.PageBytes {
 			return errFull
 		}
 		return nil
 	})
-	if err != nil && !isCorrupt(err) {
-		return nil, "", err
+	if store.IsCorrupt(err) {
+		return found, err, nil
 	}
-	bad := err
-	whole := len(page)
-	if page, err = v.stockOf(ctx, page, sizes, q.IDs == nil); err != nil {
-		return nil, "", err
-	}
-	if q.IDs != nil {
-		return page, "", bad
-	}
-	if len(page) < whole {
-		bad = nil // it comes with a later page
-	}
-	if len(page) > 0 && bad == nil && (full || len(page) == q.Limit || len(page) < whole) {
-		next = page[len(page)-1].ID
-	}
-	return page, next, bad
+	return found, nil, err
 }
 
-// stockOf reads the stock rows of products, which are sorted by id. A bounded page ends with the product at which it is full.
-func (v *view) stockOf(ctx context.Context, page []*inventory.Product, sizes []int, bounded bool) ([]*inventory.Product, error) {
-	if len(page) == 0 {
-		return page, nil
+// stockOf reads the stock rows of products, which are sorted by id. Where the page is bounded it reads as many as fill
+// it, and the rest of the last product: products after that get none, and are not shown.
+func (v *view) stockOf(ctx context.Context, found []sized, bounded bool) error {
+	if len(found) == 0 {
+		return nil
 	}
-	ids := make([]string, len(page))
-	for i := range page {
-		ids[i] = page[i].ID
+	ids := make([]string, len(found))
+	for i := range found {
+		ids[i] = found[i].ID
 	}
-	at, bytes := 0, sizes[0]
-	full, err := v.until(ctx, stockName, in("productId", ids), &findOptions{sort: bson.D{up("productId"), up("location")}}, func(raw bson.Raw) error {
+	o := &findOptions{sort: bson.D{up("productId"), up("location")}}
+	if bounded {
+		o.limit = store.PageBytes/store.StockBytes + inventory.MaxLocations
+	}
+	at := 0
+	return v.each(ctx, stockName, in("productId", ids), o, func(raw bson.Raw) error {
 		var d stockDocument
 		if err := bson.Unmarshal(raw, &d); err != nil {
 			return &store.CorruptRow{Row: "stock document " + idOf(raw), Key: d.ProductID, Detail: err.Error()}
 		}
-		for page[at].ID != d.ProductID {
-			if bounded && bytes >= store.PageBytes {
-				return errFull
-			}
+		for found[at].ID != d.ProductID {
 			at++
-			bytes += sizes[at]
 		}
-		bytes += store.StockBytes
-		page[at].Stock = append(page[at].Stock, d.stock())
+		found[at].Stock = append(found[at].Stock, d.stock())
 		return nil
 	})
-	if full {
-		page = page[:at+1]
-	}
-	return page, err
 }
 
 // before is the condition that a page begins after a document, newest first.
@@ -182,7 +200,9 @@ func before(filter bson.D, cursor inventory.ID, prefix string) bson.D {
 	return append(filter, bson.E{Key: "_id", Value: bson.D{{Key: "$lt", Value: cursor.Text(prefix)}}})
 }
 
-func (v *view) Reservations(ctx context.Context, q store.ReservationQuery) ([]*inventory.Reservation, inventory.ID, error) {
+func (v *view) Reservations(ctx context.Context, q store.ReservationQuery) ([]*inventory.Reservation, inventory.ID,
+	error,
+) {
 	if q.IDs != nil {
 		page, err := byID(ctx, v, reservationsName, q.IDs, inventory.ReservationPrefix, readReservation, reservationID)
 		return page, inventory.ID{}, err
@@ -194,7 +214,8 @@ func (v *view) Reservations(ctx context.Context, q store.ReservationQuery) ([]*i
 	if q.CustomerID != "" {
 		filter = append(filter, bson.E{Key: "customerId", Value: q.CustomerID})
 	}
-	return search(ctx, v, reservationsName, before(filter, q.Before, inventory.ReservationPrefix), q.Limit, readReservation, reservationID, q.Matches)
+	return search(ctx, v, reservationsName, before(filter, q.Before, inventory.ReservationPrefix), q.Limit,
+		readReservation, reservationID, q.Matches)
 }
 
 func reservationID(r *inventory.Reservation) inventory.ID { return r.ID }
@@ -217,13 +238,16 @@ func (v *view) Orders(ctx context.Context, q store.OrderQuery) ([]*inventory.Ord
 	if q.Status == inventory.OrderConfirmed {
 		filter = append(filter, bson.E{Key: "status", Value: q.Status.String()})
 	}
-	return search(ctx, v, ordersName, before(filter, q.Before, inventory.OrderPrefix), q.Limit, readOrder, orderID, q.Matches)
+	return search(ctx, v, ordersName, before(filter, q.Before, inventory.OrderPrefix), q.Limit, readOrder, orderID,
+		q.Matches)
 }
 
 func orderID(o *inventory.Order) inventory.ID { return o.ID }
 
 // byID reads the documents that ids name, in their order.
-func byID[T any](ctx context.Context, v *view, collection string, ids []inventory.ID, prefix string, read func(bson.Raw) (*T, error), id func(*T) inventory.ID) (page []*T, err error) {
+func byID[T any](ctx context.Context, v *view, collection string, ids []inventory.ID, prefix string,
+	read func(bson.Raw) (*T, error), id func(*T) inventory.ID,
+) (page []*T, err error) {
 	found := make(map[inventory.ID]*T, len(ids))
 	err = v.each(ctx, collection, in("_id", texts(ids, prefix)), nil, func(raw bson.Raw) error {
 		row, err := read(raw)
@@ -240,30 +264,36 @@ func byID[T any](ctx context.Context, v *view, collection string, ids []inventor
 	return page, err
 }
 
-// search collects the documents that match, newest first, until the page is full or enough of them were looked at.
+// search collects the documents that match, newest first.
 func search[T any](
-	ctx context.Context, v *view, collection string, filter bson.D, limit int, read func(bson.Raw) (*T, error), id func(*T) inventory.ID, matches func(*T) bool,
-) (page []*T, next inventory.ID, err error) {
-	looked, bytes := 0, 0
-	_, err = v.until(ctx, collection, filter, &findOptions{sort: bson.D{down("_id")}}, func(raw bson.Raw) error {
+	ctx context.Context, v *view, collection string, filter bson.D, limit int,
+	read func(bson.Raw) (*T, error), id func(*T) inventory.ID, matches func(*T) bool,
+) ([]*T, inventory.ID, error) {
+	page := store.NewPage[T, inventory.ID](limit)
+	err := v.until(ctx, collection, filter, &findOptions{sort: bson.D{down("_id")}}, func(raw bson.Raw) error {
 		row, err := read(raw)
-		if err != nil {
-			return err
+		switch {
+		case err != nil:
+			err = page.Fail(err)
+		case matches(row):
+			page.Add(row, id(row), len(raw))
+		default:
+			page.Skip(id(row))
 		}
-		if matches(row) {
-			page = append(page, row)
-			bytes += len(raw)
-		}
-		if looked++; len(page) == limit || looked == store.ScanLimit || bytes >= store.PageBytes {
-			next = id(row)
+		if err == nil && page.Done() {
 			return errFull
 		}
-		return nil
+		return err
 	})
-	return page, next, err
+	if err != nil {
+		return nil, inventory.ID{}, err
+	}
+	return page.Result()
 }
 
-func (v *view) Journal(ctx context.Context, from store.JournalPosition, limit, maxBytes int) (page []store.Entry, err error) {
+func (v *view) Journal(ctx context.Context, from store.JournalPosition, limit, maxBytes int) (page []store.Entry,
+	err error,
+) {
 	start := from.BatchNo
 	if start == 0 {
 		if start, err = v.batchOf(ctx, from.Seq); err != nil || start == 0 {
@@ -271,33 +301,41 @@ func (v *view) Journal(ctx context.Context, from store.JournalPosition, limit, m
 		}
 	}
 	bytes := 0
-	_, err = v.until(ctx, journalName, bson.D{{Key: "_id", Value: bson.D{{Key: "$gte", Value: start}}}}, &findOptions{sort: bson.D{up("_id")}, limit: int64(limit)}, func(raw bson.Raw) error {
-		var d journalDocument
-		if err := bson.Unmarshal(raw, &d); err != nil {
-			return fmt.Errorf("journal document %v: %w", raw.Lookup("_id"), err)
-		}
-		page = append(page, d.entry())
-		if bytes += len(d.Events); bytes >= maxBytes {
-			return errFull
-		}
-		return nil
-	})
+	err = v.until(ctx, journalName, bson.D{{Key: "_id", Value: bson.D{{Key: "$gte", Value: start}}}},
+		&findOptions{sort: bson.D{up("_id")}, limit: int64(limit)}, func(raw bson.Raw) error {
+			var d journalDocument
+			if err := bson.Unmarshal(raw, &d); err != nil {
+				return fmt.Errorf("journal document %v: %w", raw.Lookup("_id"), err)
+			}
+			page = append(page, d.entry())
+			if bytes += len(d.Events); bytes >= maxBytes {
+				return errFull
+			}
+			return nil
+		})
 	return page, err
 }
 
 // batchOf finds the first batch whose last event is not before a sequence, or 0.
 func (v *view) batchOf(ctx context.Context, seq int64) (batchNo int64, err error) {
 	o := &findOptions{sort: bson.D{up("lastSequence"), up("_id")}, limit: 1}
-	err = v.each(ctx, journalName, bson.D{{Key: "lastSequence", Value: bson.D{{Key: "$gte", Value: seq}}}}, o, func(raw bson.Raw) error {
-		batchNo = raw.Lookup("_id").AsInt64()
-		return nil
-	})
+	err = v.each(ctx, journalName, bson.D{{Key: "lastSequence", Value: bson.D{{Key: "$gte", Value: seq}}}}, o,
+		func(raw bson.Raw) error {
+			batchNo = raw.Lookup("_id").AsInt64()
+			return nil
+		})
 	return batchNo, err
 }
 
 func (v *view) Due(ctx context.Context, until inventory.Time, limit int) (page []store.Deadline, err error) {
-	filter := bson.D{{Key: "status", Value: "ACTIVE"}, {Key: "expiresAt", Value: bson.D{{Key: "$lte", Value: dateOf(until)}}}}
-	err = v.each(ctx, reservationsName, filter, &findOptions{sort: bson.D{up("expiresAt"), up("_id")}, limit: int64(limit)}, func(raw bson.Raw) error {
+	filter := bson.D{
+		{Key: "status", Value: "ACTIVE"},
+		{Key: "expiresAt", Value: bson.D{{Key: "$lte", Value: dateOf(until)}}},
+	}
+	err = v.each(ctx, reservationsName, filter, &findOptions{
+		sort:  bson.D{up("expiresAt"), up("_id")},
+		limit: int64(limit),
+	}, func(raw bson.Raw) error {
 		id, ok := inventory.ParseID(inventory.ReservationPrefix, idOf(raw))
 		at, isDate := raw.Lookup("expiresAt").DateTimeOK()
 		if ok && isDate { // others are for verify to name
@@ -308,8 +346,8 @@ func (v *view) Due(ctx context.Context, until inventory.Time, limit int) (page [
 	return page, err
 }
 
-// Strays names stock documents whose id is not that of their product and location, or whose product is missing: the stock of products
-// that are there is read with them.
+// Strays names stock documents whose id is not that of their product and location, or whose product is missing: the
+// stock of products that are there is read with them.
 func (v *view) Strays(ctx context.Context, limit int) (list []string, err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -317,7 +355,10 @@ func (v *view) Strays(ctx context.Context, limit int) (list []string, err error)
 	inside := v.inside(ctx)
 	cursor, err := v.db.Collection(stockName).Aggregate(inside, bson.A{
 		bson.D{{Key: "$lookup", Value: bson.D{
-			{Key: "from", Value: productsName}, {Key: "localField", Value: "productId"}, {Key: "foreignField", Value: "_id"}, {Key: "as", Value: "product"},
+			{Key: "from", Value: productsName},
+			{Key: "localField", Value: "productId"},
+			{Key: "foreignField", Value: "_id"},
+			{Key: "as", Value: "product"},
 		}}},
 		bson.D{{Key: "$match", Value: bson.D{{Key: "$expr", Value: bson.D{{Key: "$or", Value: bson.A{
 			bson.D{{Key: "$eq", Value: bson.A{bson.D{{Key: "$size", Value: "$product"}}, 0}}},

@@ -16,7 +16,8 @@ import (
 // errMatches: a change found other documents than those that were loaded.
 var errMatches = errors.New("the stored documents are not those that were loaded: run holdfast verify")
 
-// writer writes the changes of a batch, one command for each kind of document. Every change carries what it changes in its filter.
+// writer writes the changes of a batch, one command for each kind of document. Every change carries what it changes in
+// its filter.
 type writer struct {
 	*loader
 	changes *inventory.Changes
@@ -24,7 +25,10 @@ type writer struct {
 }
 
 func (w *writer) write(ctx context.Context) error {
-	for _, f := range []func(context.Context) error{w.writeProducts, w.writeStock, w.writeReservations, w.writeOrders, w.writeReceipts, w.writeJournal, w.writeHead} {
+	for _, f := range []func(context.Context) error{
+		w.writeProducts, w.writeStock, w.writeReservations, w.writeOrders,
+		w.writeRecords, w.writeReceipts, w.writeJournal, w.writeHead,
+	} {
 		if err := w.s.within(ctx, f); err != nil {
 			return err
 		}
@@ -32,7 +36,7 @@ func (w *writer) write(ctx context.Context) error {
 	return nil
 }
 
-// documents are the new and the changed ones of a collection.
+// documents are the new and the changed ones of a collection, deleted ones among the changed.
 type documents struct {
 	added   []any
 	changed []mongo.WriteModel
@@ -40,6 +44,10 @@ type documents struct {
 
 func (d *documents) change(filter bson.D, replacement any) {
 	d.changed = append(d.changed, mongo.NewReplaceOneModel().SetFilter(filter).SetReplacement(replacement))
+}
+
+func (d *documents) remove(filter bson.D) {
+	d.changed = append(d.changed, mongo.NewDeleteOneModel().SetFilter(filter))
 }
 
 func (w *writer) put(ctx context.Context, collection string, d *documents) error {
@@ -56,8 +64,8 @@ func (w *writer) put(ctx context.Context, collection string, d *documents) error
 	if err != nil {
 		return err
 	}
-	if result.MatchedCount != int64(len(d.changed)) {
-		return fmt.Errorf("%w: %d of %d in %s", errMatches, result.MatchedCount, len(d.changed), collection)
+	if found := result.MatchedCount + result.DeletedCount; found != int64(len(d.changed)) {
+		return fmt.Errorf("%w: %d of %d in %s", errMatches, found, len(d.changed), collection)
 	}
 	return nil
 }
@@ -105,7 +113,11 @@ func (w *writer) writeReservations(ctx context.Context) error {
 			d.added = append(d.added, after)
 			continue
 		}
-		d.change(bson.D{{Key: "_id", Value: after.ID}, {Key: "status", Value: c.Before.Status.String()}, {Key: "version", Value: c.Before.Version}}, after)
+		d.change(bson.D{
+			{Key: "_id", Value: after.ID},
+			{Key: "status", Value: c.Before.Status.String()},
+			{Key: "version", Value: c.Before.Version},
+		}, after)
 	}
 	return w.put(ctx, reservationsName, &d)
 }
@@ -119,7 +131,11 @@ func (w *writer) writeOrders(ctx context.Context) error {
 			d.added = append(d.added, after)
 			continue
 		}
-		d.change(bson.D{{Key: "_id", Value: after.ID}, {Key: "status", Value: c.Before.Status.String()}, {Key: "version", Value: c.Before.Version}}, after)
+		d.change(bson.D{
+			{Key: "_id", Value: after.ID},
+			{Key: "status", Value: c.Before.Status.String()},
+			{Key: "version", Value: c.Before.Version},
+		}, after)
 	}
 	return w.put(ctx, ordersName, &d)
 }
@@ -152,7 +168,8 @@ func (w *writer) writeHead(ctx context.Context) error {
 		set = append(set, bson.E{Key: "receiptsSince", Value: dateOf(after.At)})
 	}
 	result, err := w.s.db.Collection(headName).UpdateOne(ctx,
-		bson.D{{Key: "_id", Value: headID}, {Key: "batchNo", Value: w.head.BatchNo}, {Key: "batchId", Value: w.head.BatchID}}, bson.D{{Key: "$set", Value: set}})
+		bson.D{{Key: "_id", Value: headID}, {Key: "batchNo", Value: w.head.BatchNo}, {Key: "batchId", Value: w.head.BatchID}},
+		bson.D{{Key: "$set", Value: set}})
 	if err == nil && result.MatchedCount != 1 {
 		err = fmt.Errorf("%w: the head", errMatches)
 	}

@@ -37,7 +37,7 @@ func (s *Store) Commit(ctx context.Context, keys *inventory.Keys, decide store.D
 			time.Sleep(backoff(attempt))
 		}
 		err = s.attempt(ctx, keys, decide)
-		if !isAgain(err) {
+		if !store.IsRetryable(err) {
 			return err
 		}
 	}
@@ -49,7 +49,8 @@ func backoff(attempt int) time.Duration {
 	return d/2 + mathrand.N(d)
 }
 
-// attempt is one transaction. An error that [isAgain] says that it had no effect and that another may fare better.
+// attempt is one transaction. An error that [store.IsRetryable] says that it had no effect and that another may fare
+// better.
 func (s *Store) attempt(ctx context.Context, keys *inventory.Keys, decide store.Decide) error {
 	fresh := s.writer == nil
 	if fresh {
@@ -60,15 +61,15 @@ func (s *Store) attempt(ctx context.Context, keys *inventory.Keys, decide store.
 	l := newLoader(s, keys)
 	if err := l.load(ctx); err != nil {
 		if s.abandon(ctx, err) && !fresh {
-			return again{err} // the server was restarted, say: a new connection will tell
+			return store.Retryable{Err: err} // the server was restarted, say: a new connection will tell
 		}
 		return err
 	}
 	changes, err := decide(l.state)
-	if err == nil && len(changes.Receipts) > 0 && s.mustTurn(&l.head, l.state.Now) {
+	if err == nil && len(changes.Receipts) > 0 && s.mustRotate(&l.head, l.state.Now) {
 		s.rollback(ctx)
-		s.turnReceipts(ctx, l.state.Now)
-		return again{store.ErrUnavailable}
+		s.rotateReceipts(ctx, l.state.Now)
+		return store.Retryable{Err: store.ErrUnavailable}
 	}
 	if err != nil || changes.Empty() {
 		s.rollback(ctx)
@@ -81,7 +82,8 @@ func (s *Store) attempt(ctx context.Context, keys *inventory.Keys, decide store.
 	if !errors.Is(err, errUnsettled) {
 		return err
 	}
-	s.options.Log.Warn("the commit of a batch was not answered: finding out what became of it", "batch", entry.BatchNo, "error", err)
+	s.options.Log.Warn("the commit of a batch was not answered: finding out what became of it", "batch", entry.BatchNo,
+		"error", err)
 	return s.settle(ctx, &entry)
 }
 
@@ -99,7 +101,8 @@ func (s *Store) abandon(ctx context.Context, err error) (lost bool) {
 
 func isTimeout(err error) bool { return errors.Is(err, context.DeadlineExceeded) }
 
-// rollback ends a transaction that wrote nothing. Where that cannot be said to the server, giving up the connection says it.
+// rollback ends a transaction that wrote nothing. Where that cannot be said to the server, giving up the connection
+// says it.
 func (s *Store) rollback(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, s.options.timeouts.answer)
 	defer cancel()
@@ -108,8 +111,8 @@ func (s *Store) rollback(ctx context.Context) {
 	}
 }
 
-// write is the second round trip: everything that the batch writes, and COMMIT. When it fails with [errUnsettled] the batch may
-// have been written.
+// write is the second round trip: everything that the batch writes, and COMMIT. When it fails with [errUnsettled] the
+// batch may have been written.
 func (s *Store) write(ctx context.Context, w *writer) error {
 	ctx, cancel := context.WithTimeout(ctx, s.options.timeouts.answer)
 	defer cancel()
@@ -118,7 +121,7 @@ func (s *Store) write(ctx context.Context, w *writer) error {
 	case err == nil && w.committed:
 		return nil
 	case err == nil: // the server turned COMMIT into ROLLBACK
-		return again{fmt.Errorf("%w: the server rolled the batch back", store.ErrUnavailable)}
+		return store.Retryable{Err: fmt.Errorf("%w: the server rolled the batch back", store.ErrUnavailable)}
 	case isAnswer(err): // COMMIT was not reached
 		s.rollback(ctx)
 		if code(err) == divisionByZero {
@@ -131,9 +134,9 @@ func (s *Store) write(ctx context.Context, w *writer) error {
 	}
 }
 
-// settle finds out what became of a batch whose COMMIT was not answered. Looking would not be enough: the old transaction may still
-// be on its way. It therefore writes the head in a new transaction, which cannot get past an open old one, and believes what it read
-// there only once that is committed.
+// settle finds out what became of a batch whose COMMIT was not answered. Looking would not be enough: the old
+// transaction may still be on its way. It therefore writes the head in a new transaction, which cannot get past an open
+// old one, and believes what it read there only once that is committed.
 func (s *Store) settle(ctx context.Context, entry *store.Entry) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, s.options.timeouts.settle)
 	defer cancel()
@@ -143,7 +146,7 @@ func (s *Store) settle(ctx context.Context, entry *store.Entry) (err error) {
 			if written {
 				return nil
 			}
-			return again{fmt.Errorf("%w: the batch was not committed", store.ErrUnavailable)}
+			return store.Retryable{Err: fmt.Errorf("%w: the batch was not committed", store.ErrUnavailable)}
 		}
 		s.disconnect()
 		select {
@@ -166,12 +169,13 @@ func (s *Store) look(ctx context.Context, entry *store.Entry) (written bool, err
 	b.Queue("BEGIN ISOLATION LEVEL READ COMMITTED")
 	b.Queue("SELECT one FROM head FOR UPDATE")
 	b.Queue("UPDATE head SET fence = fence + 1")
-	b.Queue("SELECT count(*) FROM journal WHERE batch_no = $1 AND batch_id = $2", entry.BatchNo, entry.BatchID[:]).QueryRow(func(row pgx.Row) error {
-		var n int
-		err := row.Scan(&n)
-		written = n == 1
-		return err
-	})
+	b.Queue("SELECT count(*) FROM journal WHERE batch_no = $1 AND batch_id = $2", entry.BatchNo, entry.BatchID[:]).
+		QueryRow(func(row pgx.Row) error {
+			var n int
+			err := row.Scan(&n)
+			written = n == 1
+			return err
+		})
 	b.Queue("COMMIT").Exec(func(tag pgconn.CommandTag) error {
 		committed = tag.String() == "COMMIT"
 		return nil

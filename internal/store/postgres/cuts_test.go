@@ -14,8 +14,9 @@ const (
 	betweenHalfCut = cutCommits / halfOpenCuts
 )
 
-// TestCutCommits breaks the connection of a thousand batches at every point of their second round trip: before the server sees it, in
-// the middle, after, and before the answer; twenty of them without a word, so that only time-outs tell.
+// TestCutCommits breaks the connection of a thousand batches at every point of their second round trip: before the
+// server sees it, in the middle, after, and before the answer; twenty of them without a word, so that only time-outs
+// tell.
 func TestCutCommits(t *testing.T) {
 	proxy, address := dbtest.NewProxy(t, dbtest.Postgres(t))
 	short := defaultTimeouts

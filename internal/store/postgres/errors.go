@@ -26,13 +26,6 @@ const (
 	classLimit      = "54" // program limit exceeded
 )
 
-// again marks a failure after which nothing was written, and the same batch may succeed when it is tried again.
-type again struct{ error }
-
-func (e again) Unwrap() error { return e.error }
-
-func isAgain(err error) bool { return errors.As(err, new(again)) }
-
 // errUnsettled marks a COMMIT that was sent and not answered.
 var errUnsettled = errors.New("the commit was not answered")
 
@@ -53,32 +46,27 @@ func isRace(err error) bool {
 	return false
 }
 
-// isAnswer reports whether the server refused a statement, and with it the transaction, and the connection lives on. Anything else (a
-// lost connection, a server that ends the session) leaves open what became of a COMMIT that was under way.
+// isAnswer reports whether the server refused a statement, and with it the transaction, and the connection lives on.
+// Anything else (a lost connection, a server that ends the session) leaves open what became of a COMMIT that was under
+// way.
 func isAnswer(err error) bool {
 	var e *pgconn.PgError
 	return errors.As(err, &e) && e.SeverityUnlocalized == "ERROR" && e.Code != statementCompletionUnknown
 }
 
-// translate turns an error of the driver into one of package store, by its code. What is left as it was is the batch's own
-// fault. Only for failures of which it is known that nothing was written.
+// translate turns an error of the driver into one of package store, by its code. What is left as it was is the batch's
+// own fault. Only for failures of which it is known that nothing was written.
 func translate(err error) error {
-	if err == nil || errors.Is(err, context.Canceled) || isCorrupt(err) {
+	if err == nil || errors.Is(err, context.Canceled) || store.IsCorrupt(err) {
 		return err
 	}
 	c := code(err)
 	switch {
 	case c == serializationFailure || c == deadlockDetected:
-		return again{fmt.Errorf("%w: %w", store.ErrUnavailable, err)}
+		return store.Retryable{Err: fmt.Errorf("%w: %w", store.ErrUnavailable, err)}
 	case len(c) == 5 && (c[:2] == classData || c[:2] == classConstraint || c[:2] == classLimit):
 		return err
 	default:
 		return fmt.Errorf("%w: %w", store.ErrUnavailable, err)
 	}
-}
-
-// isCorrupt reports whether a stored row cannot be used.
-func isCorrupt(err error) bool {
-	var bad *store.CorruptRow
-	return errors.As(err, &bad)
 }

@@ -46,14 +46,15 @@ const (
 const (
 	lockHead = "SELECT " + headColumns + " FROM head FOR UPDATE"
 
-	// loadClock reads the clock, and the overdue holds of the stock rows that have less than the batch wants: $2 to $4 are the wanted
-	// products, locations and units; $5 is one more than may be loaded.
+	// loadClock reads the clock, and the overdue holds of the stock rows that have less than the batch wants: $2 to $4
+	// are the wanted products, locations and units; $5 is one more than may be loaded.
 	loadClock = `
 WITH clock AS MATERIALIZED (
 	SELECT c.source, greatest(c.source, h.at) AS now
 	FROM (SELECT coalesce($1::bigint, ` + clockSQL + `) AS source) c, head h
 )
-SELECT clock.source, o.demand, r.key IS NOT NULL, o.reservation, coalesce(r.status, 0), coalesce(r.expires_at, 0), coalesce(r.customer, ''), coalesce(r.data, '')
+SELECT clock.source, o.demand, r.key IS NOT NULL, o.reservation, coalesce(r.status, 0), coalesce(r.expires_at, 0),
+	coalesce(r.customer, ''), coalesce(r.data, '')
 FROM clock LEFT JOIN LATERAL (
 	SELECT d.demand, h.expires_at, h.reservation
 	FROM unnest($2::text[], $3::text[], $4::bigint[]) WITH ORDINALITY AS d (product, location, units, demand)
@@ -68,7 +69,8 @@ FROM clock LEFT JOIN LATERAL (
 LEFT JOIN reservations r ON r.key = o.reservation
 ORDER BY o.demand, o.expires_at, o.reservation`
 
-	loadReceipts = "SELECT key, fingerprint, answer FROM receipts_0 WHERE key = ANY($1) UNION ALL SELECT key, fingerprint, answer FROM receipts_1 WHERE key = ANY($1)"
+	loadReceipts = "SELECT key, fingerprint, answer FROM receipts_0 WHERE key = ANY($1) UNION ALL SELECT key, " +
+		"fingerprint, answer FROM receipts_1 WHERE key = ANY($1)"
 
 	loadProducts = "SELECT " + productColumns + " FROM products p WHERE p.id = ANY($1)"
 	loadStockOf  = "SELECT " + stockColumns + " FROM products p JOIN stock s ON s.product = p.key WHERE p.id = ANY($1)"
@@ -77,13 +79,17 @@ JOIN products p ON p.id = d.product JOIN stock s ON s.product = p.key AND s.loca
 
 	loadReservations = "SELECT " + reservationColumns + " FROM reservations r WHERE r.key = ANY($1)"
 	// An order is asked for by its key, or by that of its reservation.
-	loadOrders = "SELECT " + orderColumns + " FROM orders o WHERE o.key = ANY($1) UNION SELECT " + orderColumns + " FROM orders o WHERE o.reservation = ANY($2)"
+	loadOrders = "SELECT " + orderColumns + " FROM orders o WHERE o.key = ANY($1) UNION SELECT " + orderColumns +
+		" FROM orders o WHERE o.reservation = ANY($2)"
 
-	// The stock rows that the lines of reservations ($2) and of the reservations of orders ($1) are about, and their products.
+	// The stock rows that the lines of reservations ($2) and of the reservations of orders ($1) are about, and their
+	// products.
 	lineKeys = `SELECT unnest(r.stock) FROM reservations r WHERE r.key = ANY($2)
 UNION SELECT unnest(r.stock) FROM orders o JOIN reservations r ON r.key = o.reservation WHERE o.key = ANY($1)`
-	loadLineStock    = "SELECT " + stockColumns + " FROM (" + lineKeys + ") k (key) JOIN stock s ON s.key = k.key JOIN products p ON p.key = s.product"
-	loadLineProducts = "SELECT " + productColumns + " FROM (SELECT DISTINCT s.product FROM (" + lineKeys + ") k (key) JOIN stock s ON s.key = k.key) l JOIN products p ON p.key = l.product"
+	loadLineStock = "SELECT " + stockColumns + " FROM (" + lineKeys +
+		") k (key) JOIN stock s ON s.key = k.key JOIN products p ON p.key = s.product"
+	loadLineProducts = "SELECT " + productColumns + " FROM (SELECT DISTINCT s.product FROM (" + lineKeys +
+		") k (key) JOIN stock s ON s.key = k.key) l JOIN products p ON p.key = l.product"
 )
 
 // load is the first round trip of a batch.
@@ -98,6 +104,7 @@ func (l *loader) load(ctx context.Context) error {
 	l.queueReceipts(b)
 	l.queueProducts(b)
 	l.queueLines(b)
+	l.queueRecords(b)
 	if err := l.s.writer.SendBatch(ctx, b).Close(); err != nil {
 		return loading(err)
 	}
@@ -130,28 +137,30 @@ func (l *loader) wanted() (products, locations []string, units []int64) {
 
 func (l *loader) queueClock(b *pgx.Batch) {
 	products, locations, units := l.wanted()
-	b.Queue(loadClock, sourceParameter(l.s.options.Now), products, locations, units, inventory.MaxOverdueLoaded+1).Query(func(rows pgx.Rows) error {
-		for rows.Next() {
-			var source int64
-			var demand, reservation *int64
-			var o overdueRow
-			if err := rows.Scan(&source, &demand, &o.found, &reservation, &o.row.Status, &o.row.ExpiresAt, &o.row.CustomerID, &o.row.Data); err != nil {
-				return err
-			}
-			if l.state == nil {
-				now, err := l.head.Now(timeOf(source), l.s.options.AcceptClock)
-				if err != nil {
+	b.Queue(loadClock, sourceParameter(l.s.options.Now), products, locations, units, inventory.MaxOverdueLoaded+1).
+		Query(func(rows pgx.Rows) error {
+			for rows.Next() {
+				var source int64
+				var demand, reservation *int64
+				var o overdueRow
+				if err := rows.Scan(&source, &demand, &o.found, &reservation, &o.row.Status, &o.row.ExpiresAt, &o.row.CustomerID,
+					&o.row.Data); err != nil {
 					return err
 				}
-				l.state = inventory.NewState(now, l.head.Seq)
+				if l.state == nil {
+					now, err := l.head.Now(timeOf(source), l.s.options.AcceptClock)
+					if err != nil {
+						return err
+					}
+					l.state = inventory.NewState(now, l.head.Seq)
+				}
+				if demand != nil {
+					o.demand, o.row.Key = int(*demand)-1, *reservation
+					l.overdue = append(l.overdue, o)
+				}
 			}
-			if demand != nil {
-				o.demand, o.row.Key = int(*demand)-1, *reservation
-				l.overdue = append(l.overdue, o)
-			}
-		}
-		return rows.Err()
-	})
+			return rows.Err()
+		})
 }
 
 func (l *loader) queueReceipts(b *pgx.Batch) {
@@ -253,10 +262,11 @@ func eachStock(rows pgx.Rows, use func(key int64, productID string, s inventory.
 	var key int64
 	var productID string
 	var s inventory.Stock
-	_, err := pgx.ForEachRow(rows, []any{&key, &productID, &s.Location, &s.Available, &s.Reserved, &s.Committed, &s.Seq}, func() error {
-		use(key, productID, s)
-		return nil
-	})
+	_, err := pgx.ForEachRow(rows, []any{&key, &productID, &s.Location, &s.Available, &s.Reserved, &s.Committed, &s.Seq},
+		func() error {
+			use(key, productID, s)
+			return nil
+		})
 	return err
 }
 
@@ -275,7 +285,10 @@ func eachReservation(rows pgx.Rows, use func(*inventory.Reservation)) error {
 
 func eachOrder(rows pgx.Rows, use func(*inventory.Order)) error {
 	var row store.OrderRow
-	_, err := pgx.ForEachRow(rows, []any{&row.Key, &row.ReservationID, &row.Status, &row.CustomerID, &row.Reference, &row.Data}, func() error {
+	_, err := pgx.ForEachRow(rows, []any{
+		&row.Key, &row.ReservationID, &row.Status, &row.CustomerID, &row.Reference,
+		&row.Data,
+	}, func() error {
 		o, err := row.Decode()
 		if err == nil {
 			use(o)
@@ -285,8 +298,8 @@ func eachOrder(rows pgx.Rows, use func(*inventory.Order)) error {
 	return err
 }
 
-// addOverdue enters the overdue holds into the state (I8), and loads what their other lines are about where that is not there yet:
-// only for carts that a third round trip is needed.
+// addOverdue enters the overdue holds into the state (I8), and loads what their other lines are about where that is not
+// there yet: only for carts that a third round trip is needed.
 func (l *loader) addOverdue(ctx context.Context) error {
 	more := len(l.overdue) > inventory.MaxOverdueLoaded
 	if more {
@@ -310,7 +323,8 @@ func (l *loader) addOverdue(ctx context.Context) error {
 		}
 	}
 	if more {
-		// Waiting for the next batch helps only if this one makes progress: not where all that was found here is damaged.
+		// Waiting for the next batch helps only if this one makes progress: not where all that was found here is
+		// damaged.
 		cut := l.keys.Stock[l.overdue[len(l.overdue)-1].demand].StockKey
 		if l.state.MoreOverdue[cut] && len(l.state.Overdue[cut]) == 0 {
 			delete(l.state.MoreOverdue, cut)
@@ -325,8 +339,8 @@ func (l *loader) addOverdue(ctx context.Context) error {
 	return l.s.writer.SendBatch(ctx, b).Close()
 }
 
-// moreOverdue marks the stock row at which loading stopped, and those after it, which were not looked at: whoever wants units of them
-// waits for the next batch, where they come first.
+// moreOverdue marks the stock row at which loading stopped, and those after it, which were not looked at: whoever wants
+// units of them waits for the next batch, where they come first.
 func (l *loader) moreOverdue(from int) {
 	for i := from; i < len(l.keys.Stock); i++ {
 		d := &l.keys.Stock[i]

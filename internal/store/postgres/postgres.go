@@ -1,7 +1,7 @@
 // Package postgres is the store on PostgreSQL 13 or later, for one or many processes that share a database.
 //
-// One connection commits: its batch is two round trips and one flush. The first locks the head row, reads the server's clock and
-// loads the rows; the second writes and commits. Readers have a pool of connections of their own.
+// One connection commits: its batch is two round trips and one flush. The first locks the head row, reads the server's
+// clock and loads the rows; the second writes and commits. Readers have a pool of connections of their own.
 package postgres
 
 import (
@@ -22,10 +22,12 @@ import (
 
 // Options are what a store needs from outside.
 type Options struct {
-	// Now is the clock that decides, for tests; default: the server's clock, read in each batch once the head is locked.
+	// Now is the clock that decides, for tests; default: the server's clock, read in each batch once the head is
+	// locked.
 	Now         func() time.Time
 	AcceptClock bool
-	// AcceptNoFsync serves a server that runs with fsync=off, which loses acknowledged commits when its machine crashes.
+	// AcceptNoFsync serves a server that runs with fsync=off, which loses acknowledged commits when its machine
+	// crashes.
 	AcceptNoFsync bool
 	// ReadOnly opens tables that exist, and writes nothing: View works, Commit does not.
 	ReadOnly bool
@@ -39,9 +41,10 @@ type timeouts struct {
 	connect   time.Duration // a new connection (connect_timeout)
 	lock      time.Duration // for the head, while other processes commit (lock_timeout)
 	statement time.Duration // any one statement, its wait for a lock included (statement_timeout)
-	idle      time.Duration // the server ends a transaction whose process says nothing for so long (idle_in_transaction_session_timeout)
-	answer    time.Duration // for the server's answer, beyond the wait for the head
-	settle    time.Duration // to find out what became of a batch
+	// the server ends a transaction whose process says nothing for so long (idle_in_transaction_session_timeout)
+	idle   time.Duration
+	answer time.Duration // for the server's answer, beyond the wait for the head
+	settle time.Duration // to find out what became of a batch
 }
 
 // A process that dies in its transaction holds up the others for the idle timeout: it must stay under 5 seconds.
@@ -55,9 +58,9 @@ type Store struct {
 	options Options
 	config  *pgx.ConnConfig // of the connection that commits
 
-	turn   *store.Turn
-	writer *pgx.Conn // nil: to be made
-	turned time.Time // when the receipts last failed to turn
+	turn           *store.Turn
+	writer         *pgx.Conn // nil: to be made
+	rotationFailed time.Time // when it last did, of the receipts
 
 	readers *pgxpool.Pool
 }
@@ -65,8 +68,8 @@ type Store struct {
 var _ store.Store = (*Store)(nil)
 
 // Open connects to a database and brings its tables up to date. The URL is PostgreSQL's own
-// (postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNSTRING), with pgxpool's pool_max_conns and the like for the readers;
-// search_path names the schema of the tables, holdfast where it is not given.
+// (postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNSTRING), with pgxpool's pool_max_conns and the like for the
+// readers; search_path names the schema of the tables, holdfast where it is not given.
 func Open(ctx context.Context, address string, o Options) (*Store, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -117,8 +120,9 @@ func configure(c *pgx.ConnConfig, o *Options, connectTimeoutGiven bool) {
 	set("idle_in_transaction_session_timeout", milliseconds(o.timeouts.idle))
 }
 
-// sessionSettings steer the planner: every statement is prepared once, and must go by index even while the statistics still say
-// that a table is empty. tcp_user_timeout ends the session of a host that is gone. Servers that do not know one go without.
+// sessionSettings steer the planner: every statement is prepared once, and must go by index even while the statistics
+// still say that a table is empty. tcp_user_timeout ends the session of a host that is gone. Servers that do not know
+// one go without.
 var sessionSettings = [][2]string{
 	{"tcp_user_timeout", "4000"},
 	{"plan_cache_mode", "force_generic_plan"},
@@ -187,7 +191,8 @@ const minimumVersion = 130_000
 func (s *Store) checkServer(ctx context.Context) error {
 	var version int
 	var fsync, synchronous *string
-	err := s.writer.QueryRow(ctx, "SELECT current_setting('server_version_num')::integer, current_setting('fsync', true), current_setting('synchronous_commit', true)").
+	err := s.writer.QueryRow(ctx, "SELECT current_setting('server_version_num')::integer, current_setting('fsync', "+
+		"true), current_setting('synchronous_commit', true)").
 		Scan(&version, &fsync, &synchronous)
 	switch {
 	case err != nil:
@@ -197,9 +202,11 @@ func (s *Store) checkServer(ctx context.Context) error {
 	case s.options.ReadOnly || s.options.AcceptNoFsync:
 		return nil
 	case fsync != nil && *fsync == "off":
-		return errors.New("the server runs with fsync=off and would lose orders in a crash: set fsync=on, or start with --accept-no-fsync if nothing in it matters")
+		return errors.New("the server runs with fsync=off and would lose orders in a crash: set fsync=on, or start with " +
+			"--accept-no-fsync if nothing in it matters")
 	case synchronous != nil && *synchronous == "off":
-		return errors.New("the store URL sets synchronous_commit=off, which loses orders in a crash: take it out, or start with --accept-no-fsync if nothing in it matters")
+		return errors.New("the store URL sets synchronous_commit=off, which loses orders in a crash: take it out, or " +
+			"start with --accept-no-fsync if nothing in it matters")
 	}
 	return nil
 }
@@ -250,6 +257,9 @@ func (s *Store) Close() error {
 	})
 }
 
+// SoleWriter implements [store.Store]: other processes may share the database.
+func (s *Store) SoleWriter() (clock func() time.Time, sole bool) { return nil, false }
+
 // View implements [store.Store].
 func (s *Store) View(ctx context.Context, read func(store.View) error) error {
 	if s.turn.IsClosed() {
@@ -266,7 +276,7 @@ func (s *Store) View(ctx context.Context, read func(store.View) error) error {
 		return fmt.Errorf("%w: %w", store.ErrUnavailable, err)
 	}
 	defer conn.Release()
-	v := &view{conn: conn.Conn(), now: s.options.Now, timeout: s.options.timeouts.statement}
+	v := &view{conn: conn.Conn(), now: s.options.Now, timeout: s.options.timeouts.statement, readOnly: s.options.ReadOnly}
 	err = read(v)
 	if v.begun {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.options.timeouts.answer)
@@ -312,7 +322,8 @@ func readHead(ctx context.Context, conn querier, suffix string) (h head, err err
 
 func (h *head) scan(row pgx.Row) error {
 	var batchID, chain []byte
-	err := row.Scan(&h.Store, &h.Format, &h.BatchNo, &batchID, &h.Seq, &h.At, &chain, &h.nextKey, &h.receiptsTable, &h.receiptsSince)
+	err := row.Scan(&h.Store, &h.Format, &h.BatchNo, &batchID, &h.Seq, &h.At, &chain, &h.nextKey, &h.receiptsTable,
+		&h.receiptsSince)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return fmt.Errorf("%w: the head row is missing: restore a backup", store.ErrUnavailable)

@@ -76,13 +76,18 @@ func TestRoundTrips(t *testing.T) {
 				return []*inventory.Request{storetest.Hold("mug", time.Now().String()[11:27])}
 			},
 			"confirm": func() []*inventory.Request {
-				return []*inventory.Request{{Command: &inventory.Confirm{ReservationID: storetest.Must(t, s, storetest.Hold("mug", ""))[0].Reservation.ID}}}
+				return []*inventory.Request{{Command: &inventory.Confirm{ReservationID: storetest.Must(t, s,
+					storetest.Hold("mug", ""))[0].Reservation.ID}}}
 			},
 			"cancel": func() []*inventory.Request {
-				return []*inventory.Request{{Command: &inventory.Cancel{ID: storetest.Must(t, s, storetest.Hold("mug", ""))[0].Reservation.ID}}}
+				return []*inventory.Request{{Command: &inventory.Cancel{ID: storetest.Must(t, s,
+					storetest.Hold("mug", ""))[0].Reservation.ID}}}
 			},
 			"refused hold": func() []*inventory.Request {
-				return []*inventory.Request{{Command: &inventory.Reserve{TTL: 1000, Lines: []inventory.ReserveLine{{ProductID: "mug", Location: inventory.MainLocation, Quantity: 1000}}}}}
+				return []*inventory.Request{{Command: &inventory.Reserve{
+					TTL:   1000,
+					Lines: []inventory.ReserveLine{{ProductID: "mug", Location: inventory.MainLocation, Quantity: 1000}},
+				}}}
 			},
 		} {
 			requests := batch()
@@ -95,6 +100,33 @@ func TestRoundTrips(t *testing.T) {
 			if n := proxy.Messages() - before; n > 2 {
 				t.Errorf("%s: %d round trips", name, n)
 			}
+		}
+	}
+}
+
+// TestRecordsRideAlong: records are loaded and written in the same two round trips.
+func TestRecordsRideAlong(t *testing.T) {
+	proxy, address := dbtest.NewProxy(t, dbtest.Postgres(t))
+	s := open(t, address, Options{})
+	key := inventory.RecordKey{Kind: "note", Key: "a"}
+	of := inventory.RecordRange{Kind: "note", Prefix: "a", Limit: 5}
+	for n := range 6 { // the first three prepare
+		before := proxy.Messages()
+		err := s.Commit(t.Context(), &inventory.Keys{
+			Records: []inventory.RecordKey{key},
+			Ranges:  []inventory.RecordRange{of},
+		}, func(state *inventory.State) (*inventory.Changes, error) {
+			c := inventory.RecordChange{RecordKey: key}
+			if c.Before = state.Records[key]; c.Before == nil || n%3 != 2 {
+				c.After = &inventory.Record{RecordKey: key, Version: int64(n%3) + 1}
+			}
+			return &inventory.Changes{Records: []inventory.RecordChange{c}}, nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n >= 3 && proxy.Messages()-before > 2 {
+			t.Errorf("batch %d: %d round trips", n, proxy.Messages()-before)
 		}
 	}
 }
@@ -120,15 +152,17 @@ func TestServerClock(t *testing.T) {
 		t.Errorf("made at %d, between %d and %d by the server", p.CreatedAt, before, after)
 	}
 	exec(t, address, fmt.Sprintf("UPDATE head SET at = %d", clock()+3_600_000))
-	if _, err := storetest.Commit(context.Background(), s, storetest.Hold("mug", "")); !errors.Is(err, store.ErrClockBehind) {
+	if _, err := storetest.Commit(context.Background(), s, storetest.Hold("mug", "")); !errors.Is(err,
+		store.ErrClockBehind) {
 		t.Errorf("an hour behind the head: %v", err)
 	}
 	accepting := open(t, address, Options{AcceptClock: true})
 	storetest.Must(t, accepting, storetest.Hold("mug", ""))
 }
 
-// TestTurn: receipts live for a day at least, go with the table that they are in, and do not wait for whoever reads it.
-func TestTurn(t *testing.T) {
+// TestRotation: receipts live for a day at least, go with the table that they are in, and do not wait for whoever reads
+// it.
+func TestRotation(t *testing.T) {
 	clock := storetest.NewClock()
 	address := dbtest.Postgres(t)
 	s := open(t, address, Options{Now: clock.Now})
@@ -157,7 +191,7 @@ func TestTurn(t *testing.T) {
 	if _, err := reader.Exec(context.Background(), "COMMIT"); err != nil {
 		t.Fatal(err)
 	}
-	s.turned = time.Time{} // a minute later
+	s.rotationFailed = time.Time{} // a minute later
 	storetest.Must(t, s, storetest.Hold("mug", "fourth"))
 	if replayed("first") {
 		t.Error("a receipt of two days ago is still there")
@@ -174,11 +208,13 @@ func TestRetries(t *testing.T) {
 	storetest.Must(t, s, storetest.Product("mug"))
 	for _, sqlstate := range []string{"40001", "40P01"} {
 		exec(t, address, "CREATE SEQUENCE tries", `CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-			IF nextval('tries') <= 3 THEN RAISE EXCEPTION 'once more' USING ERRCODE = '`+sqlstate+`'; END IF; RETURN NEW; END $$`,
+			IF nextval('tries') <= 3 THEN RAISE EXCEPTION 'once more' USING ERRCODE = '`+sqlstate+`'; END IF;
+				RETURN NEW; END $$`,
 			"CREATE TRIGGER fail BEFORE INSERT ON journal FOR EACH ROW EXECUTE FUNCTION fail()")
 		storetest.Must(t, s, storetest.Hold("mug", ""))
 		exec(t, address, "SELECT setval('tries', 1, false)", "ALTER SEQUENCE tries INCREMENT -1 MINVALUE -1000000")
-		if _, err := storetest.Commit(context.Background(), s, storetest.Hold("mug", "")); !errors.Is(err, store.ErrUnavailable) {
+		if _, err := storetest.Commit(context.Background(), s, storetest.Hold("mug", "")); !errors.Is(err,
+			store.ErrUnavailable) {
 			t.Errorf("%s without end: %v", sqlstate, err)
 		}
 		exec(t, address, "DROP TRIGGER fail ON journal", "DROP FUNCTION fail()", "DROP SEQUENCE tries")
@@ -193,7 +229,8 @@ func TestChangedRows(t *testing.T) {
 	storetest.Must(t, s, storetest.Product("mug"))
 	exec(t, address, `CREATE FUNCTION drift() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$`,
 		"CREATE TRIGGER drift BEFORE UPDATE ON stock FOR EACH ROW EXECUTE FUNCTION drift()")
-	if _, err := storetest.Commit(context.Background(), s, storetest.Hold("mug", "")); err == nil || errors.Is(err, store.ErrUnavailable) || !strings.Contains(err.Error(), "holdfast verify") {
+	if _, err := storetest.Commit(context.Background(), s, storetest.Hold("mug", "")); err == nil ||
+		errors.Is(err, store.ErrUnavailable) || !strings.Contains(err.Error(), "holdfast verify") {
 		t.Errorf("a stock row that does not change: %v", err)
 	}
 	exec(t, address, "DROP TRIGGER drift ON stock")
@@ -203,29 +240,40 @@ func TestChangedRows(t *testing.T) {
 func TestRefusedStores(t *testing.T) {
 	ctx := context.Background()
 	address := dbtest.Postgres(t)
-	if _, err := Open(ctx, address, Options{ReadOnly: true}); err == nil || !strings.Contains(err.Error(), "no Holdfast store") {
+	if _, err := Open(ctx, address, Options{ReadOnly: true}); err == nil ||
+		!strings.Contains(err.Error(), "no Holdfast store") {
 		t.Errorf("an empty database, for reading: %v", err)
 	}
 	s := open(t, address, Options{})
 	storetest.Must(t, s, storetest.Product("mug"))
 	reader := open(t, address, Options{ReadOnly: true})
-	if _, err := storetest.Commit(context.Background(), reader, storetest.Hold("mug", "")); !errors.Is(err, store.ErrUnavailable) {
+	if _, err := storetest.Commit(context.Background(), reader, storetest.Hold("mug", "")); !errors.Is(err,
+		store.ErrUnavailable) {
 		t.Errorf("a store for reading committed: %v", err)
 	}
-	exec(t, address, "UPDATE head SET format = 2")
-	if _, err := storetest.Commit(context.Background(), s, storetest.Hold("mug", "")); !errors.Is(err, store.ErrBroken) || !errors.Is(err, store.ErrNewerFormat) {
+	exec(t, address, "UPDATE head SET format = 99")
+	if _, err := storetest.Commit(context.Background(), s, storetest.Hold("mug", "")); !errors.Is(err, store.ErrBroken) ||
+		!errors.Is(err, store.ErrNewerFormat) {
 		t.Errorf("a head of a newer format, under way: %v", err)
 	}
 	if _, err := Open(ctx, address, Options{}); !errors.Is(err, store.ErrNewerFormat) {
 		t.Errorf("a head of a newer format: %v", err)
 	}
-	exec(t, address, "UPDATE head SET format = 1, version = 99")
+	exec(t, address, "UPDATE head SET format = 2, version = 99")
 	if _, err := Open(ctx, address, Options{}); !errors.Is(err, store.ErrNewerFormat) {
 		t.Errorf("a newer schema: %v", err)
 	}
-	if _, err := Open(ctx, address+"&synchronous_commit=off", Options{}); err == nil || !strings.Contains(err.Error(), "synchronous_commit") {
+	if _, err := Open(ctx, address+"&synchronous_commit=off", Options{}); err == nil ||
+		!strings.Contains(err.Error(), "synchronous_commit") {
 		t.Errorf("synchronous_commit=off: %v", err)
 	}
+}
+
+func TestUpgrade(t *testing.T) {
+	address := dbtest.Postgres(t)
+	storetest.Must(t, open(t, address, Options{}), storetest.Product("mug"))
+	exec(t, address, "DROP TABLE records", "UPDATE head SET format = 1, version = 1")
+	storetest.Upgrade(t, func(readOnly bool) store.Store { return open(t, address, Options{ReadOnly: readOnly}) })
 }
 
 // TestNoFsync: a server that does not flush is served only when the operator says so.
@@ -302,14 +350,16 @@ func TestDamageIsNamed(t *testing.T) {
 		"UPDATE orders SET status = 2":                                   "column status",
 		"UPDATE orders SET reference = 'x'":                              "column reference",
 		"DELETE FROM orders":                                             "I4",
-		"UPDATE journal SET events = overlay(events PLACING '\\x01' FROM 30) WHERE batch_no = 2":           "was changed",
-		"DELETE FROM journal WHERE batch_no = 2":                                                           "are missing",
-		"UPDATE journal SET at = at + 1 WHERE batch_no = 1":                                                "was changed",
-		"UPDATE head SET seq = seq + 1":                                                                    "head",
-		"UPDATE products SET id = 'mugs' WHERE id = 'mug'":                                                 "column id",
-		"DELETE FROM products WHERE id = 'mug'":                                                            "its product row 1 is missing",
-		"UPDATE products SET data = (SELECT data FROM products WHERE id = 'cup') WHERE id = 'mug'":         "column id",
-		"UPDATE stock SET seq = 1 WHERE key = 3":                                                           "I9: stock of mug",
+		"UPDATE journal SET events = overlay(events PLACING '\\x01' FROM 30) WHERE batch_no = 2": "was changed",
+		"DELETE FROM journal WHERE batch_no = 2":                                                 "are missing",
+		"UPDATE journal SET at = at + 1 WHERE batch_no = 1":                                      "was changed",
+		"UPDATE head SET seq = seq + 1":                                                          "head",
+		"UPDATE products SET id = 'mugs' WHERE id = 'mug'":                                       "column id",
+		"DELETE FROM products WHERE id = 'mug'": "its product " +
+			"row 1 is missing",
+		"UPDATE products SET data = (SELECT data FROM products WHERE id = 'cup') WHERE id = 'mug'": "column id",
+		"UPDATE stock SET seq = 1 WHERE key = 3": "I9: stock of " +
+			"mug",
 		"UPDATE reservations SET data = (SELECT data FROM reservations WHERE status = 2) WHERE status = 1": "its key is not",
 	} {
 		exec(t, address, "CREATE SCHEMA saved_"+s.schema())
@@ -321,7 +371,8 @@ func TestDamageIsNamed(t *testing.T) {
 			t.Errorf("%s: want %q in\n%s", damage, want, found)
 		}
 		for _, table := range tables {
-			exec(t, address, "TRUNCATE "+table, fmt.Sprintf("INSERT INTO %s SELECT * FROM saved_%s.%s", table, s.schema(), table))
+			exec(t, address, "TRUNCATE "+table, fmt.Sprintf("INSERT INTO %s SELECT * FROM saved_%s.%s", table, s.schema(),
+				table))
 		}
 		exec(t, address, "DROP SCHEMA saved_"+s.schema()+" CASCADE")
 	}

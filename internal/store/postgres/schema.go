@@ -11,21 +11,23 @@ import (
 	"github.com/holdfast/holdfast/internal/store"
 )
 
-// schemaName is where the tables are when the store URL sets no search_path: names such as orders may be taken elsewhere.
+// schemaName is where the tables are when the store URL sets no search_path: names such as orders may be taken
+// elsewhere.
 const schemaName = "holdfast"
 
-// migrations make the tables: entry n brings a database from version n (column version of head) to n+1. Never change an entry that
-// was released; add one.
+// migrations make the tables: entry n brings a database from version n (column version of head) to n+1. Never change an
+// entry that was released; add one.
 //
-// Of products, reservations and orders the data column is the truth (the compact form of package inventory); the other columns
-// are what must be found by index. Row keys are integers: of a reservation or order the sequence of the event that created it,
-// which its id carries; of products and stock rows from the counter next_key of the head.
+// Of products, reservations and orders the data column is the truth (the compact form of package inventory); the other
+// columns are what must be found by index. Row keys are integers: of a reservation or order the sequence of the event
+// that created it, which its id carries; of products and stock rows from the counter next_key of the head.
 //
-// reservations.stock are the keys of the stock rows of its lines: so a batch loads a hold and its stock in one round trip. holds has
-// a row for every stock row that an ACTIVE reservation takes from: it finds the overdue holds of one stock row, and the ACTIVE
-// reservations of a product.
+// reservations.stock are the keys of the stock rows of its lines: so a batch loads a hold and its stock in one round
+// trip. holds has a row for every stock row that an ACTIVE reservation takes from: it finds the overdue holds of one
+// stock row, and the ACTIVE reservations of a product.
 //
-// The rows of head and stock change with every batch; a low fill factor leaves room for their versions on the same page (HOT).
+// The rows of head and stock change with every batch; a low fill factor leaves room for their versions on the same page
+// (HOT).
 var migrations = []string{`
 CREATE TABLE head (
 	one            integer PRIMARY KEY CHECK (one = 1),
@@ -103,14 +105,24 @@ CREATE INDEX journal_seq ON journal (last_seq, batch_no);
 
 CREATE TABLE receipts_0 (key bytea PRIMARY KEY, fingerprint bytea NOT NULL, answer bytea NOT NULL);
 CREATE TABLE receipts_1 (key bytea PRIMARY KEY, fingerprint bytea NOT NULL, answer bytea NOT NULL);
+`, `
+CREATE TABLE records (
+	kind    text COLLATE "C" NOT NULL,
+	key     text COLLATE "C" NOT NULL,
+	version bigint NOT NULL CHECK (version >= 1),
+	data    bytea NOT NULL,
+	PRIMARY KEY (kind, key)
+);
+
+UPDATE head SET format = 2;
 `}
 
 // optional statements make a store cheaper where the server knows them: events are compact already, so compressing them
 // only costs time.
 var optional = []string{"ALTER TABLE journal ALTER COLUMN events SET STORAGE EXTERNAL"}
 
-// migrateAttempts is how often the schema is tried: of several processes that start at the same moment on an empty database one makes
-// it, and the others find it made.
+// migrateAttempts is how often the schema is tried: of several processes that start at the same moment on an empty
+// database one makes it, and the others find it made.
 const migrateAttempts = 5
 
 // migrate brings the tables to the version of this program, or refuses newer ones.
@@ -149,13 +161,15 @@ func migrateOnce(ctx context.Context, conn *pgx.Conn, schema string) error {
 // createSchema makes the schema unless it is there: then no right to make one is needed.
 func createSchema(ctx context.Context, conn *pgx.Conn, schema string) error {
 	var found bool
-	err := conn.QueryRow(ctx, "SELECT EXISTS (SELECT 1 FROM information_schema.schemata WHERE schema_name = $1)", schema).Scan(&found)
+	err := conn.QueryRow(ctx, "SELECT EXISTS (SELECT 1 FROM information_schema.schemata WHERE schema_name = $1)", schema).
+		Scan(&found)
 	if err != nil || found {
 		return err
 	}
 	_, err = conn.Exec(ctx, "CREATE SCHEMA IF NOT EXISTS "+pgx.Identifier{schema}.Sanitize())
 	if err != nil {
-		return fmt.Errorf("making the schema %s: %w: let the role CREATE in the database, or make the schema for it", schema, err)
+		return fmt.Errorf("making the schema %s: %w: let the role CREATE in the database, or make the schema for it", schema,
+			err)
 	}
 	return nil
 }
@@ -163,7 +177,8 @@ func createSchema(ctx context.Context, conn *pgx.Conn, schema string) error {
 // schemaVersion is 0 where there are no tables yet.
 func schemaVersion(ctx context.Context, conn *pgx.Conn) (version int, err error) {
 	var found bool
-	err = conn.QueryRow(ctx, "SELECT EXISTS (SELECT 1 FROM information_schema.tables WHERE table_schema = current_schema() AND table_name = 'head')").Scan(&found)
+	err = conn.QueryRow(ctx, "SELECT EXISTS (SELECT 1 FROM information_schema.tables WHERE table_schema = "+
+		"current_schema() AND table_name = 'head')").Scan(&found)
 	if err != nil || !found {
 		return 0, err
 	}
@@ -171,7 +186,8 @@ func schemaVersion(ctx context.Context, conn *pgx.Conn) (version int, err error)
 		return 0, fmt.Errorf("reading the head: %w", err)
 	}
 	if version > len(migrations) {
-		return 0, fmt.Errorf("%w: its schema version is %d, this program knows up to %d: use the Holdfast that wrote it, or a later one",
+		return 0, fmt.Errorf("%w: its schema version is %d, this program knows up to %d: use the Holdfast that wrote it, "+
+			"or a later one",
 			store.ErrNewerFormat, version, len(migrations))
 	}
 	return version, nil
@@ -190,7 +206,7 @@ func migrateFrom(ctx context.Context, tx pgx.Tx, version int) error {
 		_, err := tx.Exec(ctx, "UPDATE head SET version = $1", version+1)
 		return err
 	}
-	_, err := tx.Exec(ctx, "INSERT INTO head VALUES (1, 1, $1, $2, 0, $3, 0, 0, $4, 1, 0, 0, 0)",
-		strings.ToLower(rand.Text()), store.Format, make([]byte, 16), make([]byte, 32))
+	_, err := tx.Exec(ctx, "INSERT INTO head VALUES (1, 1, $1, 1, 0, $2, 0, 0, $3, 1, 0, 0, 0)",
+		strings.ToLower(rand.Text()), make([]byte, 16), make([]byte, 32))
 	return err
 }

@@ -19,6 +19,8 @@ type view struct {
 	now     func() time.Time
 	timeout time.Duration // of a query
 
+	readOnly bool
+
 	begun  bool
 	source time.Time
 	head   head
@@ -81,96 +83,117 @@ func (v *view) Now(ctx context.Context) (inventory.Time, error) {
 	return head.Latest(v.source), err
 }
 
-func (v *view) Products(ctx context.Context, q store.ProductQuery) (page []*inventory.Product, next string, err error) {
+func (v *view) Products(ctx context.Context, q store.ProductQuery) ([]*inventory.Product, string, error) {
 	sql, arguments := "SELECT "+productColumns+" FROM products p WHERE p.id = ANY($1) ORDER BY p.id", []any{q.IDs}
 	if q.IDs == nil {
-		sql, arguments = "SELECT "+productColumns+" FROM products p WHERE p.id > $1 ORDER BY p.id LIMIT $2", []any{q.After, q.Limit}
+		sql, arguments = "SELECT "+productColumns+" FROM products p WHERE p.id > $1 ORDER BY p.id LIMIT $2",
+			[]any{q.After, q.Limit}
 	}
-	var keys []int64
-	var sizes []int
-	var bad error
+	found, bad, err := v.productRows(ctx, q.IDs == nil, sql, arguments)
+	if err == nil {
+		err = v.stockOf(ctx, found, q.IDs == nil)
+	}
+	if err != nil {
+		return nil, "", err
+	}
+	if q.IDs != nil {
+		list := make([]*inventory.Product, len(found))
+		for i := range found {
+			list[i] = found[i].product
+		}
+		return list, "", bad
+	}
+	page := store.NewPage[inventory.Product, string](q.Limit)
+	for _, row := range found {
+		page.Add(row.product, row.product.ID, row.bytes+len(row.product.Stock)*store.StockBytes)
+	}
+	_ = page.Fail(bad) // where it fits: else it comes with a later page
+	return page.Result()
+}
+
+// productRow is a product as it is stored.
+type productRow struct {
+	key     int64
+	product *inventory.Product
+	bytes   int
+}
+
+// productRows reads products without their stock, up to the first that cannot be used. Where the page is bounded it
+// stops once they fill it.
+func (v *view) productRows(ctx context.Context, bounded bool, sql string, arguments []any) (found []productRow, bad,
+	err error,
+) {
 	bytes := 0
 	err = v.query(ctx, func(rows pgx.Rows) error {
 		for rows.Next() {
-			var key int64
-			var id string
-			var data []byte
-			if err := rows.Scan(&key, &id, &data); err != nil {
+			if bad != nil || (bounded && bytes >= store.PageBytes) {
+				continue
+			}
+			row, err := scanProduct(rows)
+			switch {
+			case store.IsCorrupt(err):
+				bad = err
+			case err != nil:
 				return err
+			default:
+				found = append(found, row)
+				bytes += row.bytes
 			}
-			if bad != nil || (q.IDs == nil && bytes >= store.PageBytes) {
-				continue
-			}
-			p, err := inventory.DecodeProduct(data)
-			if err == nil && p.ID != id {
-				err = fmt.Errorf("column id is not the id in its data, %s", p.ID)
-			}
-			if err != nil {
-				bad = &store.CorruptRow{Row: fmt.Sprintf("product row %d", key), Key: id, Detail: err.Error()}
-				continue
-			}
-			bytes += len(data)
-			page, keys, sizes = append(page, p), append(keys, key), append(sizes, len(data))
 		}
 		return rows.Err()
 	}, sql, arguments...)
-	if err != nil {
-		return nil, "", err
-	}
-	whole := len(page)
-	if page, err = v.stockOf(ctx, page, keys, sizes, q.IDs == nil); err != nil {
-		return nil, "", err
-	}
-	full := q.IDs == nil && len(page) > 0 && (len(page) == q.Limit || bytes >= store.PageBytes || len(page) < whole)
-	if full {
-		next = page[len(page)-1].ID
-	}
-	if len(page) < whole {
-		bad = nil // it comes with a later page
-	}
-	return page, next, bad
+	return found, bad, err
 }
 
-// stockOf reads the stock rows of products. A bounded page ends with the product at which it is full.
-func (v *view) stockOf(ctx context.Context, page []*inventory.Product, keys []int64, sizes []int, bounded bool) ([]*inventory.Product, error) {
-	if len(page) == 0 {
-		return page, nil
+func scanProduct(rows pgx.Rows) (row productRow, err error) {
+	var id string
+	var data []byte
+	if err := rows.Scan(&row.key, &id, &data); err != nil {
+		return row, err
+	}
+	row.bytes = len(data)
+	row.product, err = inventory.DecodeProduct(data)
+	if err == nil && row.product.ID != id {
+		err = fmt.Errorf("column id is not the id in its data, %s", row.product.ID)
+	}
+	if err != nil {
+		err = &store.CorruptRow{Row: fmt.Sprintf("product row %d", row.key), Key: id, Detail: err.Error()}
+	}
+	return row, err
+}
+
+// stockOf reads the stock rows of products, which are sorted by id. Where the page is bounded it reads as many as fill
+// it, and the rest of the last product: products after that get none, and are not shown.
+func (v *view) stockOf(ctx context.Context, found []productRow, bounded bool) error {
+	if len(found) == 0 {
+		return nil
 	}
 	limit := math.MaxInt32
 	if bounded {
-		limit = store.PageBytes/store.StockBytes + inventory.MaxLocations // what fills a page, and the rest of its last product
+		limit = store.PageBytes/store.StockBytes + inventory.MaxLocations
 	}
-	bytes, last := 0, 0
-	err := v.query(ctx, func(rows pgx.Rows) error {
-		at, counted := 0, -1
+	keys := make([]int64, len(found))
+	for i := range found {
+		keys[i] = found[i].key
+	}
+	at := 0
+	return v.query(ctx, func(rows pgx.Rows) error {
 		return eachStock(rows, func(_ int64, productID string, s inventory.Stock) {
-			for page[at].ID != productID {
+			for found[at].product.ID != productID {
 				at++
 			}
-			for counted < at {
-				counted++
-				bytes += sizes[counted]
-			}
-			if bounded && bytes >= store.PageBytes && at > last {
-				return
-			}
-			last = at
-			bytes += store.StockBytes
-			page[at].Stock = append(page[at].Stock, s)
+			found[at].product.Stock = append(found[at].product.Stock, s)
 		})
-	}, "SELECT "+stockColumns+" FROM stock s JOIN products p ON p.key = s.product WHERE s.product = ANY($1) ORDER BY p.id, s.location LIMIT $2", keys, limit)
-	if err != nil {
-		return nil, err
-	}
-	if bounded && bytes >= store.PageBytes {
-		page = page[:last+1]
-	}
-	return page, nil
+	}, "SELECT "+stockColumns+" FROM stock s JOIN products p ON p.key = s.product WHERE s.product = ANY($1) ORDER BY "+
+		"p.id, s.location LIMIT $2", keys, limit)
 }
 
-func (v *view) Reservations(ctx context.Context, q store.ReservationQuery) ([]*inventory.Reservation, inventory.ID, error) {
+func (v *view) Reservations(ctx context.Context, q store.ReservationQuery) ([]*inventory.Reservation, inventory.ID,
+	error,
+) {
 	if q.IDs != nil {
-		page, err := byID(ctx, v, q.IDs, "SELECT "+reservationColumns+" FROM reservations r WHERE r.key = ANY($1)", scanReservation, reservationID)
+		page, err := byID(ctx, v, q.IDs, "SELECT "+reservationColumns+" FROM reservations r WHERE r.key = ANY($1)",
+			scanReservation, reservationID)
 		return page, inventory.ID{}, err
 	}
 	l := list{table: "reservations", columns: reservationColumns, alias: "r", before: q.Before, limit: q.Limit}
@@ -179,12 +202,14 @@ func (v *view) Reservations(ctx context.Context, q store.ReservationQuery) ([]*i
 	}
 	if q.ProductID != "" { // with status ACTIVE, which is what has rows in holds
 		l.only(`key = ANY (ARRAY (SELECT DISTINCT reservation FROM holds WHERE reservation < $1 AND stock IN
-	(SELECT s.key FROM stock s JOIN products p ON p.key = s.product WHERE p.id = %s) ORDER BY reservation DESC LIMIT $2))`, q.ProductID)
+	(SELECT s.key FROM stock s JOIN products p ON p.key = s.product WHERE p.id = %s)
+		ORDER BY reservation DESC LIMIT $2))`, q.ProductID)
 	}
 	switch {
 	case q.ProductID != "":
 	case q.Status == inventory.ReservationExpired && q.DueBy > 0:
-		l.where = fmt.Sprintf("r.status = %d OR (r.status = %d AND r.expires_at <= %d)", inventory.ReservationExpired, inventory.ReservationActive, q.DueBy)
+		l.where = fmt.Sprintf("r.status = %d OR (r.status = %d AND r.expires_at <= %d)", inventory.ReservationExpired,
+			inventory.ReservationActive, q.DueBy)
 	case q.Status != 0:
 		l.where = fmt.Sprintf("r.status = %d", q.Status)
 	}
@@ -206,9 +231,11 @@ func scanReservation(rows pgx.Rows) (*inventory.Reservation, int, error) {
 
 func reservationID(r *inventory.Reservation) inventory.ID { return r.ID }
 
-// check requires of each reservation that its stock column names the stock rows of its lines and, while it is ACTIVE, that it has its
-// rows in holds. The page ends at the first that fails.
-func (v *view) check(ctx context.Context, page []*inventory.Reservation, next inventory.ID) ([]*inventory.Reservation, inventory.ID, error) {
+// check requires of each reservation that its stock column names the stock rows of its lines and, while it is ACTIVE,
+// that it has its rows in holds. The page ends at the first that fails.
+func (v *view) check(ctx context.Context, page []*inventory.Reservation, next inventory.ID) ([]*inventory.Reservation,
+	inventory.ID, error,
+) {
 	var positions, keys, deadlines []int64
 	var products, locations []string
 	for i, r := range page {
@@ -243,7 +270,8 @@ func (v *view) check(ctx context.Context, page []*inventory.Reservation, next in
 		}
 		return rows.Err()
 	}, `SELECT u.at, u.product, u.location, coalesce(s.key = ANY(r.stock), false), h.stock IS NOT NULL
-FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[], $5::text[]) AS u (at, reservation, expires_at, product, location)
+FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[], $5::text[])
+	AS u (at, reservation, expires_at, product, location)
 LEFT JOIN reservations r ON r.key = u.reservation
 LEFT JOIN products p ON p.id = u.product
 LEFT JOIN stock s ON s.product = p.key AND s.location = u.location
@@ -280,7 +308,8 @@ func (v *view) Orders(ctx context.Context, q store.OrderQuery) ([]*inventory.Ord
 
 func scanOrder(rows pgx.Rows) (*inventory.Order, int, error) {
 	var row store.OrderRow
-	if err := rows.Scan(&row.Key, &row.ReservationID, &row.Status, &row.CustomerID, &row.Reference, &row.Data); err != nil {
+	if err := rows.Scan(&row.Key, &row.ReservationID, &row.Status, &row.CustomerID, &row.Reference,
+		&row.Data); err != nil {
 		return nil, 0, err
 	}
 	o, err := row.Decode()
@@ -298,13 +327,15 @@ func before(cursor inventory.ID) int64 {
 }
 
 // byID reads the rows that ids name, in their order.
-func byID[T any](ctx context.Context, v *view, ids []inventory.ID, sql string, scan func(pgx.Rows) (*T, int, error), id func(*T) inventory.ID) (page []*T, err error) {
+func byID[T any](ctx context.Context, v *view, ids []inventory.ID, sql string, scan func(pgx.Rows) (*T, int, error),
+	id func(*T) inventory.ID,
+) (page []*T, err error) {
 	found := make(map[inventory.ID]*T, len(ids))
 	var bad error
 	err = v.query(ctx, func(rows pgx.Rows) error {
 		for rows.Next() {
 			row, _, err := scan(rows)
-			if isCorrupt(err) {
+			if store.IsCorrupt(err) {
 				bad = err
 				continue
 			}
@@ -342,7 +373,8 @@ func (l *list) only(condition string, value any) {
 	l.conditions += " AND " + fmt.Sprintf(condition, fmt.Sprintf("$%d", len(l.arguments)+2))
 }
 
-// scanned are the rows that the page looks at. Where an index serves all conditions it need not look at more than it shows.
+// scanned are the rows that the page looks at. Where an index serves all conditions it need not look at more than it
+// shows.
 func (l *list) scanned() (sql string, arguments []any) {
 	most := store.ScanLimit
 	if l.where == "" {
@@ -353,44 +385,39 @@ func (l *list) scanned() (sql string, arguments []any) {
 }
 
 // search collects the rows that match, until the page is full or enough rows were looked at.
-func search[T any](ctx context.Context, v *view, l *list, scan func(pgx.Rows) (*T, int, error), id func(*T) inventory.ID) (page []*T, next inventory.ID, err error) {
+func search[T any](ctx context.Context, v *view, l *list, scan func(pgx.Rows) (*T, int, error),
+	id func(*T) inventory.ID,
+) ([]*T, inventory.ID, error) {
 	from, arguments := l.scanned()
 	where := l.where
 	if where == "" {
 		where = "true"
 	}
-	sql := fmt.Sprintf("SELECT %[1]s FROM (%[2]s) %[3]s WHERE %[4]s ORDER BY %[3]s.key DESC LIMIT $%[5]d", l.columns, from, l.alias, where, len(arguments)+1)
-	var bad error
-	bytes := 0
-	err = v.query(ctx, func(rows pgx.Rows) error {
+	sql := fmt.Sprintf("SELECT %[1]s FROM (%[2]s) %[3]s WHERE %[4]s ORDER BY %[3]s.key DESC LIMIT $%[5]d", l.columns, from,
+		l.alias, where, len(arguments)+1)
+	page := store.NewPage[T, inventory.ID](l.limit)
+	err := v.query(ctx, func(rows pgx.Rows) error {
 		for rows.Next() {
-			if bad != nil || bytes >= store.PageBytes {
+			if page.Done() {
 				continue
 			}
-			row, size, err := scan(rows)
-			switch {
-			case isCorrupt(err):
-				bad = err
-			case err != nil:
+			row, bytes, err := scan(rows)
+			if err == nil {
+				page.Add(row, id(row), bytes)
+			} else if err = page.Fail(err); err != nil {
 				return err
-			default:
-				page, bytes = append(page, row), bytes+size
 			}
 		}
 		return rows.Err()
 	}, sql, append(arguments, l.limit)...)
-	switch {
-	case err != nil:
-		return nil, next, err
-	case bad != nil:
-		return page, next, bad
-	case len(page) > 0 && (len(page) == l.limit || bytes >= store.PageBytes):
-		return page, id(page[len(page)-1]), nil
-	case l.where == "":
-		return page, next, nil
+	if err != nil {
+		return nil, inventory.ID{}, err
 	}
-	next, err = v.stoppedAt(ctx, from, arguments)
-	return page, next, err
+	list, next, err := page.Result()
+	if l.where != "" && !page.Done() {
+		next, err = v.stoppedAt(ctx, from, arguments)
+	}
+	return list, next, err
 }
 
 // stoppedAt says where the search stopped: zero if it came to the end.
@@ -406,7 +433,9 @@ func (v *view) stoppedAt(ctx context.Context, from string, arguments []any) (nex
 	return next, err
 }
 
-func (v *view) Journal(ctx context.Context, from store.JournalPosition, limit, maxBytes int) (page []store.Entry, err error) {
+func (v *view) Journal(ctx context.Context, from store.JournalPosition, limit, maxBytes int) (page []store.Entry,
+	err error,
+) {
 	start := "$1"
 	position := from.BatchNo
 	if from.BatchNo == 0 {
@@ -442,7 +471,8 @@ func (v *view) Due(ctx context.Context, until inventory.Time, limit int) (page [
 			return nil
 		})
 		return err
-	}, "SELECT substring(data FROM 1 FOR 16), expires_at FROM reservations WHERE status = 1 AND expires_at <= $1 ORDER BY expires_at, key LIMIT $2", until, limit)
+	}, "SELECT substring(data FROM 1 FOR 16), expires_at FROM reservations WHERE status = 1 AND expires_at <= $1 ORDER "+
+		"BY expires_at, key LIMIT $2", until, limit)
 	return page, err
 }
 
@@ -450,10 +480,13 @@ func (v *view) Due(ctx context.Context, until inventory.Time, limit int) (page [
 func (v *view) Strays(ctx context.Context, limit int) (page []string, err error) {
 	b := &pgx.Batch{}
 	v.begin(b)
-	b.Queue("SELECT set_config(s, v, true) FROM (VALUES ('statement_timeout', '0'), ('enable_seqscan', 'on'), ('enable_hashjoin', 'on'), ('enable_mergejoin', 'on')) AS c (s, v)")
+	b.Queue("SELECT set_config(s, v, true) FROM (VALUES ('statement_timeout', '0'), ('enable_seqscan', 'on'), " +
+		"('enable_hashjoin', 'on'), ('enable_mergejoin', 'on')) AS c (s, v)")
 	b.Queue(`
-SELECT format('holds row (stock %s, expires_at %s, reservation %s): no ACTIVE reservation with that deadline', h.stock, h.expires_at, h.reservation)
-	FROM holds h LEFT JOIN reservations r ON r.key = h.reservation AND r.status = 1 AND r.expires_at = h.expires_at WHERE r.key IS NULL
+SELECT format('holds row (stock %s, expires_at %s, reservation %s): no ACTIVE reservation with that deadline',
+	h.stock, h.expires_at, h.reservation)
+	FROM holds h LEFT JOIN reservations r ON r.key = h.reservation AND r.status = 1 AND r.expires_at = h.expires_at
+		WHERE r.key IS NULL
 UNION ALL
 SELECT format('holds row (stock %s, reservation %s): the reservation has no line there', h.stock, h.reservation)
 	FROM holds h LEFT JOIN reservations r ON r.key = h.reservation AND h.stock = ANY(r.stock) WHERE r.key IS NULL

@@ -31,6 +31,7 @@ func (w *writer) batch() *pgx.Batch {
 	w.writeStock()
 	w.writeReservations()
 	w.writeOrders()
+	w.writeRecords()
 	w.writeReceipts()
 	w.writeHead()
 	w.out.Queue("COMMIT").Exec(func(tag pgconn.CommandTag) error {
@@ -47,11 +48,12 @@ func (w *writer) insert(n int, sql string, arguments ...any) {
 	}
 }
 
-// change queues a statement that must change n rows. The server checks it: by the time that an answer is here, COMMIT is on its way.
-// Where the rows are not those that were loaded, the division by zero ends the transaction.
+// change queues a statement that must change n rows. The server checks it: by the time that an answer is here, COMMIT
+// is on its way. Where the rows are not those that were loaded, the division by zero ends the transaction.
 func (w *writer) change(n int, sql string, arguments ...any) {
 	if n > 0 {
-		sql = fmt.Sprintf("WITH changed AS (%s RETURNING 1) SELECT 1 / (count(*) = $%d)::integer FROM changed", sql, len(arguments)+1)
+		sql = fmt.Sprintf("WITH changed AS (%s RETURNING 1) SELECT 1 / (count(*) = $%d)::integer FROM changed", sql,
+			len(arguments)+1)
 		w.out.Queue(sql, append(arguments, n)...)
 	}
 }
@@ -78,8 +80,10 @@ func (w *writer) writeProducts() {
 		list.ids = append(list.ids, c.After.ID)
 		list.data = append(list.data, inventory.AppendProduct(nil, c.After))
 	}
-	w.insert(len(added.keys), "INSERT INTO products (key, id, data) SELECT * FROM unnest($1::bigint[], $2::text[], $3::bytea[])", added.keys, added.ids, added.data)
-	w.change(len(changed.keys), "UPDATE products p SET data = u.data FROM unnest($1::bigint[], $2::bytea[]) AS u (key, data) WHERE p.key = u.key", changed.keys, changed.data)
+	w.insert(len(added.keys), "INSERT INTO products (key, id, data) SELECT * FROM unnest($1::bigint[], $2::text[], "+
+		"$3::bytea[])", added.keys, added.ids, added.data)
+	w.change(len(changed.keys), "UPDATE products p SET data = u.data FROM unnest($1::bigint[], $2::bytea[]) AS u (key, "+
+		"data) WHERE p.key = u.key", changed.keys, changed.data)
 }
 
 func (w *writer) writeStock() {
@@ -108,8 +112,10 @@ func (w *writer) writeStock() {
 	w.insert(len(added.keys), `INSERT INTO stock (key, product, location, available, reserved, committed, seq)
 SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[])`,
 		added.keys, added.products, added.locations, added.available, added.reserved, added.committed, added.seqs)
-	w.change(len(changed.keys), `UPDATE stock s SET available = u.available, reserved = u.reserved, committed = u.committed, seq = u.seq
-FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[]) AS u (key, available, reserved, committed, seq, before)
+	w.change(len(changed.keys), `UPDATE stock s
+SET available = u.available, reserved = u.reserved, committed = u.committed, seq = u.seq
+FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[])
+	AS u (key, available, reserved, committed, seq, before)
 WHERE s.key = u.key AND s.seq = u.before`,
 		changed.keys, changed.available, changed.reserved, changed.committed, changed.seqs, changed.before)
 }
@@ -193,15 +199,20 @@ func (w *writer) writeReservations() {
 	}
 	w.insert(len(added.keys), `INSERT INTO reservations (key, status, expires_at, customer, stock, data)
 SELECT u.key, u.status, u.expires_at, u.customer, u.stock::bigint[], u.data
-FROM unnest($1::bigint[], $2::integer[], $3::bigint[], $4::text[], $5::text[], $6::bytea[]) AS u (key, status, expires_at, customer, stock, data)`,
+FROM unnest($1::bigint[], $2::integer[], $3::bigint[], $4::text[], $5::text[], $6::bytea[])
+	AS u (key, status, expires_at, customer, stock, data)`,
 		added.keys, added.statuses, added.expiresAt, added.customers, added.stock, added.data)
 	w.change(len(changed.keys), `UPDATE reservations r SET status = u.status, expires_at = u.expires_at, data = u.data
-FROM unnest($1::bigint[], $2::integer[], $3::bigint[], $4::bytea[], $5::integer[]) AS u (key, status, expires_at, data, before)
+FROM unnest($1::bigint[], $2::integer[], $3::bigint[], $4::bytea[], $5::integer[])
+	AS u (key, status, expires_at, data, before)
 WHERE r.key = u.key AND r.status = u.before`,
 		changed.keys, changed.statuses, changed.expiresAt, changed.data, changed.before)
-	w.change(len(closed.stock), `DELETE FROM holds h USING unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS u (stock, expires_at, reservation)
-WHERE h.stock = u.stock AND h.expires_at = u.expires_at AND h.reservation = u.reservation`, closed.stock, closed.expiresAt, closed.reservations)
-	w.insert(len(opened.stock), "INSERT INTO holds (stock, expires_at, reservation) SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[])",
+	w.change(len(closed.stock), `DELETE FROM holds h USING unnest($1::bigint[], $2::bigint[], $3::bigint[])
+		AS u (stock, expires_at, reservation)
+WHERE h.stock = u.stock AND h.expires_at = u.expires_at
+	AND h.reservation = u.reservation`, closed.stock, closed.expiresAt, closed.reservations)
+	w.insert(len(opened.stock), "INSERT INTO holds (stock, expires_at, reservation) SELECT * FROM unnest($1::bigint[], "+
+		"$2::bigint[], $3::bigint[])",
 		opened.stock, opened.expiresAt, opened.reservations)
 }
 
@@ -241,7 +252,8 @@ func (w *writer) writeReceipts() {
 	for i, r := range w.changes.Receipts {
 		keys[i], fingerprints[i], answers[i] = r.Key[:], r.Fingerprint[:], r.Answer
 	}
-	w.insert(n, "INSERT INTO "+receiptsTable(w.head.receiptsTable)+" (key, fingerprint, answer) SELECT * FROM unnest($1::bytea[], $2::bytea[], $3::bytea[])",
+	w.insert(n, "INSERT INTO "+receiptsTable(w.head.receiptsTable)+" (key, fingerprint, answer) SELECT * FROM "+
+		"unnest($1::bytea[], $2::bytea[], $3::bytea[])",
 		keys, fingerprints, answers)
 }
 
@@ -252,13 +264,12 @@ func (w *writer) writeHead() {
 	if since == 0 && len(w.changes.Receipts) > 0 {
 		since = int64(e.At)
 	}
-	events := e.Events
-	if events == nil {
-		events = []byte{} // not null
-	}
-	w.insert(1, "INSERT INTO journal (batch_no, batch_id, last_seq, count, at, events, checksum) VALUES ($1, $2, $3, $4, $5, $6, $7)",
-		e.BatchNo, e.BatchID[:], after.Seq, e.Count, int64(e.At), events, e.Checksum[:])
-	w.change(1, `UPDATE head SET batch_no = $1, batch_id = $2, seq = $3, at = $4, chain = $5, next_key = $6, receipts_since = $7
+	w.insert(1, "INSERT INTO journal (batch_no, batch_id, last_seq, count, at, events, checksum) VALUES ($1, $2, $3, "+
+		"$4, $5, $6, $7)",
+		e.BatchNo, e.BatchID[:], after.Seq, e.Count, int64(e.At), notNull(e.Events), e.Checksum[:])
+	w.change(1, `UPDATE head
+SET batch_no = $1, batch_id = $2, seq = $3, at = $4, chain = $5, next_key = $6, receipts_since = $7
 WHERE batch_no = $8 AND batch_id = $9`,
-		after.BatchNo, after.BatchID[:], after.Seq, int64(after.At), after.Chain[:], w.nextKey, since, w.head.BatchNo, w.head.BatchID[:])
+		after.BatchNo, after.BatchID[:], after.Seq, int64(after.At), after.Chain[:], w.nextKey, since, w.head.BatchNo,
+		w.head.BatchID[:])
 }

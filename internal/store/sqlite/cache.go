@@ -5,8 +5,8 @@ import "github.com/holdfast/holdfast/internal/inventory"
 // cacheBytes is about how much memory the cache may take; then it is emptied and begins anew.
 const cacheBytes = 32 << 20
 
-// cache keeps the catalogue and stock rows that batches loaded or wrote, as the last commit left them. They are exact: the file belongs
-// to this process, and only its committed batches are entered.
+// cache keeps the catalogue and stock rows that batches loaded or wrote, as the last commit left them. They are exact:
+// the file belongs to this process, and only its committed batches are entered.
 type cache struct {
 	products map[string]cachedProduct
 	stock    map[inventory.StockKey]cachedStock

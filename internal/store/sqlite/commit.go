@@ -15,18 +15,15 @@ import (
 
 // Commit implements [store.Store].
 func (s *Store) Commit(ctx context.Context, keys *inventory.Keys, decide store.Decide) error {
-	s.writing.Lock()
-	defer s.writing.Unlock()
+	if err := s.turn.Take(ctx); err != nil {
+		return err
+	}
+	defer s.turn.Give()
 	switch {
-	case s.isClosed():
-		return store.ErrClosed
 	case s.broken != nil:
 		return s.broken
 	case s.writer == nil || s.options.ReadOnly:
 		return fmt.Errorf("%w: it was opened for reading only", store.ErrUnavailable)
-	}
-	if err := ctx.Err(); err != nil {
-		return err
 	}
 	now, err := s.head.Now(s.options.Now(), s.options.AcceptClock)
 	if err != nil {
@@ -70,7 +67,8 @@ func (s *Store) transact(keys *inventory.Keys, decide store.Decide, now inventor
 	head := s.head.After(&entry)
 	w := writer{
 		loader: &l, now: now, collector: &s.collector,
-		added: rows{statements: insertReservations}, changed: rows{statements: updateReservations}, held: rows{statements: insertHolds},
+		added: rows{statements: insertReservations}, changed: rows{statements: updateReservations},
+		held: rows{statements: insertHolds},
 	}
 	if err := w.write(changes, &entry, &head); err != nil {
 		return fmt.Errorf("writing a batch: %w", translate(err))
@@ -87,15 +85,17 @@ func (s *Store) transact(keys *inventory.Keys, decide store.Decide, now inventor
 	return nil
 }
 
-// checkpoint copies the log into the file once enough was written. The batch before it is durable, whatever happens here: a failure
-// breaks the store for the next one.
+// checkpoint copies the log into the file once enough was written. The batch before it is durable, whatever happens
+// here: a failure breaks the store for the next one.
 func (s *Store) checkpoint(c *inventory.Changes) {
-	const pagesPerBatch, pagesPerStockRow, receiptsPerPage, rowBytesPerPage = 8, 2, 4, 2048 // as measured, roughly
-	s.unchecked += pagesPerBatch + pagesPerStockRow*len(c.Stock) + len(c.Receipts)/receiptsPerPage + len(c.Events)/rowBytesPerPage
-	if s.unchecked < s.checkpoints.pages {
+	// as measured, roughly
+	const pagesPerBatch, pagesPerStockRow, pagesPerRecord, receiptsPerPage, rowBytesPerPage = 8, 2, 2, 4, 2048
+	s.logPages += pagesPerBatch + pagesPerStockRow*len(c.Stock) + pagesPerRecord*len(c.Records) +
+		len(c.Receipts)/receiptsPerPage + len(c.Events)/rowBytesPerPage
+	if s.logPages < s.checkpoints.pages {
 		return
 	}
-	s.unchecked = 0
+	s.logPages = 0
 	length, err := s.walCheckpoint("PRAGMA wal_checkpoint(PASSIVE)")
 	if err == nil && length > s.checkpoints.restartPages {
 		if length <= 4*s.checkpoints.restartPages {
@@ -122,8 +122,9 @@ func (s *Store) walCheckpoint(pragma string) (length int, err error) {
 type checkpoints struct {
 	// pages is after about how many written pages it is.
 	pages int
-	// restartPages is how long the log may become before the writer waits for the readers, so that it can begin anew. Readers that
-	// follow each other without a gap, as an audit does, would otherwise let it grow for as long as they go on.
+	// restartPages is how long the log may become before the writer waits for the readers, so that it can begin anew.
+	// Readers that follow each other without a gap, as an audit does, would otherwise let it grow for as long as they
+	// go on.
 	restartPages int
 	// patience bounds that wait; where the log is four times as long, it is busyTimeout.
 	patience time.Duration

@@ -8,14 +8,16 @@ import (
 	"github.com/holdfast/holdfast/internal/store"
 )
 
-// translate turns a SQLite error into one of package store, by its code. What is left as it was is the batch's own fault.
+// translate turns a SQLite error into one of package store, by its code. What is left as it was is the batch's own
+// fault.
 func translate(err error) error {
 	switch sqlite.ErrCode(err).ToPrimary() {
 	case sqlite.ResultOK, sqlite.ResultConstraint, sqlite.ResultTooBig, sqlite.ResultMismatch, sqlite.ResultRange:
 		return err
 	case sqlite.ResultBusy, sqlite.ResultLocked:
 		return fmt.Errorf("%w: another program has locked the file: %w", store.ErrUnavailable, err)
-	case sqlite.ResultIOErr, sqlite.ResultFull, sqlite.ResultCorrupt, sqlite.ResultNotADB, sqlite.ResultReadOnly, sqlite.ResultCantOpen,
+	case sqlite.ResultIOErr, sqlite.ResultFull, sqlite.ResultCorrupt, sqlite.ResultNotADB, sqlite.ResultReadOnly,
+		sqlite.ResultCantOpen,
 		sqlite.ResultNoMem, sqlite.ResultProtocol:
 		return fmt.Errorf("%w: %w", store.ErrBroken, err)
 	default:

@@ -8,14 +8,16 @@ import (
 	"github.com/holdfast/holdfast/internal/inventory"
 )
 
-// The table holds is an index kept by hand. Its entries are ordered by when the hold falls due, and so are lapsed: holds mostly end in
-// that order. Taking each entry out as its hold lapses would dirty a page a hold where many products are sold. Instead,
+// The table holds is an index kept by hand. Its entries are ordered by when the hold falls due, and so are lapsed:
+// holds mostly end in that order. Taking each entry out as its hold lapses would dirty a page a hold where many
+// products are sold. Instead,
 //
 //	an entry before the first ACTIVE reservation in the order of deadlines is a dead one:
 //
-// readers begin behind the dead ones, and a collector takes them out, several of a stock row at a time. A dead entry stays dead: its
-// deadline has passed, and that of a hold which is made or extended later has not. Entries of holds that end in another order (cancelled,
-// confirmed, extended, or lapsed for a buyer who needs the units) are taken out at once.
+// readers begin behind the dead ones, and a collector takes them out, several of a stock row at a time. A dead entry
+// stays dead: its deadline has passed, and that of a hold which is made or extended later has not. Entries of holds
+// that end in another order (cancelled, confirmed, extended, or lapsed for a buyer who needs the units) are taken out
+// at once.
 
 // firstActive selects the place of the first ACTIVE reservation in the order of deadlines; no row where there is none.
 const firstActive = "SELECT expires_at, key FROM reservations WHERE status = 1 ORDER BY expires_at, key LIMIT 1"
@@ -39,19 +41,20 @@ func readFirstActive(conn *sqlite.Conn) (first place, err error) {
 	return first, err
 }
 
-// A step of the collector is due for every entriesPerStep entries that were left dead, and takes out up to entriesPerStep more than that:
-// so it catches up, and a batch does about as much work as it leaves.
+// A step of the collector is due for every entriesPerStep entries that were left dead, and takes out up to
+// entriesPerStep more than that: so it catches up, and a batch does about as much work as it leaves.
 const entriesPerStep, collectedPerStep = 64, 128
 
-// collector takes dead entries out of holds, one stock row after another. Where it stands is not stored: it begins anew with each process.
+// collector takes dead entries out of holds, one stock row after another. Where it stands is not stored: it begins anew
+// with each process.
 type collector struct {
 	stock int64 // row key where it goes on
 	owed  int   // entries left dead since its last step
 }
 
 // collect takes a step for every so many entries.
-func (c *collector) collect(conn *sqlite.Conn, first place, left int) error {
-	for c.owed += left; c.owed >= entriesPerStep; c.owed -= entriesPerStep {
+func (c *collector) collect(conn *sqlite.Conn, first place, dead int) error {
+	for c.owed += dead; c.owed >= entriesPerStep; c.owed -= entriesPerStep {
 		if err := c.step(conn, first); err != nil {
 			return err
 		}

@@ -20,7 +20,8 @@ import (
 	"github.com/holdfast/holdfast/internal/store/storetest"
 )
 
-// TestDeadEntries: whatever happens to holds, in whatever order, the entries that count are those of the ACTIVE reservations.
+// TestDeadEntries: whatever happens to holds, in whatever order, the entries that count are those of the ACTIVE
+// reservations.
 func TestDeadEntries(t *testing.T) {
 	folder, files := t.TempDir(), 0
 	rapid.Check(t, func(t *rapid.T) {
@@ -84,8 +85,9 @@ func (m *entriesMachine) hold(t *rapid.T) {
 		r := &inventory.Reserve{TTL: rapid.Int64Range(1, 5).Draw(t, "seconds") * 1000}
 		for range few.Draw(t, "lines") {
 			r.Lines = append(r.Lines, inventory.ReserveLine{
-				ProductID: fmt.Sprint("p", rapid.IntRange(0, machineProducts-1).Draw(t, "product")), Location: inventory.MainLocation,
-				Quantity: rapid.Int64Range(1, 10).Draw(t, "units"),
+				ProductID: fmt.Sprint("p", rapid.IntRange(0, machineProducts-1).Draw(t, "product")),
+				Location:  inventory.MainLocation,
+				Quantity:  rapid.Int64Range(1, 10).Draw(t, "units"),
 			})
 		}
 		commands = append(commands, r)
@@ -109,7 +111,10 @@ func (m *entriesMachine) confirm(t *rapid.T) { m.do(&inventory.Confirm{Reservati
 func (m *entriesMachine) expire(t *rapid.T)  { m.do(&inventory.Expire{IDs: []inventory.ID{m.one(t)}}) }
 
 func (m *entriesMachine) extend(t *rapid.T) {
-	m.do(&inventory.Extend{ID: m.one(t), TTL: rapid.Int64Range(1, 9).Draw(t, "seconds") * 1000, MaxHold: time.Hour.Milliseconds()})
+	m.do(&inventory.Extend{
+		ID: m.one(t), TTL: rapid.Int64Range(1, 9).Draw(t, "seconds") * 1000,
+		MaxHold: time.Hour.Milliseconds(),
+	})
 }
 
 func (m *entriesMachine) sweep(t *rapid.T) {
@@ -197,7 +202,8 @@ func entries(t rapid.TB, s *Store) (live map[string]bool, dead int) {
 	live = map[string]bool{}
 	first, err := readFirstActive(s.writer)
 	if err == nil {
-		err = exec(s.writer, `SELECT p.id, h.expires_at, h.reservation FROM holds h JOIN stock s ON s.key = h.stock JOIN products p ON p.key = s.product`,
+		err = exec(s.writer, `SELECT p.id, h.expires_at, h.reservation FROM holds h JOIN stock s ON s.key = h.stock
+			JOIN products p ON p.key = s.product`,
 			func(row *sqlite.Stmt) error {
 				if at := (place{row.ColumnInt64(1), row.ColumnInt64(2)}); at.before(first) {
 					dead++

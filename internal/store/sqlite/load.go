@@ -51,6 +51,9 @@ func (l *loader) load(keys *inventory.Keys) error {
 			return err
 		}
 	}
+	if err := l.records(keys); err != nil {
+		return err
+	}
 	return l.overdue(keys)
 }
 
@@ -87,7 +90,8 @@ func (l *loader) wholeProduct(id string) error {
 	if err != nil || p == nil {
 		return err
 	}
-	return exec(l.conn, "SELECT key, location, available, reserved, committed, seq FROM stock WHERE product = ? ORDER BY location", func(row *sqlite.Stmt) error {
+	return exec(l.conn, "SELECT key, location, available, reserved, committed, seq FROM stock WHERE product = ? ORDER "+
+		"BY location", func(row *sqlite.Stmt) error {
 		l.put(p, row)
 		return nil
 	}, integer(l.products[id]))
@@ -103,7 +107,8 @@ func (l *loader) stockRow(key inventory.StockKey) error {
 		p.Put(known.row)
 		return nil
 	}
-	return exec(l.conn, "SELECT key, location, available, reserved, committed, seq FROM stock WHERE product = ? AND location = ?", func(row *sqlite.Stmt) error {
+	return exec(l.conn, "SELECT key, location, available, reserved, committed, seq FROM stock WHERE product = ? AND "+
+		"location = ?", func(row *sqlite.Stmt) error {
 		l.put(p, row)
 		l.cache.putStock(key, l.stock[key], *p.At(key.Location))
 		return nil
@@ -119,8 +124,11 @@ func (l *loader) put(p *inventory.Product, row *sqlite.Stmt) {
 func readStock(row *sqlite.Stmt) inventory.Stock {
 	return inventory.Stock{
 		Location: row.ColumnText(1),
-		Buckets:  inventory.Buckets{Available: row.ColumnInt64(2), Reserved: row.ColumnInt64(3), Committed: row.ColumnInt64(4)},
-		Seq:      row.ColumnInt64(5),
+		Buckets: inventory.Buckets{
+			Available: row.ColumnInt64(2), Reserved: row.ColumnInt64(3),
+			Committed: row.ColumnInt64(4),
+		},
+		Seq: row.ColumnInt64(5),
 	}
 }
 
@@ -231,11 +239,13 @@ func (l *loader) overdue(keys *inventory.Keys) error {
 
 func (l *loader) overdueOf(key inventory.StockKey, first place, budget int64) (found int64, err error) {
 	var rows []int64
-	err = exec(l.conn, `SELECT reservation FROM holds WHERE stock = ? AND (expires_at, reservation) >= (?, ?) AND expires_at <= ?
+	err = exec(l.conn, `SELECT reservation FROM holds WHERE stock = ? AND (expires_at, reservation) >= (?, ?)
+		AND expires_at <= ?
 		ORDER BY expires_at, reservation LIMIT ?`, func(row *sqlite.Stmt) error {
 		rows = append(rows, row.ColumnInt64(0))
 		return nil
-	}, integer(l.stock[key]), integer(first.at), integer(first.reservation), integer(int64(l.state.Now)), integer(budget+1))
+	}, integer(l.stock[key]), integer(first.at), integer(first.reservation), integer(int64(l.state.Now)),
+		integer(budget+1))
 	if err != nil {
 		return 0, err
 	}
@@ -283,13 +293,14 @@ func reservationRow(conn *sqlite.Conn, key int64) (found *inventory.Reservation,
 }
 
 func scanReservation(row *sqlite.Stmt) (*inventory.Reservation, error) {
-	stored := reservationColumns(row)
-	return stored.Decode()
+	columns := reservationColumns(row)
+	return columns.Decode()
 }
 
 func reservationColumns(row *sqlite.Stmt) store.ReservationRow {
 	return store.ReservationRow{
-		Key: row.ColumnInt64(0), Status: row.ColumnInt64(1), ExpiresAt: row.ColumnInt64(2), CustomerID: row.ColumnText(3), Data: column(row, 4),
+		Key: row.ColumnInt64(0), Status: row.ColumnInt64(1), ExpiresAt: row.ColumnInt64(2), CustomerID: row.ColumnText(3),
+		Data: column(row, 4),
 	}
 }
 
@@ -307,9 +318,9 @@ func readOrder(conn *sqlite.Conn, id inventory.ID) (found *inventory.Order, err 
 const selectOrder = "SELECT key, reservation, status, customer, reference, data FROM orders "
 
 func scanOrder(row *sqlite.Stmt) (*inventory.Order, error) {
-	stored := store.OrderRow{
+	columns := store.OrderRow{
 		Key: row.ColumnInt64(0), ReservationID: row.ColumnInt64(1), Status: row.ColumnInt64(2),
 		CustomerID: row.ColumnText(3), Reference: row.ColumnText(4), Data: column(row, 5),
 	}
-	return stored.Decode()
+	return columns.Decode()
 }

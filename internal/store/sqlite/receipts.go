@@ -4,16 +4,16 @@ import (
 	"bytes"
 	"fmt"
 	"slices"
-	"time"
 
 	"zombiezen.com/go/sqlite"
 
 	"github.com/holdfast/holdfast/internal/inventory"
+	"github.com/holdfast/holdfast/internal/store"
 )
 
 const (
 	// slotLength is how long receipts are written to one pair of tables.
-	slotLength = inventory.Time(24 * time.Hour / time.Millisecond)
+	slotLength = store.RotateEvery
 	// slotsKept is how many slots are kept, so a receipt lives for one to two slots.
 	slotsKept = 2
 	// tailLimit is how many receipts are found through memory before they are entered into the index together.
@@ -25,9 +25,10 @@ const (
 //	receipts_N      (row, key, fingerprint, answer)   in the order in which they came
 //	receipt_keys_N  (key, row)                        the index, behind by at most tailLimit receipts
 //
-// Keys are random, so entering each into the index with its batch would make every one dirty a page of its own, which costs more
-// than everything else a keyed request does. Receipts are therefore appended, and indexed many at a time, in key order, by which
-// neighbours share pages. Those that the index lacks are in the tail, in memory; it is read again when the store is opened.
+// Keys are random, so entering each into the index with its batch would make every one dirty a page of its own, which
+// costs more than everything else a keyed request does. Receipts are therefore appended, and indexed many at a time, in
+// key order, by which neighbours share pages. Those that the index lacks are in the tail, in memory; it is read again
+// when the store is opened.
 type slots struct {
 	live []int64 // newest first
 	tail map[[16]byte]int64
@@ -53,11 +54,12 @@ func (s *slots) load(conn *sqlite.Conn) error {
 	}
 	s.row = indexed[0]
 	s.insertReceipts, s.insertKeys = newInserter(receiptTable(s.live[0]), 4), newInserter(indexTable(s.live[0]), 2)
-	return exec(conn, "SELECT row, key FROM "+receiptTable(s.live[0])+" WHERE row > ? ORDER BY row", func(row *sqlite.Stmt) error {
-		s.row = row.ColumnInt64(0)
-		s.tail[[16]byte(column(row, 1))] = s.row
-		return nil
-	}, integer(indexed[0]))
+	return exec(conn, "SELECT row, key FROM "+receiptTable(s.live[0])+" WHERE row > ? ORDER BY row",
+		func(row *sqlite.Stmt) error {
+			s.row = row.ColumnInt64(0)
+			s.tail[[16]byte(column(row, 1))] = s.row
+			return nil
+		}, integer(indexed[0]))
 }
 
 // find looks a key up.
@@ -82,11 +84,12 @@ func (s *slots) find(conn *sqlite.Conn, key [16]byte) (*inventory.Receipt, error
 }
 
 func (s *slots) read(conn *sqlite.Conn, slot, row int64, key [16]byte) (found *inventory.Receipt, err error) {
-	err = exec(conn, "SELECT fingerprint, answer FROM "+receiptTable(slot)+" WHERE row = ?", func(stmt *sqlite.Stmt) error {
-		found = &inventory.Receipt{ReceiptID: inventory.ReceiptID{Key: key}, Answer: column(stmt, 1)}
-		stmt.ColumnBytes(0, found.Fingerprint[:])
-		return nil
-	}, integer(row))
+	err = exec(conn, "SELECT fingerprint, answer FROM "+receiptTable(slot)+" WHERE row = ?",
+		func(stmt *sqlite.Stmt) error {
+			found = &inventory.Receipt{ReceiptID: inventory.ReceiptID{Key: key}, Answer: column(stmt, 1)}
+			stmt.ColumnBytes(0, found.Fingerprint[:])
+			return nil
+		}, integer(row))
 	if err == nil && found == nil {
 		err = fmt.Errorf("%s has no row %d, which its index names", receiptTable(slot), row)
 	}
@@ -100,7 +103,7 @@ func (s *slots) write(conn *sqlite.Conn, receipts []*inventory.Receipt, now inve
 	}
 	slot := int64(now / slotLength)
 	if !slices.Contains(s.live, slot) {
-		if err := s.turn(conn, slot); err != nil {
+		if err := s.rotate(conn, slot); err != nil {
 			return err
 		}
 	}
@@ -144,13 +147,14 @@ func (s *slots) index(conn *sqlite.Conn) error {
 	return exec(conn, "UPDATE receipt_slots SET indexed = ? WHERE slot = ?", nil, integer(s.row), integer(s.live[0]))
 }
 
-// turn completes the index of the newest slot, opens a new one, and drops those that are old enough.
-func (s *slots) turn(conn *sqlite.Conn, slot int64) error {
+// rotate completes the index of the newest slot, opens a new one, and drops those that are old enough.
+func (s *slots) rotate(conn *sqlite.Conn, slot int64) error {
 	if err := s.index(conn); err != nil {
 		return err
 	}
 	statements := []string{
-		"CREATE TABLE " + receiptTable(slot) + " (row INTEGER PRIMARY KEY, key BLOB NOT NULL, fingerprint BLOB NOT NULL, answer BLOB NOT NULL) STRICT",
+		"CREATE TABLE " + receiptTable(slot) + " (row INTEGER PRIMARY KEY, key BLOB NOT NULL, fingerprint BLOB NOT NULL, " +
+			"answer BLOB NOT NULL) STRICT",
 		"CREATE TABLE " + indexTable(slot) + " (key BLOB PRIMARY KEY, row INTEGER NOT NULL) STRICT, WITHOUT ROWID",
 		fmt.Sprintf("INSERT INTO receipt_slots VALUES (%d, 0)", slot),
 	}

@@ -10,15 +10,15 @@ import (
 	"github.com/holdfast/holdfast/internal/store"
 )
 
-// migrations make the schema: entry n brings a file from version n (PRAGMA user_version) to n+1. Never change an entry that was
-// released; add one.
+// migrations make the schema: entry n brings a file from version n (PRAGMA user_version) to n+1. Never change an entry
+// that was released; add one.
 //
-// Of products, reservations and orders the data column is the truth (the compact form of package inventory); the other columns
-// are what must be found by index. Row keys are integers: of a reservation or order the sequence of the event that created it,
-// which its id carries.
+// Of products, reservations and orders the data column is the truth (the compact form of package inventory); the other
+// columns are what must be found by index. Row keys are integers: of a reservation or order the sequence of the event
+// that created it, which its id carries.
 //
-// holds has a row for every stock row that an ACTIVE reservation takes from: it finds the overdue holds of one stock row, and
-// the ACTIVE reservations of a product. Rows before the first of those are dead (see holds.go).
+// holds has a row for every stock row that an ACTIVE reservation takes from: it finds the overdue holds of one stock
+// row, and the ACTIVE reservations of a product. Rows before the first of those are dead (see holds.go).
 var migrations = []string{`
 CREATE TABLE head (
 	one      INTEGER PRIMARY KEY CHECK (one = 1),
@@ -91,6 +91,16 @@ CREATE TABLE receipt_slots (
 	slot    INTEGER PRIMARY KEY,
 	indexed INTEGER NOT NULL
 ) STRICT;
+`, `
+CREATE TABLE records (
+	kind    TEXT NOT NULL,
+	key     TEXT NOT NULL,
+	version INTEGER NOT NULL CHECK (version >= 1),
+	data    BLOB NOT NULL,
+	PRIMARY KEY (kind, key)
+) STRICT;
+
+UPDATE head SET format = 2;
 `}
 
 // migrate brings the file to the schema of this program, or refuses a newer one.
@@ -112,7 +122,8 @@ func migrate(conn *sqlite.Conn, path string) error {
 
 func checkVersion(path string, version int64) error {
 	if version > int64(len(migrations)) {
-		return fmt.Errorf("%w: %s has schema version %d, this program knows up to %d: use the Holdfast that wrote it, or a later one",
+		return fmt.Errorf("%w: %s has schema version %d, this program knows up to %d: use the Holdfast that wrote it, or "+
+			"a later one",
 			store.ErrNewerFormat, path, version, len(migrations))
 	}
 	return nil
@@ -133,7 +144,7 @@ func migrateOnce(conn *sqlite.Conn, version int64) error {
 	statements := strings.Split(migrations[version], ";\n")
 	if version == 0 {
 		statements = append(statements, fmt.Sprintf(
-			"INSERT INTO head VALUES (1, '%s', %d, 0, zeroblob(16), 0, 0, zeroblob(32))", strings.ToLower(rand.Text()), store.Format))
+			"INSERT INTO head VALUES (1, '%s', 1, 0, zeroblob(16), 0, 0, zeroblob(32))", strings.ToLower(rand.Text())))
 	}
 	statements = append(statements, fmt.Sprintf("PRAGMA user_version = %d", version+1), "COMMIT")
 	for _, statement := range statements {

@@ -1,4 +1,5 @@
-// Package sqlite is the embedded store: one SQLite file in WAL mode, with synchronous=FULL, that belongs to one process.
+// Package sqlite is the embedded store: one SQLite file in WAL mode, with synchronous=FULL, that belongs to one
+// process.
 //
 // One connection writes, and it alone checkpoints; readers have connections of their own and never wait for it.
 package sqlite
@@ -9,7 +10,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"sync"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -37,7 +37,7 @@ type Store struct {
 	options Options
 	lock    *flock.Flock
 
-	writing   sync.Mutex // held through a Commit
+	turn      *store.Turn
 	writer    *sqlite.Conn
 	head      store.Head // as the last commit left it: nobody else writes
 	receipts  slots
@@ -46,20 +46,18 @@ type Store struct {
 	broken    error
 
 	checkpoints checkpoints
-	unchecked   int // about how many pages were written since the last checkpoint
+	logPages    int // about how many were written since the last checkpoint
 
 	beforeCommit func() // set by tests
 
 	reading   chan *sqlite.Conn // idle readers
 	connected int               // readers, idle or not
-	closing   sync.Once
-	closed    chan struct{}
 }
 
 var _ store.Store = (*Store)(nil)
 
-// Open opens or creates the file and brings its schema up to date. It refuses a file that another process serves, one that is
-// not a Holdfast store, and one that a newer Holdfast wrote.
+// Open opens or creates the file and brings its schema up to date. It refuses a file that another process serves, one
+// that is not a Holdfast store, and one that a newer Holdfast wrote.
 func Open(path string, o Options) (*Store, error) {
 	if o.Now == nil {
 		o.Now = time.Now
@@ -68,7 +66,10 @@ func Open(path string, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{path: path, options: o, checkpoints: defaultCheckpoints, reading: make(chan *sqlite.Conn, readers), closed: make(chan struct{})}
+	s := &Store{
+		path: path, options: o, checkpoints: defaultCheckpoints, turn: store.NewTurn(),
+		reading: make(chan *sqlite.Conn, readers),
+	}
 	open := s.openWriter
 	if o.ReadOnly {
 		open = s.openReadOnly
@@ -113,7 +114,8 @@ func (s *Store) openWriter() error {
 	}
 	if !locked {
 		s.lock = nil
-		return fmt.Errorf("%s is already being served by another process: stop that one first, or choose another file with --store", s.path)
+		return fmt.Errorf("%s is already being served by another process: stop that one first, or choose another file "+
+			"with --store", s.path)
 	}
 	if s.writer, err = s.connect(sqlite.OpenReadWrite, sqlite.OpenCreate, sqlite.OpenWAL); err != nil {
 		return err
@@ -124,7 +126,7 @@ func (s *Store) openWriter() error {
 	if s.head, err = readHead(s.writer); err != nil {
 		return err
 	}
-	s.unchecked = s.checkpoints.pages // a crash may have left a long log
+	s.logPages = s.checkpoints.pages // a crash may have left a long log
 	return s.receipts.load(s.writer)
 }
 
@@ -162,7 +164,8 @@ func (s *Store) connect(flags ...sqlite.OpenFlags) (*sqlite.Conn, error) {
 	if flags[0] == sqlite.OpenReadWrite {
 		pragmas = []string{
 			"PRAGMA synchronous = FULL", "PRAGMA fullfsync = ON", "PRAGMA checkpoint_fullfsync = ON",
-			"PRAGMA cache_size = -32768", "PRAGMA wal_autocheckpoint = 0", "PRAGMA journal_size_limit = 67108864", "PRAGMA temp_store = MEMORY",
+			"PRAGMA cache_size = -32768", "PRAGMA wal_autocheckpoint = 0", "PRAGMA journal_size_limit = 67108864",
+			"PRAGMA temp_store = MEMORY",
 		}
 	}
 	for _, pragma := range pragmas {
@@ -175,11 +178,8 @@ func (s *Store) connect(flags ...sqlite.OpenFlags) (*sqlite.Conn, error) {
 }
 
 // Close implements [store.Store].
-func (s *Store) Close() (err error) {
-	s.closing.Do(func() {
-		close(s.closed)
-		s.writing.Lock()
-		defer s.writing.Unlock()
+func (s *Store) Close() error {
+	return s.turn.Close(func() (err error) {
 		for range s.connected {
 			err = errors.Join(err, (<-s.reading).Close()) // waits for the views under way
 		}
@@ -189,25 +189,33 @@ func (s *Store) Close() (err error) {
 		if s.lock != nil {
 			err = errors.Join(err, s.lock.Unlock())
 		}
+		return err
 	})
-	return err
+}
+
+// SoleWriter implements [store.Store]: the lock on the file lets nobody else open it for writing.
+func (s *Store) SoleWriter() (clock func() time.Time, sole bool) {
+	if s.options.ReadOnly {
+		return nil, false
+	}
+	return s.options.Now, true
 }
 
 // View implements [store.Store].
 func (s *Store) View(ctx context.Context, read func(store.View) error) (err error) {
-	if s.isClosed() {
+	if s.turn.IsClosed() {
 		return store.ErrClosed
 	}
 	var conn *sqlite.Conn
 	select {
 	case conn = <-s.reading:
-	case <-s.closed:
+	case <-s.turn.Closed():
 		return store.ErrClosed
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 	defer func() { s.reading <- conn }()
-	if s.isClosed() {
+	if s.turn.IsClosed() {
 		return store.ErrClosed
 	}
 	conn.SetInterrupt(ctx.Done())
@@ -224,17 +232,20 @@ func (s *Store) View(ctx context.Context, read func(store.View) error) (err erro
 	return interrupted(ctx, translate(read(&view{conn, s.options.Now, ctx.Done()})))
 }
 
-func (s *Store) isClosed() bool {
-	select {
-	case <-s.closed:
-		return true
-	default:
-		return false
-	}
+// exec runs a statement that the connection keeps prepared, calling row for each result.
+func exec(conn *sqlite.Conn, sql string, row func(*sqlite.Stmt) error, arguments ...value) error {
+	return scan(conn, sql, func(stmt *sqlite.Stmt) (more bool, err error) {
+		if row != nil {
+			err = row(stmt)
+		}
+		return true, err
+	}, arguments...)
 }
 
-// exec runs a statement that the connection keeps prepared, calling row for each result.
-func exec(conn *sqlite.Conn, sql string, row func(*sqlite.Stmt) error, arguments ...value) (err error) {
+// scan is like exec, and stops where row wants no more.
+func scan(conn *sqlite.Conn, sql string, row func(*sqlite.Stmt) (more bool, err error),
+	arguments ...value,
+) (err error) {
 	stmt, err := conn.Prepare(sql)
 	if err != nil {
 		return err
@@ -247,18 +258,16 @@ func exec(conn *sqlite.Conn, sql string, row func(*sqlite.Stmt) error, arguments
 			err = undo
 		}
 	}()
-	for {
-		more, err := stmt.Step()
-		if err != nil || !more {
+	for more := true; more; {
+		found, err := stmt.Step()
+		if err != nil || !found {
 			return err
 		}
-		if row == nil {
-			continue
-		}
-		if err := row(stmt); err != nil {
+		if more, err = row(stmt); err != nil {
 			return err
 		}
 	}
+	return nil
 }
 
 // value is a parameter of a statement.
@@ -305,7 +314,10 @@ func readHead(conn *sqlite.Conn) (h store.Head, err error) {
 	found := false
 	err = exec(conn, "SELECT store, format, batch_no, batch_id, seq, at, chain FROM head", func(row *sqlite.Stmt) error {
 		found = true
-		h = store.Head{Store: row.ColumnText(0), Format: row.ColumnInt(1), BatchNo: row.ColumnInt64(2), Seq: row.ColumnInt64(4), At: inventory.Time(row.ColumnInt64(5))}
+		h = store.Head{
+			Store: row.ColumnText(0), Format: row.ColumnInt(1), BatchNo: row.ColumnInt64(2),
+			Seq: row.ColumnInt64(4), At: inventory.Time(row.ColumnInt64(5)),
+		}
 		row.ColumnBytes(3, h.BatchID[:])
 		row.ColumnBytes(6, h.Chain[:])
 		return nil
@@ -316,7 +328,8 @@ func readHead(conn *sqlite.Conn) (h store.Head, err error) {
 	case !found:
 		return h, errors.New("the head row is missing")
 	case h.Format > store.Format:
-		return h, fmt.Errorf("%w: its format is %d, this program knows up to %d", store.ErrNewerFormat, h.Format, store.Format)
+		return h, fmt.Errorf("%w: its format is %d, this program knows up to %d", store.ErrNewerFormat, h.Format,
+			store.Format)
 	}
 	return h, nil
 }

@@ -20,8 +20,8 @@ type view struct {
 	done <-chan struct{} // of the context of View
 }
 
-// during lets the end of ctx stop a method, for a context that ends before that of View as well. The function that it returns ends that,
-// and gives the method the error of ctx where it was stopped.
+// during lets the end of ctx stop a method, for a context that ends before that of View as well. The function that it
+// returns ends that, and gives the method the error of ctx where it was stopped.
 func (v *view) during(ctx context.Context, err *error) func() {
 	other := ctx.Done() != v.done
 	if other {
@@ -73,27 +73,21 @@ func (v *view) Products(ctx context.Context, q store.ProductQuery) (page []*inve
 	return page, "", nil
 }
 
-func (v *view) productsAfter(after string, limit int) (page []*inventory.Product, next string, err error) {
-	stmt, err := v.conn.Prepare("SELECT key, id, data FROM products WHERE id > ? ORDER BY id")
+func (v *view) productsAfter(after string, limit int) ([]*inventory.Product, string, error) {
+	page := store.NewPage[inventory.Product, string](limit)
+	err := scan(v.conn, "SELECT key, id, data FROM products WHERE id > ? ORDER BY id",
+		func(row *sqlite.Stmt) (more bool, err error) {
+			p, err := v.product(row)
+			if err != nil {
+				return false, page.Fail(err)
+			}
+			page.Add(p, p.ID, row.ColumnLen(2)+len(p.Stock)*store.StockBytes)
+			return !page.Done(), nil
+		}, text(after))
 	if err != nil {
 		return nil, "", err
 	}
-	defer stmt.Reset()
-	stmt.BindText(1, after)
-	for bytes := 0; ; {
-		more, err := stmt.Step()
-		if err != nil || !more {
-			return page, "", err
-		}
-		p, err := v.product(stmt)
-		if err != nil {
-			return page, "", err
-		}
-		page = append(page, p)
-		if bytes += stmt.ColumnLen(2) + len(p.Stock)*store.StockBytes; len(page) == limit || bytes >= store.PageBytes {
-			return page, p.ID, nil
-		}
-	}
+	return page.Result()
 }
 
 func (v *view) product(row *sqlite.Stmt) (*inventory.Product, error) {
@@ -102,16 +96,22 @@ func (v *view) product(row *sqlite.Stmt) (*inventory.Product, error) {
 		err = fmt.Errorf("column id is not the id in its data, %s", p.ID)
 	}
 	if err != nil {
-		return nil, &store.CorruptRow{Row: fmt.Sprintf("product row %d", row.ColumnInt64(0)), Key: row.ColumnText(1), Detail: err.Error()}
+		return nil, &store.CorruptRow{
+			Row: fmt.Sprintf("product row %d", row.ColumnInt64(0)), Key: row.ColumnText(1),
+			Detail: err.Error(),
+		}
 	}
-	err = exec(v.conn, "SELECT key, location, available, reserved, committed, seq FROM stock WHERE product = ? ORDER BY location", func(row *sqlite.Stmt) error {
+	err = exec(v.conn, "SELECT key, location, available, reserved, committed, seq FROM stock WHERE product = ? ORDER "+
+		"BY location", func(row *sqlite.Stmt) error {
 		p.Stock = append(p.Stock, readStock(row))
 		return nil
 	}, integer(row.ColumnInt64(0)))
 	return p, err
 }
 
-func (v *view) Reservations(ctx context.Context, q store.ReservationQuery) (page []*inventory.Reservation, next inventory.ID, err error) {
+func (v *view) Reservations(ctx context.Context, q store.ReservationQuery) (page []*inventory.Reservation,
+	next inventory.ID, err error,
+) {
 	defer v.during(ctx, &err)()
 	if q.IDs != nil {
 		page, err := byID(v.conn, q.IDs, readReservation)
@@ -120,20 +120,23 @@ func (v *view) Reservations(ctx context.Context, q store.ReservationQuery) (page
 	from, arguments := "WHERE key < ? ORDER BY key DESC", []value{before(q.Before)}
 	switch {
 	case q.ProductID != "":
-		from = `WHERE key IN (SELECT DISTINCT reservation FROM holds WHERE reservation < ?1 AND (expires_at, reservation) >= (` + firstActive + `) AND stock IN
-			(SELECT s.key FROM stock s JOIN products p ON p.key = s.product WHERE p.id = ?2) ORDER BY reservation DESC LIMIT ?3) ORDER BY key DESC`
+		from = `WHERE key IN (SELECT DISTINCT reservation FROM holds WHERE reservation < ?1
+			AND (expires_at, reservation) >= (` + firstActive + `) AND stock IN
+			(SELECT s.key FROM stock s JOIN products p ON p.key = s.product WHERE p.id = ?2)
+				ORDER BY reservation DESC LIMIT ?3) ORDER BY key DESC`
 		arguments = append(arguments, text(q.ProductID), integer(int64(q.Limit)))
 	case q.CustomerID != "":
 		from = "WHERE key < ? AND customer = ? ORDER BY key DESC"
 		arguments = append(arguments, text(q.CustomerID))
 	}
-	scan := scanReservation
+	read := scanReservation
 	if q.Check {
-		scan = v.scanChecked
+		read = v.scanChecked
 	}
-	return search(v.conn, selectReservation+from, arguments, q.Limit, scan, func(r *inventory.Reservation) (inventory.ID, bool) {
-		return r.ID, q.Matches(r)
-	})
+	return search(v.conn, selectReservation+from, arguments, q.Limit, read,
+		func(r *inventory.Reservation) (inventory.ID, bool) {
+			return r.ID, q.Matches(r)
+		})
 }
 
 // scanChecked also requires that an ACTIVE reservation has its rows in holds.
@@ -145,7 +148,8 @@ func (v *view) scanChecked(row *sqlite.Stmt) (*inventory.Reservation, error) {
 	for i := range r.Lines {
 		found := false
 		err := exec(v.conn, `SELECT 1 FROM holds WHERE expires_at = ? AND reservation = ? AND stock =
-			(SELECT s.key FROM stock s JOIN products p ON p.key = s.product WHERE p.id = ? AND s.location = ?)`, func(*sqlite.Stmt) error {
+			(SELECT s.key FROM stock s JOIN products p ON p.key = s.product WHERE p.id = ?
+				AND s.location = ?)`, func(*sqlite.Stmt) error {
 			found = true
 			return nil
 		}, integer(int64(r.ExpiresAt)), integer(r.ID.Sequence()), text(r.Lines[i].ProductID), text(r.Lines[i].Location))
@@ -153,8 +157,9 @@ func (v *view) scanChecked(row *sqlite.Stmt) (*inventory.Reservation, error) {
 			return nil, err
 		}
 		if !found {
-			stored := reservationColumns(row)
-			return nil, stored.Corrupt(fmt.Sprintf("it has no row in holds for %s at %s", r.Lines[i].ProductID, r.Lines[i].Location))
+			columns := reservationColumns(row)
+			return nil, columns.Corrupt(fmt.Sprintf("it has no row in holds for %s at %s", r.Lines[i].ProductID,
+				r.Lines[i].Location))
 		}
 	}
 	return r, nil
@@ -193,7 +198,9 @@ func before(cursor inventory.ID) value {
 	return integer(cursor.Sequence())
 }
 
-func byID[T any](conn *sqlite.Conn, ids []inventory.ID, read func(*sqlite.Conn, inventory.ID) (*T, error)) (page []*T, err error) {
+func byID[T any](conn *sqlite.Conn, ids []inventory.ID, read func(*sqlite.Conn, inventory.ID) (*T, error)) (page []*T,
+	err error,
+) {
 	for _, id := range ids {
 		row, err := read(conn, id)
 		if err != nil {
@@ -206,38 +213,33 @@ func byID[T any](conn *sqlite.Conn, ids []inventory.ID, read func(*sqlite.Conn, 
 	return page, nil
 }
 
-// search collects the rows that match, until the page is full or enough rows were looked at. The last column is the row's data.
-func search[T any](conn *sqlite.Conn, sql string, arguments []value, limit int, scan func(*sqlite.Stmt) (*T, error), match func(*T) (inventory.ID, bool)) (page []*T, next inventory.ID, err error) {
-	scanned, bytes := 0, 0
-	stmt, err := conn.Prepare(sql)
-	if err != nil {
-		return nil, next, err
-	}
-	defer stmt.Reset()
-	for i := range arguments {
-		arguments[i].bind(stmt, i+1)
-	}
-	for {
-		more, err := stmt.Step()
-		if err != nil || !more {
-			return page, inventory.ID{}, err
-		}
-		row, err := scan(stmt)
+// search collects the rows that match. The last column is the row's data.
+func search[T any](
+	conn *sqlite.Conn, sql string, arguments []value, limit int,
+	read func(*sqlite.Stmt) (*T, error), match func(*T) (inventory.ID, bool),
+) ([]*T, inventory.ID, error) {
+	page := store.NewPage[T, inventory.ID](limit)
+	err := scan(conn, sql, func(row *sqlite.Stmt) (more bool, err error) {
+		decoded, err := read(row)
 		if err != nil {
-			return page, inventory.ID{}, err
+			return false, page.Fail(err)
 		}
-		id, matches := match(row)
-		if matches {
-			page = append(page, row)
-			bytes += stmt.ColumnLen(stmt.ColumnCount() - 1) // the data
+		if id, matches := match(decoded); matches {
+			page.Add(decoded, id, row.ColumnLen(row.ColumnCount()-1))
+		} else {
+			page.Skip(id)
 		}
-		if scanned++; len(page) == limit || scanned == store.ScanLimit || bytes >= store.PageBytes {
-			return page, id, nil
-		}
+		return !page.Done(), nil
+	}, arguments...)
+	if err != nil {
+		return nil, inventory.ID{}, err
 	}
+	return page.Result()
 }
 
-func (v *view) Journal(ctx context.Context, from store.JournalPosition, limit, maxBytes int) (page []store.Entry, err error) {
+func (v *view) Journal(ctx context.Context, from store.JournalPosition, limit, maxBytes int) (page []store.Entry,
+	err error,
+) {
 	defer v.during(ctx, &err)()
 	start := from.BatchNo
 	if start == 0 {
@@ -246,30 +248,30 @@ func (v *view) Journal(ctx context.Context, from store.JournalPosition, limit, m
 		}
 	}
 	bytes := 0
-	stmt, err := v.conn.Prepare("SELECT batch_no, batch_id, last_seq, count, at, events, checksum FROM journal WHERE batch_no >= ? ORDER BY batch_no LIMIT ?")
-	if err != nil {
-		return nil, err
-	}
-	defer stmt.Reset()
-	stmt.BindInt64(1, start)
-	stmt.BindInt64(2, int64(limit))
-	for bytes < maxBytes {
-		more, err := stmt.Step()
-		if err != nil || !more {
-			return page, err
-		}
-		e := store.Entry{BatchNo: stmt.ColumnInt64(0), Count: stmt.ColumnInt(3), At: inventory.Time(stmt.ColumnInt64(4)), Events: column(stmt, 5)}
-		e.First = stmt.ColumnInt64(2) - int64(e.Count) + 1
-		stmt.ColumnBytes(1, e.BatchID[:])
-		stmt.ColumnBytes(6, e.Checksum[:])
-		page = append(page, e)
-		bytes += len(e.Events)
-	}
-	return page, nil
+	err = scan(v.conn, "SELECT batch_no, batch_id, last_seq, count, at, events, checksum FROM journal WHERE batch_no "+
+		">= ? ORDER BY batch_no LIMIT ?",
+		func(row *sqlite.Stmt) (more bool, err error) {
+			e := readEntry(row)
+			page = append(page, e)
+			bytes += len(e.Events)
+			return bytes < maxBytes, nil
+		}, integer(start), integer(int64(limit)))
+	return page, err
 }
 
-// batchOf finds the first batch whose last event is not before a sequence, or 0. Sequences rise with batch numbers, so halving finds
-// it in some thirty look-ups; an index would cost every batch a page.
+func readEntry(row *sqlite.Stmt) store.Entry {
+	e := store.Entry{
+		BatchNo: row.ColumnInt64(0), Count: row.ColumnInt(3), At: inventory.Time(row.ColumnInt64(4)),
+		Events: column(row, 5),
+	}
+	e.First = row.ColumnInt64(2) - int64(e.Count) + 1
+	row.ColumnBytes(1, e.BatchID[:])
+	row.ColumnBytes(6, e.Checksum[:])
+	return e
+}
+
+// batchOf finds the first batch whose last event is not before a sequence, or 0. Sequences rise with batch numbers, so
+// halving finds it in some thirty look-ups; an index would cost every batch a page.
 func (v *view) batchOf(seq int64) (int64, error) {
 	head, err := readHead(v.conn)
 	if err != nil || seq > head.Seq {
@@ -280,10 +282,11 @@ func (v *view) batchOf(seq int64) (int64, error) {
 		middle := low + (high-low)/2
 		last := int64(0)
 		// An entry may be missing in a damaged file: the next one is as good.
-		err := exec(v.conn, "SELECT last_seq FROM journal WHERE batch_no >= ? ORDER BY batch_no LIMIT 1", func(row *sqlite.Stmt) error {
-			last = row.ColumnInt64(0)
-			return nil
-		}, integer(middle))
+		err := exec(v.conn, "SELECT last_seq FROM journal WHERE batch_no >= ? ORDER BY batch_no LIMIT 1",
+			func(row *sqlite.Stmt) error {
+				last = row.ColumnInt64(0)
+				return nil
+			}, integer(middle))
 		if err != nil {
 			return 0, err
 		}
@@ -298,7 +301,8 @@ func (v *view) batchOf(seq int64) (int64, error) {
 
 func (v *view) Due(ctx context.Context, until inventory.Time, limit int) (list []store.Deadline, err error) {
 	defer v.during(ctx, &err)()
-	err = exec(v.conn, "SELECT expires_at, substr(data, 1, 16) FROM reservations WHERE status = 1 AND expires_at <= ? ORDER BY expires_at, key LIMIT ?", func(row *sqlite.Stmt) error {
+	err = exec(v.conn, "SELECT expires_at, substr(data, 1, 16) FROM reservations WHERE status = 1 AND expires_at <= ? "+
+		"ORDER BY expires_at, key LIMIT ?", func(row *sqlite.Stmt) error {
 		d := store.Deadline{At: inventory.Time(row.ColumnInt64(0))}
 		row.ColumnBytes(1, d.ID[:])
 		list = append(list, d)
@@ -310,7 +314,8 @@ func (v *view) Due(ctx context.Context, until inventory.Time, limit int) (list [
 func (v *view) Strays(ctx context.Context, limit int) (list []string, err error) {
 	defer v.during(ctx, &err)()
 	err = exec(v.conn, `
-		SELECT printf('holds row (stock %d, expires_at %d, reservation %d): no ACTIVE reservation with that deadline', h.stock, h.expires_at, h.reservation)
+		SELECT printf('holds row (stock %d, expires_at %d, reservation %d): no ACTIVE reservation with that deadline',
+				h.stock, h.expires_at, h.reservation)
 			FROM holds h LEFT JOIN reservations r ON r.key = h.reservation AND r.status = 1 AND r.expires_at = h.expires_at
 			WHERE r.key IS NULL AND (h.expires_at, h.reservation) >= (`+firstActive+`)
 		UNION ALL

@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"zombiezen.com/go/sqlite"
@@ -47,7 +48,8 @@ var (
 
 	updateReservations = &statements{
 		4, "UPDATE reservations SET status = ?2, expires_at = ?3, data = ?4 WHERE key = ?1",
-		"UPDATE reservations SET status = v.column2, expires_at = v.column3, data = v.column4 FROM (VALUES " + placeholders(rowsPerStatement, 4) +
+		"UPDATE reservations SET status = v.column2, expires_at = v.column3, data = v.column4 FROM (VALUES " +
+			placeholders(rowsPerStatement, 4) +
 			") AS v WHERE reservations.key = v.column1",
 	}
 )
@@ -108,11 +110,15 @@ func (w *writer) write(c *inventory.Changes, entry *store.Entry, head *store.Hea
 			return err
 		}
 	}
+	if err := w.writeRecords(c.Records); err != nil {
+		return err
+	}
 	if err := w.receipts.write(w.conn, c.Receipts, w.now); err != nil {
 		return err
 	}
 	err := exec(w.conn, "INSERT INTO journal VALUES (?, ?, ?, ?, ?, ?, ?)", nil,
-		integer(entry.BatchNo), blob(entry.BatchID[:]), integer(head.Seq), integer(int64(entry.Count)), integer(int64(entry.At)),
+		integer(entry.BatchNo), blob(entry.BatchID[:]), integer(head.Seq), integer(int64(entry.Count)),
+		integer(int64(entry.At)),
 		blob(entry.Events), blob(entry.Checksum[:]))
 	if err != nil {
 		return err
@@ -126,7 +132,8 @@ func (w *writer) product(c *inventory.Change[inventory.Product]) error {
 	if c.Before != nil {
 		return w.one("UPDATE products SET data = ? WHERE key = ?", blob(w.scratch), integer(w.products[c.After.ID]))
 	}
-	if err := exec(w.conn, "INSERT INTO products (id, data) VALUES (?, ?)", nil, text(c.After.ID), blob(w.scratch)); err != nil {
+	if err := exec(w.conn, "INSERT INTO products (id, data) VALUES (?, ?)", nil, text(c.After.ID),
+		blob(w.scratch)); err != nil {
 		return err
 	}
 	w.products[c.After.ID] = w.conn.LastInsertRowID()
@@ -137,10 +144,13 @@ func (w *writer) stockRow(c *inventory.StockChange) error {
 	after := c.After
 	if c.Before != nil {
 		return w.one("UPDATE stock SET available = ?, reserved = ?, committed = ?, seq = ? WHERE key = ?",
-			integer(after.Available), integer(after.Reserved), integer(after.Committed), integer(after.Seq), integer(w.stock[c.StockKey]))
+			integer(after.Available), integer(after.Reserved), integer(after.Committed), integer(after.Seq),
+			integer(w.stock[c.StockKey]))
 	}
-	err := exec(w.conn, "INSERT INTO stock (product, location, available, reserved, committed, seq) VALUES (?, ?, ?, ?, ?, ?)", nil,
-		integer(w.products[c.ProductID]), text(c.Location), integer(after.Available), integer(after.Reserved), integer(after.Committed), integer(after.Seq))
+	err := exec(w.conn, "INSERT INTO stock (product, location, available, reserved, committed, seq) VALUES (?, ?, ?, "+
+		"?, ?, ?)", nil,
+		integer(w.products[c.ProductID]), text(c.Location), integer(after.Available), integer(after.Reserved),
+		integer(after.Committed), integer(after.Seq))
 	if err != nil {
 		return err
 	}
@@ -155,7 +165,8 @@ func (w *writer) reservation(c *inventory.Change[inventory.Reservation]) error {
 	data := w.scratch[start:]
 	key := r.ID.Sequence()
 	if c.Before == nil {
-		err := w.added.add(w.conn, integer(key), integer(int64(r.Status)), integer(int64(r.ExpiresAt)), optional(r.CustomerID), blob(data))
+		err := w.added.add(w.conn, integer(key), integer(int64(r.Status)), integer(int64(r.ExpiresAt)),
+			optional(r.CustomerID), blob(data))
 		if err != nil {
 			return err
 		}
@@ -179,10 +190,11 @@ func (w *writer) holds(r *inventory.Reservation, write func(...value) error) err
 		return nil
 	}
 	for i := range r.Lines {
-		if again(r.Lines[:i], &r.Lines[i]) {
-			continue
+		key := r.Lines[i].Key()
+		if slices.ContainsFunc(r.Lines[:i], func(l inventory.Line) bool { return l.Key() == key }) {
+			continue // a line before names the same stock row
 		}
-		if err := write(integer(w.stock[r.Lines[i].Key()]), integer(int64(r.ExpiresAt)), integer(r.ID.Sequence())); err != nil {
+		if err := write(integer(w.stock[key]), integer(int64(r.ExpiresAt)), integer(r.ID.Sequence())); err != nil {
 			return err
 		}
 	}
@@ -196,8 +208,8 @@ func (w *writer) release(r *inventory.Reservation) error {
 	})
 }
 
-// leaveLapsed leaves the entries of lapsed holds to the collector where they are dead now that everything else is written, and takes out
-// the others.
+// leaveLapsed leaves the entries of lapsed holds to the collector where they are dead now that everything else is
+// written, and takes out the others.
 func (w *writer) leaveLapsed() error {
 	if len(w.lapsed) == 0 {
 		return nil
@@ -206,24 +218,15 @@ func (w *writer) leaveLapsed() error {
 	if err != nil {
 		return err
 	}
-	left := 0
+	dead := 0
 	for _, r := range w.lapsed {
 		if placeOf(r).before(first) {
-			left += len(r.Lines)
+			dead += len(r.Lines)
 		} else if err := w.release(r); err != nil {
 			return err
 		}
 	}
-	return w.collector.collect(w.conn, first, left)
-}
-
-func again(before []inventory.Line, line *inventory.Line) bool {
-	for i := range before {
-		if before[i].Key() == line.Key() {
-			return true
-		}
-	}
-	return false
+	return w.collector.collect(w.conn, first, dead)
 }
 
 func (w *writer) order(c *inventory.Change[inventory.Order]) error {
@@ -231,9 +234,11 @@ func (w *writer) order(c *inventory.Change[inventory.Order]) error {
 	w.scratch = inventory.AppendOrder(w.scratch[:0], o)
 	if c.Before == nil {
 		return exec(w.conn, "INSERT INTO orders VALUES (?, ?, ?, ?, ?, ?)", nil,
-			integer(o.ID.Sequence()), integer(o.ReservationID.Sequence()), integer(int64(o.Status)), optional(o.CustomerID), optional(o.Reference), blob(w.scratch))
+			integer(o.ID.Sequence()), integer(o.ReservationID.Sequence()), integer(int64(o.Status)), optional(o.CustomerID),
+			optional(o.Reference), blob(w.scratch))
 	}
-	return w.one("UPDATE orders SET status = ?, data = ? WHERE key = ?", integer(int64(o.Status)), blob(w.scratch), integer(o.ID.Sequence()))
+	return w.one("UPDATE orders SET status = ?, data = ? WHERE key = ?", integer(int64(o.Status)), blob(w.scratch),
+		integer(o.ID.Sequence()))
 }
 
 // one runs a statement that must change exactly one row.

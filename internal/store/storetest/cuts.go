@@ -12,10 +12,11 @@ import (
 	"github.com/holdfast/holdfast/internal/store"
 )
 
-// Cuts commits n holds one after another. Between the load and the write of each it calls cut, which sees to it that the connection to
-// the database breaks, and afterwards mend. The store must find out what became of each batch: every hold is acknowledged and there once, whatever was
-// cut, and the audit is clean. A store that says within its time that a batch had no effect has told the truth as well, if the same key
-// then makes the hold: one in two hundred may, on a machine that is busy. The store reads its own clock.
+// Cuts commits n holds one after another. Between the load and the write of each it calls cut, which sees to it that
+// the connection to the database breaks, and afterwards mend. The store must find out what became of each batch: every
+// hold is acknowledged and there once, whatever was cut, and the audit is clean. A store that says within its time that
+// a batch had no effect has told the truth as well, if the same key then makes the hold: one in two hundred may, on a
+// machine that is busy. The store reads its own clock.
 func Cuts(t *testing.T, s store.Store, n int, cut func(i int), mend func()) {
 	f := &fixture{TB: t, Store: s}
 	f.do(newProduct("mug", int64(n)))
@@ -27,15 +28,16 @@ func Cuts(t *testing.T, s store.Store, n int, cut func(i int), mend func()) {
 		decided := false
 		var outcome inventory.Outcome
 		commit := func() error {
-			return s.Commit(context.Background(), inventory.KeysOf(requests), func(state *inventory.State) (*inventory.Changes, error) {
-				outcomes, changes, err := inventory.Decide(state, requests)
-				if !decided {
-					cut(i)
-				}
-				decided = true
-				outcome = outcomes[0]
-				return changes, err
-			})
+			return s.Commit(context.Background(), inventory.KeysOf(requests),
+				func(state *inventory.State) (*inventory.Changes, error) {
+					outcomes, changes, err := inventory.Decide(state, requests)
+					if !decided {
+						cut(i)
+					}
+					decided = true
+					outcome = outcomes[0]
+					return changes, err
+				})
 		}
 		err := commit()
 		mend()
@@ -47,10 +49,11 @@ func Cuts(t *testing.T, s store.Store, n int, cut func(i int), mend func()) {
 		if err != nil || outcome.Refusal != nil || outcome.Replayed {
 			t.Fatalf("hold %d: %+v %v", i, outcome, err)
 		}
-		if again := f.requests(requests...)[0]; !again.Replayed || again.Reservation.ID != outcome.Reservation.ID {
-			t.Fatalf("hold %d repeated: %+v", i, again)
+		if repeated := f.requests(requests...)[0]; !repeated.Replayed || repeated.Reservation.ID != outcome.Reservation.ID {
+			t.Fatalf("hold %d repeated: %+v", i, repeated)
 		}
-		if got := f.listReservations(store.ReservationQuery{CustomerID: hold.CustomerID, Limit: 10}); len(got) != 1 || got[0] != outcome.Reservation.ID {
+		if got := f.listReservations(store.ReservationQuery{CustomerID: hold.CustomerID, Limit: 10}); len(got) != 1 ||
+			got[0] != outcome.Reservation.ID {
 			t.Fatalf("hold %d is there as %v", i, got)
 		}
 	}

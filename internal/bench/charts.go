@@ -1,55 +1,14 @@
-package load
+package bench
 
 import (
-	_ "embed"
 	"fmt"
 	"html/template"
-	"io"
 	"math"
+	"slices"
 	"strings"
+
+	"github.com/holdfast/holdfast/internal/load"
 )
-
-// Report is what a page shows.
-type Report struct {
-	Machine Machine
-	Results []*Result
-	Sweep   *Sweep
-	Nothing *Result
-	Audit   *Audit
-}
-
-// Runs are all results that have a row and a line.
-func (r *Report) Runs() []*Result {
-	if r.Sweep == nil {
-		return r.Results
-	}
-	return append(append([]*Result(nil), r.Results...), r.Sweep.Results()...)
-}
-
-//go:embed report.html
-var reportHTML string
-
-var reportTemplate = template.Must(template.New("report").Funcs(template.FuncMap{
-	"latency": latencyChart, "timeline": answersChart, "queue": queueChart, "bars": barChart, "micros": func(us int64) string { return axisMicros(float64(us)) },
-	"mib": func(bytes int64) int64 { return bytes >> 20 }, "sum": sumOf, "ratio": ratio, "series": func(i int) int { return i % seriesColours },
-}).Parse(reportHTML))
-
-// WriteReport writes one page that needs no network: charts are inline SVG, colours follow the reader's light or dark mode.
-func WriteReport(w io.Writer, r *Report) error { return reportTemplate.Execute(w, r) }
-
-func sumOf(codes map[string]int) (sum int) {
-	for _, n := range codes {
-		sum += n
-	}
-	return sum
-}
-
-func ratio(r, nothing *Result) string {
-	if nothing == nil || nothing.PerSecond() == 0 {
-		return ""
-	}
-	return fmt.Sprintf("%.2f", r.PerSecond()/nothing.PerSecond())
-}
 
 // The charts share one frame.
 const (
@@ -77,12 +36,14 @@ func (c *chart) end() template.HTML {
 }
 
 func (c *chart) horizontal(y float64, label string) {
-	c.f(`<line class="grid" x1="%.1f" x2="%.1f" y1="%.1f" y2="%.1f"/><text class="tick" x="%.1f" y="%.1f" text-anchor="end">%s</text>`,
-		marginLeft, marginLeft+plotWidth, y, y, marginLeft-6, y+4, template.HTMLEscapeString(label))
+	c.f(`<line class="grid" x1="%.1f" x2="%.1f" y1="%.1f" y2="%.1f"/>`, marginLeft, marginLeft+plotWidth, y, y)
+	c.f(`<text class="tick" x="%.1f" y="%.1f" text-anchor="end">%s</text>`,
+		marginLeft-6, y+4, template.HTMLEscapeString(label))
 }
 
 func (c *chart) below(x float64, label string) {
-	c.f(`<text class="tick" x="%.1f" y="%.1f" text-anchor="middle">%s</text>`, x, marginTop+plotHeight+18, template.HTMLEscapeString(label))
+	c.f(`<text class="tick" x="%.1f" y="%.1f" text-anchor="middle">%s</text>`,
+		x, marginTop+plotHeight+18, template.HTMLEscapeString(label))
 }
 
 func (c *chart) line(series int, name string, points [][2]float64) {
@@ -94,7 +55,7 @@ func (c *chart) line(series int, name string, points [][2]float64) {
 }
 
 // latencyChart draws latency by percentile: the percentiles are spread by their nines, the latencies by their powers of ten.
-func latencyChart(runs []*Result) template.HTML {
+func latencyChart(runs []*load.Result) template.HTML {
 	c := newChart("latency by percentile")
 	highest := 1000.0
 	for _, r := range runs {
@@ -137,16 +98,16 @@ func axisMicros(us float64) string {
 	}
 }
 
-func answersChart(runs []*Result) template.HTML {
-	return timelineChart("answers a second over time", runs, func(r *Result) []float64 { return r.Timeline })
+func answersChart(runs []*load.Result) template.HTML {
+	return timelineChart("answers a second over time", runs, func(r *load.Result) []float64 { return r.Timeline })
 }
 
-func queueChart(runs []*Result) template.HTML {
-	return timelineChart("commands waiting over time", runs, func(r *Result) []float64 { return r.Queue })
+func queueChart(runs []*load.Result) template.HTML {
+	return timelineChart("commands waiting over time", runs, func(r *load.Result) []float64 { return r.Queue })
 }
 
 // timelineChart draws a value of each run over time.
-func timelineChart(title string, runs []*Result, values func(*Result) []float64) template.HTML {
+func timelineChart(title string, runs []*load.Result, values func(*load.Result) []float64) template.HTML {
 	c := newChart(title)
 	highest, longest := 1.0, 1
 	for _, r := range runs {
@@ -162,10 +123,10 @@ func timelineChart(title string, runs []*Result, values func(*Result) []float64)
 	for v := 0.0; v <= highest; v += step {
 		c.horizontal(y(v), fmt.Sprintf("%.0f", v))
 	}
-	seconds := float64(longest) * Interval.Seconds()
-	timeStep := max(niceStep(seconds/mostTimeTicks), Interval.Seconds())
+	seconds := float64(longest) * load.Interval.Seconds()
+	timeStep := max(niceStep(seconds/mostTimeTicks), load.Interval.Seconds())
 	for s := 0.0; s <= seconds; s += timeStep {
-		c.below(x(s/Interval.Seconds()), fmt.Sprintf("%.3g s", s))
+		c.below(x(s/load.Interval.Seconds()), fmt.Sprintf("%.3g s", s))
 	}
 	for i, r := range runs {
 		var points [][2]float64
@@ -189,18 +150,19 @@ func niceStep(v float64) float64 {
 }
 
 // barChart draws answers a second of each run, beside the handler that stores nothing.
-func barChart(runs []*Result, nothing *Result) template.HTML {
+func barChart(runs []*load.Result, nothing *load.Result) template.HTML {
 	const row, name = 30.0, 150.0
 	rows := runs
 	if nothing != nil {
-		rows = append(append([]*Result(nil), runs...), nothing)
+		rows = append(slices.Clone(runs), nothing)
 	}
 	highest := 1.0
 	for _, r := range rows {
 		highest = max(highest, r.PerSecond())
 	}
 	c := &chart{}
-	c.f(`<svg viewBox="0 0 %g %g" role="img" aria-label="answers a second">`, chartWidth, row*float64(len(rows))+8)
+	c.f(`<svg viewBox="0 0 %g %g" role="img" aria-label="answers a second">`,
+		chartWidth, row*float64(len(rows))+8)
 	for i, r := range rows {
 		top := row * float64(i)
 		label, class := r.Label(), fmt.Sprintf("s%d", i%seriesColours)
@@ -208,8 +170,10 @@ func barChart(runs []*Result, nothing *Result) template.HTML {
 			label, class = "(stores nothing)", "none"
 		}
 		width := (chartWidth - name - 90) * r.PerSecond() / highest
-		c.f(`<text class="name" x="%.1f" y="%.1f" text-anchor="end">%s</text>`, name-8, top+20, template.HTMLEscapeString(label))
-		c.f(`<rect class="bar %s" x="%.1f" y="%.1f" width="%.1f" height="%.1f" rx="3"/>`, class, name, top+5, width, row-10)
+		c.f(`<text class="name" x="%.1f" y="%.1f" text-anchor="end">%s</text>`,
+			name-8, top+20, template.HTMLEscapeString(label))
+		c.f(`<rect class="bar %s" x="%.1f" y="%.1f" width="%.1f" height="%.1f" rx="3"/>`,
+			class, name, top+5, width, row-10)
 		c.f(`<text class="tick" x="%.1f" y="%.1f">%.0f</text>`, name+width+6, top+20, r.PerSecond())
 	}
 	return c.end()

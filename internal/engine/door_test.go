@@ -1,4 +1,4 @@
-package commit
+package engine
 
 import (
 	"context"
@@ -69,7 +69,7 @@ type result struct {
 	err     error
 }
 
-func call(ctx context.Context, d *Door, r *inventory.Request) <-chan result {
+func call(ctx context.Context, d *door, r *inventory.Request) <-chan result {
 	done := make(chan result, 1)
 	go func() {
 		o, err := d.Do(ctx, r)
@@ -79,7 +79,7 @@ func call(ctx context.Context, d *Door, r *inventory.Request) <-chan result {
 }
 
 // inBubble runs a test with a door whose first commit waits until release is called.
-func inBubble(t *testing.T, o Options, test func(t *testing.T, s *fakeStore, d *Door, release func())) {
+func inBubble(t *testing.T, o Options, test func(t *testing.T, s *fakeStore, d *door, release func())) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFake()
 		gate := make(chan struct{})
@@ -93,10 +93,10 @@ func inBubble(t *testing.T, o Options, test func(t *testing.T, s *fakeStore, d *
 			}
 			return nil
 		}
-		d := Open(s, o)
+		d := openDoor(s, o)
 		test(t, s, d, release)
 		release()
-		if err := d.Close(context.Background()); err != nil {
+		if err := d.close(context.Background()); err != nil {
 			t.Error(err)
 		}
 	})
@@ -104,7 +104,7 @@ func inBubble(t *testing.T, o Options, test func(t *testing.T, s *fakeStore, d *
 
 // TestBatching: whatever comes while a batch commits shares the next one.
 func TestBatching(t *testing.T) {
-	inBubble(t, Options{}, func(t *testing.T, s *fakeStore, d *Door, release func()) {
+	inBubble(t, Options{}, func(t *testing.T, s *fakeStore, d *door, release func()) {
 		var answers []<-chan result
 		for i := range 100 {
 			answers = append(answers, call(t.Context(), d, product(fmt.Sprint("p", i))))
@@ -127,7 +127,7 @@ func TestBatching(t *testing.T) {
 
 func TestBatchLimits(t *testing.T) {
 	one := product("p0").Size()
-	inBubble(t, Options{BatchLimit: 4, BatchBytesLimit: 3 * one}, func(t *testing.T, s *fakeStore, d *Door, release func()) {
+	inBubble(t, Options{BatchLimit: 4, BatchBytesLimit: 3 * one}, func(t *testing.T, s *fakeStore, d *door, release func()) {
 		var answers []<-chan result
 		for i := range 8 {
 			answers = append(answers, call(t.Context(), d, product(fmt.Sprint("p", i))))
@@ -146,7 +146,7 @@ func TestBatchLimits(t *testing.T) {
 func TestOverload(t *testing.T) {
 	for name, o := range map[string]Options{"commands": {QueueLimit: 2}, "bytes": {QueueBytesLimit: 2*product("p0").Size() + 1}} {
 		t.Run(name, func(t *testing.T) {
-			inBubble(t, o, func(t *testing.T, s *fakeStore, d *Door, release func()) {
+			inBubble(t, o, func(t *testing.T, s *fakeStore, d *door, release func()) {
 				first := call(t.Context(), d, product("p0"))
 				synctest.Wait()
 				second, third := call(t.Context(), d, product("p1")), call(t.Context(), d, product("p2"))
@@ -172,13 +172,13 @@ func TestOverload(t *testing.T) {
 }
 
 // waits are the two ways to wait no longer than a second.
-var waits = map[string]func(*testing.T, *Door, *inventory.Request) (inventory.Outcome, error){
-	"context": func(t *testing.T, d *Door, r *inventory.Request) (inventory.Outcome, error) {
+var waits = map[string]func(*testing.T, *door, *inventory.Request) (inventory.Outcome, error){
+	"context": func(t *testing.T, d *door, r *inventory.Request) (inventory.Outcome, error) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		return d.Do(ctx, r)
 	},
-	"limit": func(t *testing.T, d *Door, r *inventory.Request) (inventory.Outcome, error) {
+	"limit": func(t *testing.T, d *door, r *inventory.Request) (inventory.Outcome, error) {
 		return d.DoWithin(t.Context(), time.Second, r)
 	},
 }
@@ -187,7 +187,7 @@ var waits = map[string]func(*testing.T, *Door, *inventory.Request) (inventory.Ou
 func TestLeaveWhileQueued(t *testing.T) {
 	for name, wait := range waits {
 		t.Run(name, func(t *testing.T) {
-			inBubble(t, Options{}, func(t *testing.T, s *fakeStore, d *Door, release func()) {
+			inBubble(t, Options{}, func(t *testing.T, s *fakeStore, d *door, release func()) {
 				first := call(t.Context(), d, product("p0"))
 				synctest.Wait()
 				if _, err := wait(t, d, product("p1")); !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, ErrOutcomeUnknown) {
@@ -210,7 +210,7 @@ func TestLeaveWhileQueued(t *testing.T) {
 func TestLeaveOnceTaken(t *testing.T) {
 	for name, wait := range waits {
 		t.Run(name, func(t *testing.T) {
-			inBubble(t, Options{}, func(t *testing.T, s *fakeStore, d *Door, release func()) {
+			inBubble(t, Options{}, func(t *testing.T, s *fakeStore, d *door, release func()) {
 				if _, err := wait(t, d, product("p0")); !errors.Is(err, ErrOutcomeUnknown) || !errors.Is(err, context.DeadlineExceeded) {
 					t.Fatal(err)
 				}
@@ -228,7 +228,7 @@ func TestLeaveOnceTaken(t *testing.T) {
 
 // TestLimitEnds: the limit of one command is not that of another which takes its place.
 func TestLimitEnds(t *testing.T) {
-	inBubble(t, Options{}, func(t *testing.T, s *fakeStore, d *Door, release func()) {
+	inBubble(t, Options{}, func(t *testing.T, s *fakeStore, d *door, release func()) {
 		release()
 		for i := range 8 {
 			if _, err := d.DoWithin(t.Context(), time.Second, product(fmt.Sprint("limited", i))); err != nil {
@@ -252,14 +252,14 @@ func TestLimitEnds(t *testing.T) {
 
 // TestDrain: Close commits what was accepted and refuses what comes after.
 func TestDrain(t *testing.T) {
-	inBubble(t, Options{}, func(t *testing.T, s *fakeStore, d *Door, release func()) {
+	inBubble(t, Options{}, func(t *testing.T, s *fakeStore, d *door, release func()) {
 		var answers []<-chan result
 		for i := range 10 {
 			answers = append(answers, call(t.Context(), d, product(fmt.Sprint("p", i))))
 			synctest.Wait()
 		}
 		closed := make(chan error, 1)
-		go func() { closed <- d.Close(context.Background()) }()
+		go func() { closed <- d.close(context.Background()) }()
 		synctest.Wait()
 		if r := <-call(t.Context(), d, product("late")); !errors.Is(r.err, ErrNotReady) {
 			t.Fatalf("%+v", r)
@@ -281,7 +281,7 @@ func TestDrain(t *testing.T) {
 
 // TestDrainInTime: when the time to drain is over, what still waits is refused, with no effect.
 func TestDrainInTime(t *testing.T) {
-	inBubble(t, Options{BatchLimit: 1}, func(t *testing.T, s *fakeStore, d *Door, release func()) {
+	inBubble(t, Options{BatchLimit: 1}, func(t *testing.T, s *fakeStore, d *door, release func()) {
 		first := call(t.Context(), d, product("p0"))
 		synctest.Wait()
 		second := call(t.Context(), d, product("p1"))
@@ -289,7 +289,7 @@ func TestDrainInTime(t *testing.T) {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
 		closed := make(chan error, 1)
-		go func() { closed <- d.Close(ctx) }()
+		go func() { closed <- d.close(ctx) }()
 		<-ctx.Done()
 		synctest.Wait()
 		release()
@@ -317,7 +317,7 @@ func rejecting(id string) func(*inventory.Keys) error {
 
 // TestRefusedWriteIsIsolated: a command that the store refuses fails alone.
 func TestRefusedWriteIsIsolated(t *testing.T) {
-	inBubble(t, Options{}, func(t *testing.T, s *fakeStore, d *Door, release func()) {
+	inBubble(t, Options{}, func(t *testing.T, s *fakeStore, d *door, release func()) {
 		hold, reject := s.before, rejecting("p5")
 		s.before = func(keys *inventory.Keys) error { return errors.Join(hold(keys), reject(keys)) }
 		gate := call(t.Context(), d, product("gate"))
@@ -342,8 +342,8 @@ func TestRefusedWriteIsIsolated(t *testing.T) {
 // decided on a state that a broken store loaded.
 func TestPanicIsIsolated(t *testing.T) {
 	s := newFake()
-	d := Open(spoiling{s}, Options{})
-	defer d.Close(context.Background())
+	d := openDoor(spoiling{s}, Options{})
+	defer d.close(context.Background())
 	if _, err := d.Do(t.Context(), product("good")); err != nil {
 		t.Fatal(err)
 	}
@@ -382,8 +382,8 @@ func TestPassingFailures(t *testing.T) {
 				}
 				return nil
 			}
-			d := Open(s, Options{})
-			defer d.Close(context.Background())
+			d := openDoor(s, Options{})
+			defer d.close(context.Background())
 			if _, err := d.Do(t.Context(), product("a")); !errors.Is(err, c.want) {
 				t.Fatal(err)
 			}
@@ -404,7 +404,7 @@ func TestPassingFailures(t *testing.T) {
 // TestBroken: once durability is in doubt nothing is acknowledged: the batch is told that its outcome is not known, although it
 // may have been written, and the queue that nothing happened.
 func TestBroken(t *testing.T) {
-	inBubble(t, Options{}, func(t *testing.T, s *fakeStore, d *Door, release func()) {
+	inBubble(t, Options{}, func(t *testing.T, s *fakeStore, d *door, release func()) {
 		s.after = func() error { return fmt.Errorf("fsync: %w", store.ErrBroken) }
 		first := call(t.Context(), d, product("p0"))
 		synctest.Wait()
@@ -433,7 +433,7 @@ func TestAnswersComeAfterTheCommit(t *testing.T) {
 		s := newFake()
 		flushed := make(chan struct{})
 		s.after = func() error { <-flushed; return nil }
-		d := Open(s, Options{})
+		d := openDoor(s, Options{})
 		a := call(t.Context(), d, product("p"))
 		synctest.Wait()
 		select {
@@ -445,7 +445,7 @@ func TestAnswersComeAfterTheCommit(t *testing.T) {
 		if r := <-a; r.err != nil {
 			t.Fatal(r.err)
 		}
-		if err := d.Close(t.Context()); err != nil {
+		if err := d.close(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	})
@@ -455,8 +455,8 @@ func TestAnswersComeAfterTheCommit(t *testing.T) {
 func TestDeferred(t *testing.T) {
 	clock := time.Now()
 	s := &fakeStore{Store: memory.Open(memory.Options{Now: func() time.Time { return clock }})}
-	d := Open(s, Options{})
-	defer d.Close(context.Background())
+	d := openDoor(s, Options{})
+	defer d.close(context.Background())
 	const holds = 2*inventory.MaxOverdueLoaded + 1
 	p := product("p")
 	p.Command.(*inventory.CreateProduct).TotalStock = holds
@@ -483,4 +483,12 @@ func TestDeferred(t *testing.T) {
 	if took := len(s.sizes) - before; took != 3 {
 		t.Fatalf("%d batches", took)
 	}
+}
+
+// openDoor opens a door alone.
+func openDoor(s store.Store, o Options) *door {
+	o.setDefaults()
+	d := &door{store: s, options: &o, committed: func(*inventory.State, *inventory.Changes) {}, uncertain: func() {}}
+	d.open()
+	return d
 }

@@ -1,4 +1,20 @@
-// Package commit is the one door through which every command of a process enters its store.
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/holdfast/holdfast/internal/inventory"
+	"github.com/holdfast/holdfast/internal/store"
+)
+
+// The door is the one place through which every command of a process enters its store.
 //
 // Outline. Callers put their command into a bounded queue and wait. One committer goroutine takes whatever is waiting, has the
 // store load the rows, decides all commands in memory, and has the store write the result as one durable transaction. Then it
@@ -15,85 +31,19 @@
 // Rejected. A timer that waits for fuller batches: it taxes the quiet hours to serve the busy ones, which fill their batches
 // anyway. Deciding a batch while the one before it is flushed: it makes batches smaller, and has to be undone when the flush fails. One
 // goroutine and one transaction per request: a hot product is then as slow as its row lock.
-package commit
 
-import (
-	"context"
-	"errors"
-	"fmt"
-	"log/slog"
-	"runtime"
-	"sync"
-	"sync/atomic"
-	"time"
+// door is the queue and its committer.
+type door struct {
+	store     store.Store
+	options   *Options
+	committed func(*inventory.State, *inventory.Changes) // called before anybody is answered
+	uncertain func()                                     // called where it is not known what became of a batch
 
-	"github.com/holdfast/holdfast/internal/inventory"
-	"github.com/holdfast/holdfast/internal/store"
-)
-
-// What a caller can be told instead of an outcome.
-var (
-	// ErrOverloaded: the queue is full. The command had no effect.
-	ErrOverloaded = errors.New("too many commands are waiting")
-	// ErrNotReady: the door is closed, or the store cannot commit now. The command had no effect.
-	ErrNotReady = errors.New("commands cannot be committed now")
-	// ErrOutcomeUnknown: the command was taken, and it is not known what became of it.
-	ErrOutcomeUnknown = errors.New("the outcome is not known")
-	// ErrInternal: this command could not be decided or written. It had no effect, but the caller is not promised that.
-	ErrInternal = errors.New("the command failed")
-)
-
-// Options bound the door. Zero values choose the defaults.
-type Options struct {
-	QueueLimit      int // commands that wait; default 8,192
-	QueueBytesLimit int // bytes of them; default 64 MiB
-	BatchLimit      int // commands that share a commit; default 1,024
-	BatchBytesLimit int // bytes of them; default 4 MiB
-	Log             *slog.Logger
-	Now             func() time.Time // for durations; default time.Now
-	OnBatch         func(Report)     // called after each commit, by the committer: be quick
-}
-
-// Report says how a batch went.
-type Report struct {
-	Outcomes []inventory.Outcome // nil after an error
-	Events   inventory.Tally
-	Commands int
-	Took     time.Duration
-	Err      error
-}
-
-func (o *Options) setDefaults() {
-	setDefault(&o.QueueLimit, 8192)
-	setDefault(&o.QueueBytesLimit, 64<<20)
-	setDefault(&o.BatchLimit, 1024)
-	setDefault(&o.BatchBytesLimit, 4<<20)
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
-	}
-	if o.Now == nil {
-		o.Now = time.Now
-	}
-	if o.OnBatch == nil {
-		o.OnBatch = func(Report) {}
-	}
-}
-
-func setDefault(field *int, value int) {
-	if *field <= 0 {
-		*field = value
-	}
-}
-
-// Door is the queue and its committer. Make one with [Open], and stop it with [Door.Close].
-type Door struct {
-	store   store.Store
-	options Options
-
-	mu     sync.Mutex
-	queue  []*entry
-	bytes  int
-	closed error // why nothing is accepted any more
+	mu      sync.Mutex
+	queue   []*entry
+	waiting int   // commands in the queue
+	bytes   int   // of the queue
+	closed  error // why nothing is accepted any more
 
 	entries  sync.Pool
 	commands atomic.Int64 // committed
@@ -106,13 +56,14 @@ type Door struct {
 	breaking sync.Once
 }
 
-// entry is a command with the caller that waits for it.
+// entry is a request with the caller that waits for it.
 type entry struct {
-	request *inventory.Request
-	size    int
-	place   atomic.Int32
-	answer  chan answer // buffered: the committer never waits for a caller
-	limit   *time.Timer // of the wait; stopped where there is none
+	request  *inventory.Request
+	commands int
+	size     int
+	place    atomic.Int32
+	answer   chan answer // buffered: the committer never waits for a caller
+	limit    *time.Timer // of the wait; stopped where there is none
 }
 
 func newEntry() any {
@@ -133,33 +84,29 @@ type answer struct {
 	err     error
 }
 
-// Open starts a door to a store, which it does not own.
-func Open(s store.Store, o Options) *Door {
-	o.setDefaults()
+// open starts the committer.
+func (d *door) open() {
 	ctx, cancel := context.WithCancel(context.Background())
-	d := &Door{
-		store: s, options: o, cancel: cancel,
-		entries: sync.Pool{New: newEntry}, wake: make(chan struct{}, 1), done: make(chan struct{}), broken: make(chan struct{}),
-	}
+	d.cancel, d.entries.New = cancel, newEntry
+	d.wake, d.done, d.broken = make(chan struct{}, 1), make(chan struct{}), make(chan struct{})
 	go d.run(ctx)
-	return d
 }
 
 // Do sends a command through the door and waits for its outcome. When ctx ends while the command still waits, the command has no
 // effect and the error is ctx's; when it ends later, the effect stands and the error is [ErrOutcomeUnknown].
-func (d *Door) Do(ctx context.Context, request *inventory.Request) (inventory.Outcome, error) {
+func (d *door) Do(ctx context.Context, request *inventory.Request) (inventory.Outcome, error) {
 	return d.do(ctx, 0, request)
 }
 
-// DoWithin is [Door.Do] for a caller who waits no longer than limit: as if ctx ended then, with [context.DeadlineExceeded], but without
+// DoWithin is [door.Do] for a caller who waits no longer than limit: as if ctx ended then, with [context.DeadlineExceeded], but without
 // the cost of a context for each command.
-func (d *Door) DoWithin(ctx context.Context, limit time.Duration, request *inventory.Request) (inventory.Outcome, error) {
+func (d *door) DoWithin(ctx context.Context, limit time.Duration, request *inventory.Request) (inventory.Outcome, error) {
 	return d.do(ctx, max(limit, 1), request)
 }
 
-func (d *Door) do(ctx context.Context, limit time.Duration, request *inventory.Request) (inventory.Outcome, error) {
+func (d *door) do(ctx context.Context, limit time.Duration, request *inventory.Request) (inventory.Outcome, error) {
 	e := d.entries.Get().(*entry)
-	e.request, e.size = request, request.Size()
+	e.request, e.commands, e.size = request, request.Commands(), request.Size()
 	e.place.Store(queued)
 	if err := d.enter(e); err != nil {
 		d.recycle(e)
@@ -190,27 +137,28 @@ func (e *entry) leave(err error) (inventory.Outcome, error) {
 }
 
 // recycle keeps an entry for another command. One whose caller left is not recycled: the committer may still hold it.
-func (d *Door) recycle(e *entry) {
+func (d *door) recycle(e *entry) {
 	e.request = nil
 	d.entries.Put(e)
 }
 
-func (d *Door) enter(e *entry) error {
+func (d *door) enter(e *entry) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	switch {
 	case d.closed != nil:
 		return d.closed
-	case len(d.queue) >= d.options.QueueLimit || d.bytes+e.size > d.options.QueueBytesLimit:
+	case d.waiting >= d.options.QueueLimit || d.bytes+e.size > d.options.QueueBytesLimit:
 		return ErrOverloaded
 	}
 	d.queue = append(d.queue, e)
+	d.waiting += e.commands
 	d.bytes += e.size
 	d.signal()
 	return nil
 }
 
-func (d *Door) signal() {
+func (d *door) signal() {
 	select {
 	case d.wake <- struct{}{}:
 	default: // it is awake already
@@ -218,20 +166,20 @@ func (d *Door) signal() {
 }
 
 // Depth is how many commands are waiting.
-func (d *Door) Depth() int {
+func (d *door) Depth() int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return len(d.queue)
+	return d.waiting
 }
 
 // Commands is how many commands were committed, refusals included.
-func (d *Door) Commands() int64 { return d.commands.Load() }
+func (d *door) Commands() int64 { return d.commands.Load() }
 
 // Broken is closed when the store's durability is in doubt. The process should then end.
-func (d *Door) Broken() <-chan struct{} { return d.broken }
+func (d *door) Broken() <-chan struct{} { return d.broken }
 
 // Probe reports whether a command could be committed now: it runs a batch that changes nothing.
-func (d *Door) Probe(ctx context.Context) error {
+func (d *door) Probe(ctx context.Context) error {
 	d.mu.Lock()
 	err := d.closed
 	d.mu.Unlock()
@@ -247,9 +195,9 @@ func (d *Door) Probe(ctx context.Context) error {
 	return nil
 }
 
-// Close refuses new commands, commits those that were accepted, and waits for the committer to end. When ctx ends first, what
-// still waits is answered with [ErrNotReady], and Close returns ctx's error once the batch under way is over.
-func (d *Door) Close(ctx context.Context) error {
+// close refuses new commands, commits those that were accepted, and waits for the committer to end. When ctx ends first, what
+// still waits is answered with [ErrNotReady], and close returns ctx's error once the batch under way is over.
+func (d *door) close(ctx context.Context) error {
 	d.refuse(fmt.Errorf("%w: the server is stopping", ErrNotReady))
 	d.signal()
 	select {
@@ -262,7 +210,7 @@ func (d *Door) Close(ctx context.Context) error {
 	}
 }
 
-func (d *Door) refuse(reason error) {
+func (d *door) refuse(reason error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.closed == nil {
@@ -271,7 +219,7 @@ func (d *Door) refuse(reason error) {
 }
 
 // run is the committer.
-func (d *Door) run(ctx context.Context) {
+func (d *door) run(ctx context.Context) {
 	defer close(d.done)
 	defer d.cancel()
 	var waiting []*entry // deferred to this batch by the one before
@@ -291,7 +239,7 @@ func (d *Door) run(ctx context.Context) {
 
 // gather takes what is waiting, up to the limits of a batch, and blocks while there is nothing. It reports false once the door
 // is closed and the queue empty.
-func (d *Door) gather(batch []*entry) ([]*entry, bool) {
+func (d *door) gather(batch []*entry) ([]*entry, bool) {
 	for {
 		d.yield()
 		more, open := d.take(batch)
@@ -305,7 +253,7 @@ func (d *Door) gather(batch []*entry) ([]*entry, bool) {
 // yield lets the goroutines run that are ready to queue a command, for as long as they do. The callers that the last batch woke
 // have their next commands on the wire by now: without this they would find the door just closed, and every second batch would
 // be nearly empty. It is no timer: on an idle server it costs a microsecond.
-func (d *Door) yield() {
+func (d *door) yield() {
 	for depth := d.Depth(); ; {
 		runtime.Gosched()
 		now := d.Depth()
@@ -316,22 +264,23 @@ func (d *Door) yield() {
 	}
 }
 
-func (d *Door) take(batch []*entry) ([]*entry, bool) {
+func (d *door) take(batch []*entry) ([]*entry, bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	size, n := 0, 0
+	commands, size, n := 0, 0, 0
 	for _, e := range batch {
-		size += e.size
+		commands, size = commands+e.commands, size+e.size
 	}
 	for _, e := range d.queue {
-		if len(batch) >= d.options.BatchLimit || (len(batch) > 0 && size+e.size > d.options.BatchBytesLimit) {
+		if commands >= d.options.BatchLimit || (len(batch) > 0 && size+e.size > d.options.BatchBytesLimit) {
 			break
 		}
 		n++
+		d.waiting -= e.commands
 		d.bytes -= e.size
 		if e.place.CompareAndSwap(queued, taken) {
 			batch = append(batch, e)
-			size += e.size
+			commands, size = commands+e.commands, size+e.size
 		}
 	}
 	rest := copy(d.queue, d.queue[n:])
@@ -341,7 +290,7 @@ func (d *Door) take(batch []*entry) ([]*entry, bool) {
 }
 
 // settle commits a batch and answers it. It returns the entries that have to be decided again in the next batch.
-func (d *Door) settle(ctx context.Context, batch []*entry) (deferred []*entry) {
+func (d *door) settle(ctx context.Context, batch []*entry) (deferred []*entry) {
 	if len(batch) == 0 {
 		return nil
 	}
@@ -351,11 +300,7 @@ func (d *Door) settle(ctx context.Context, batch []*entry) (deferred []*entry) {
 	case err == nil:
 		return deliver(batch, outcomes)
 	case errors.As(err, &poison):
-		e := batch[poison.Index]
-		d.options.Log.Error("a command panicked and was left out", "command", fmt.Sprintf("%T", e.request.Command), "panic", poison.Value, "stack", string(poison.Stack))
-		reject(batch[poison.Index:poison.Index+1], ErrInternal)
-		others := append(append([]*entry(nil), batch[:poison.Index]...), batch[poison.Index+1:]...)
-		return d.settle(ctx, others)
+		return d.settle(ctx, d.leaveOut(batch, poison))
 	case errors.Is(err, store.ErrBroken):
 		d.fail(batch, err)
 		return nil
@@ -376,39 +321,62 @@ func (d *Door) settle(ctx context.Context, batch []*entry) (deferred []*entry) {
 	}
 }
 
+// leaveOut is the batch without the command that panicked, whose caller is told.
+func (d *door) leaveOut(batch []*entry, poison *inventory.Poison) []*entry {
+	e := batch[poison.Index]
+	d.options.Log.Error("a command panicked and was left out", "command", fmt.Sprintf("%T", e.request.Command),
+		"operation", poison.Operation, "panic", poison.Value, "stack", string(poison.Stack))
+	if rest, more := e.request.WithoutOperation(poison.Operation); more {
+		e.request = rest
+		return batch
+	}
+	reject(batch[poison.Index:poison.Index+1], ErrInternal)
+	return slices.Concat(batch[:poison.Index], batch[poison.Index+1:])
+}
+
 // isPassing reports whether a failure has nothing to do with what was to be written.
 func isPassing(err error) bool {
 	return errors.Is(err, store.ErrUnavailable) || errors.Is(err, store.ErrClosed) || errors.Is(err, store.ErrClockBehind) ||
 		errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
 }
 
-func (d *Door) commit(ctx context.Context, batch []*entry) ([]inventory.Outcome, error) {
+func (d *door) commit(ctx context.Context, batch []*entry) (outcomes []inventory.Outcome, err error) {
 	requests := make([]*inventory.Request, len(batch))
+	report := Report{}
 	for i, e := range batch {
 		requests[i] = e.request
+		report.Commands += e.commands
 	}
-	report := Report{Commands: len(batch)}
+	var state *inventory.State // of the last decision, which is the one that counts
+	var changes *inventory.Changes
 	start := d.options.Now()
-	report.Err = d.store.Commit(ctx, inventory.KeysOf(requests), func(state *inventory.State) (changes *inventory.Changes, err error) {
-		report.Outcomes, changes, err = inventory.Decide(state, requests)
-		if changes != nil {
-			report.Events = changes.Tally
-		}
+	decide := func(loaded *inventory.State) (_ *inventory.Changes, err error) {
+		state = loaded
+		outcomes, changes, err = inventory.Decide(loaded, requests)
 		return changes, err
-	})
-	report.Took = d.options.Now().Sub(start)
-	if report.Err == nil {
-		d.commands.Add(int64(len(batch)))
-	} else {
-		report.Outcomes, report.Events = nil, inventory.Tally{}
+	}
+	err = d.store.Commit(ctx, inventory.KeysOf(requests), decide)
+	report.Took, report.Err = d.options.Now().Sub(start), err
+	switch {
+	case err == nil:
+		report.Events = changes.Tally
+		d.commands.Add(int64(report.Commands))
+		d.committed(state, changes)
+	case errors.Is(err, store.ErrBroken), errors.Is(err, store.ErrOutcomeUnknown):
+		d.uncertain()
 	}
 	d.options.OnBatch(report)
-	return report.Outcomes, report.Err
+	return outcomes, err
 }
 
 func deliver(batch []*entry, outcomes []inventory.Outcome) (deferred []*entry) {
 	for i, e := range batch {
 		if outcomes[i].Deferred {
+			if again := outcomes[i].Again; again != nil {
+				request := *e.request
+				request.Command = again
+				e.request = &request
+			}
 			deferred = append(deferred, e)
 			continue
 		}
@@ -424,7 +392,7 @@ func reject(batch []*entry, err error) {
 }
 
 // fail ends the door after the store broke: the batch may have been written, what still waits was not.
-func (d *Door) fail(batch []*entry, err error) {
+func (d *door) fail(batch []*entry, err error) {
 	d.options.Log.Error("the store is broken: nothing is acknowledged any more", "error", err)
 	reason := fmt.Errorf("%w: %w", ErrNotReady, err)
 	d.refuse(reason)

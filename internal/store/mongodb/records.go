@@ -1,0 +1,146 @@
+package mongodb
+
+import (
+	"context"
+	"errors"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+
+	"github.com/holdfast/holdfast/internal/inventory"
+	"github.com/holdfast/holdfast/internal/store"
+)
+
+// recordID names a record. A kind is made of letters, so ids are in the order of kinds and then, byte by byte, of keys.
+func recordID(key inventory.RecordKey) string { return key.Kind + "/" + key.Key }
+
+func recordIDs(keys []inventory.RecordKey) []string {
+	ids := make([]string, len(keys))
+	for i := range keys {
+		ids[i] = recordID(keys[i])
+	}
+	return ids
+}
+
+func recordOf(r *inventory.Record) recordDocument {
+	return recordDocument{ID: recordID(r.RecordKey), Kind: r.Kind, Key: r.Key, Version: r.Version, Data: r.Data}
+}
+
+func readRecord(raw bson.Raw) (*inventory.Record, error) {
+	var d recordDocument
+	err := bson.Unmarshal(raw, &d)
+	key := inventory.RecordKey{Kind: d.Kind, Key: d.Key}
+	if err == nil && d.ID != recordID(key) {
+		err = errors.New("its id is not that of its kind and key")
+	}
+	if err != nil {
+		return nil, &store.CorruptRow{Row: "record document " + idOf(raw), Key: d.Key, Detail: err.Error()}
+	}
+	return &inventory.Record{RecordKey: key, Version: d.Version, Data: d.Data}, nil
+}
+
+// recordRange is the filter and the order that read a range.
+func recordRange(of inventory.RecordRange) (bson.D, *findOptions) {
+	id := func(key string) string { return recordID(inventory.RecordKey{Kind: of.Kind, Key: key}) }
+	return bson.D{{Key: "_id", Value: bson.D{
+		{Key: "$gte", Value: id(max(of.Prefix, of.After))},
+		{Key: "$ne", Value: id(of.After)},
+		{Key: "$lt", Value: store.PrefixEnd(id(of.Prefix))},
+	}}}, &findOptions{sort: bson.D{up("_id")}, limit: int64(of.Limit)}
+}
+
+func (l *loader) loadRecords(ctx context.Context) error {
+	c := l.s.db.Collection(recordsName)
+	if len(l.keys.Records) > 0 {
+		err := each(ctx, c, in("_id", recordIDs(l.keys.Records)), nil, func(raw bson.Raw) error {
+			r, err := readRecord(raw)
+			if err == nil {
+				l.state.AddRecord(r)
+			}
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	for _, of := range l.keys.Ranges {
+		if err := l.loadRange(ctx, c, of); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (l *loader) loadRange(ctx context.Context, c *mongo.Collection, of inventory.RecordRange) error {
+	var found []*inventory.Record
+	filter, o := recordRange(of)
+	err := each(ctx, c, filter, o, func(raw bson.Raw) error {
+		r, err := readRecord(raw)
+		found = append(found, r)
+		return err
+	})
+	if err == nil {
+		l.state.AddRange(of, found)
+	}
+	return err
+}
+
+// writeRecords changes and deletes only what is stored in the version that was loaded.
+func (w *writer) writeRecords(ctx context.Context) error {
+	var d documents
+	for i := range w.changes.Records {
+		c := &w.changes.Records[i]
+		if c.Before == nil {
+			d.added = append(d.added, recordOf(c.After))
+			continue
+		}
+		filter := bson.D{{Key: "_id", Value: recordID(c.RecordKey)}, {Key: "version", Value: c.Before.Version}}
+		if c.After == nil {
+			d.remove(filter)
+		} else {
+			d.change(filter, recordOf(c.After))
+		}
+	}
+	return w.put(ctx, recordsName, &d)
+}
+
+func (v *view) Records(ctx context.Context, q store.RecordQuery) ([]*inventory.Record, string, error) {
+	if q.Keys != nil {
+		list, err := v.recordsByKey(ctx, q.Keys)
+		return list, "", err
+	}
+	page := store.NewPage[inventory.Record, string](q.Limit)
+	filter, o := recordRange(q.Range())
+	err := v.until(ctx, recordsName, filter, o, func(raw bson.Raw) error {
+		r, err := readRecord(raw)
+		if err != nil {
+			return page.Fail(err)
+		}
+		page.Add(r, r.Key, store.RecordBytes(r))
+		if page.Done() {
+			return errFull
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, "", err
+	}
+	return page.Result()
+}
+
+func (v *view) recordsByKey(ctx context.Context, keys []inventory.RecordKey) (list []*inventory.Record, err error) {
+	found := make(map[inventory.RecordKey]*inventory.Record, len(keys))
+	err = v.each(ctx, recordsName, in("_id", recordIDs(keys)), nil, func(raw bson.Raw) error {
+		r, err := readRecord(raw)
+		if err == nil {
+			found[r.RecordKey] = r
+		}
+		return err
+	})
+	for _, key := range keys {
+		if r := found[key]; r != nil {
+			list = append(list, r)
+		}
+	}
+	return list, err
+}
