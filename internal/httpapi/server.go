@@ -128,6 +128,7 @@ func (s *Server) routes() {
 	s.routeReservations()
 	s.routeOrders()
 	s.routeEvents()
+	s.handle("POST /v1/batch", "batch", s.batch)
 	s.routeHealth()
 	s.routePages()
 
