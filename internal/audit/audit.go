@@ -278,9 +278,9 @@ func (s *subjects) check(ctx context.Context, v store.View) error {
 }
 
 // byID looks rows up, all at once where it can be. Rows that cannot be read are in bad: the row pass names them.
-func byID[K comparable, T any](keys []K, key func(*T) K, read func([]K) ([]*T, error)) (found map[K]*T, bad map[K]bool,
-	err error,
-) {
+func byID[K comparable, T any](
+	keys []K, key func(*T) K, read func([]K) ([]*T, error),
+) (found map[K]*T, bad map[K]bool, err error) {
 	found, bad = make(map[K]*T, len(keys)), map[K]bool{}
 	for wait := [][]K{keys}; len(wait) > 0; {
 		some := wait[len(wait)-1]
@@ -320,9 +320,9 @@ func reservationsByID(ctx context.Context, v store.View,
 		})
 }
 
-func ordersByID(ctx context.Context, v store.View, ids []inventory.ID) (found map[inventory.ID]*inventory.Order,
-	bad map[inventory.ID]bool, err error,
-) {
+func ordersByID(
+	ctx context.Context, v store.View, ids []inventory.ID,
+) (found map[inventory.ID]*inventory.Order, bad map[inventory.ID]bool, err error) {
 	return byID(ids, func(o *inventory.Order) inventory.ID { return o.ID },
 		func(ids []inventory.ID) ([]*inventory.Order, error) {
 			page, _, err := v.Orders(ctx, store.OrderQuery{IDs: ids})

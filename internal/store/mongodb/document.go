@@ -227,10 +227,10 @@ func optionalID(id inventory.ID, prefix string) string {
 
 func reservationOf(r *inventory.Reservation) reservationDocument {
 	return reservationDocument{
-		ID: r.ID.Text(inventory.ReservationPrefix), Status: r.Status.String(), Lines: linesOf(r.Lines, asUnitPrice),
-		Total:      moneyOf(r.Total),
-		CustomerID: r.CustomerID, Metadata: membersOf(r.Metadata), CreatedAt: dateOf(r.CreatedAt),
-		UpdatedAt: dateOf(r.UpdatedAt),
+		ID: r.ID.Text(inventory.ReservationPrefix), Status: r.Status.String(),
+		Lines: linesOf(r.Lines, asUnitPrice), Total: moneyOf(r.Total),
+		CustomerID: r.CustomerID, Metadata: membersOf(r.Metadata),
+		CreatedAt: dateOf(r.CreatedAt), UpdatedAt: dateOf(r.UpdatedAt),
 		ExpiresAt: dateOf(r.ExpiresAt), EndedAt: dateOf(r.EndedAt), CancelReason: r.CancelReason,
 		OrderID: optionalID(r.OrderID, inventory.OrderPrefix), Version: r.Version, Sequence: r.Seq,
 	}
@@ -253,11 +253,11 @@ func (d *reservationDocument) reservation() (*inventory.Reservation, error) {
 		return nil, d.corrupt(err.Error())
 	}
 	return &inventory.Reservation{
-		ID: id, Status: status, Lines: lines, Total: d.Total.money(), CustomerID: d.CustomerID,
-		Metadata:  metadata(d.Metadata),
-		CreatedAt: timeOf(d.CreatedAt), UpdatedAt: timeOf(d.UpdatedAt), ExpiresAt: timeOf(d.ExpiresAt),
-		EndedAt:      timeOf(d.EndedAt),
-		CancelReason: d.CancelReason, OrderID: orderID, Version: d.Version, Seq: d.Sequence,
+		ID: id, Status: status, Lines: lines, Total: d.Total.money(),
+		CustomerID: d.CustomerID, Metadata: metadata(d.Metadata),
+		CreatedAt: timeOf(d.CreatedAt), UpdatedAt: timeOf(d.UpdatedAt),
+		ExpiresAt: timeOf(d.ExpiresAt), EndedAt: timeOf(d.EndedAt), CancelReason: d.CancelReason,
+		OrderID: orderID, Version: d.Version, Seq: d.Sequence,
 	}, nil
 }
 
@@ -280,12 +280,12 @@ func parseOptional(prefix, text string) (inventory.ID, bool) {
 func orderOf(o *inventory.Order) orderDocument {
 	return orderDocument{
 		ID: o.ID.Text(inventory.OrderPrefix), ReservationID: o.ReservationID.Text(inventory.ReservationPrefix),
-		Reference: o.Reference,
-		Status:    o.Status.String(), Lines: linesOf(o.Lines, asPriceAtPurchase), Total: moneyOf(o.Total),
-		CustomerID: o.CustomerID,
-		Metadata:   membersOf(o.Metadata), CreatedAt: dateOf(o.CreatedAt), UpdatedAt: dateOf(o.UpdatedAt),
-		FulfilledAt: dateOf(o.FulfilledAt),
-		CancelledAt: dateOf(o.CancelledAt), CancelReason: o.CancelReason, Version: o.Version, Sequence: o.Seq,
+		Reference: o.Reference, Status: o.Status.String(),
+		Lines: linesOf(o.Lines, asPriceAtPurchase), Total: moneyOf(o.Total),
+		CustomerID: o.CustomerID, Metadata: membersOf(o.Metadata),
+		CreatedAt: dateOf(o.CreatedAt), UpdatedAt: dateOf(o.UpdatedAt),
+		FulfilledAt: dateOf(o.FulfilledAt), CancelledAt: dateOf(o.CancelledAt), CancelReason: o.CancelReason,
+		Version: o.Version, Sequence: o.Seq,
 	}
 }
 
@@ -307,9 +307,9 @@ func (d *orderDocument) order() (*inventory.Order, error) {
 		detail = err.Error()
 	default:
 		return &inventory.Order{
-			ID: id, ReservationID: reservationID, Reference: d.Reference, Status: status, Lines: lines, Total: d.Total.money(),
-			CustomerID: d.CustomerID, Metadata: metadata(d.Metadata), CreatedAt: timeOf(d.CreatedAt),
-			UpdatedAt:   timeOf(d.UpdatedAt),
+			ID: id, ReservationID: reservationID, Reference: d.Reference, Status: status,
+			Lines: lines, Total: d.Total.money(), CustomerID: d.CustomerID, Metadata: metadata(d.Metadata),
+			CreatedAt: timeOf(d.CreatedAt), UpdatedAt: timeOf(d.UpdatedAt),
 			FulfilledAt: timeOf(d.FulfilledAt), CancelledAt: timeOf(d.CancelledAt), CancelReason: d.CancelReason,
 			Version: d.Version, Seq: d.Sequence,
 		}, nil

@@ -296,7 +296,7 @@ func (l *loader) overdueOf(ctx context.Context, key inventory.StockKey, budget i
 		found++
 		r, err := readReservation(raw)
 		if store.IsCorrupt(err) {
-			return nil // a damaged hold keeps its units, but must not stop every buyer; the sweeper reports it, verify names it
+			return nil // a damaged hold keeps its units but stops nobody; the sweeper and verify report it
 		}
 		if err != nil {
 			return err
@@ -307,7 +307,8 @@ func (l *loader) overdueOf(ctx context.Context, key inventory.StockKey, budget i
 		l.state.Overdue[key] = append(l.state.Overdue[key], r.ID)
 		return nil
 	})
-	// Waiting for the next batch helps only if this one makes progress: not where all that was found here is damaged.
+	// Waiting for the next batch helps only if this one frees some units. It does not if all the holds that were found
+	// are damaged.
 	l.state.MoreOverdue[key] = more && (budget == 0 || len(l.state.Overdue[key]) > 0)
 	return found, err
 }

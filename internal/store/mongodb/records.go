@@ -85,7 +85,8 @@ func (l *loader) loadRange(ctx context.Context, c *mongo.Collection, of inventor
 	return err
 }
 
-// writeRecords changes and deletes only what is stored in the version that was loaded.
+// writeRecords writes the changed records. It changes and deletes a record only if its version is still the one that
+// was loaded.
 func (w *writer) writeRecords(ctx context.Context) error {
 	var d documents
 	for i := range w.changes.Records {

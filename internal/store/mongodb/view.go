@@ -143,9 +143,9 @@ type sized struct {
 
 // products reads products without their stock, up to the first that cannot be used. Where the page is bounded it stops
 // once they fill it.
-func (v *view) products(ctx context.Context, bounded bool, filter bson.D, o *findOptions) (found []sized, bad,
-	err error,
-) {
+func (v *view) products(
+	ctx context.Context, bounded bool, filter bson.D, o *findOptions,
+) (found []sized, bad, err error) {
 	bytes := 0
 	err = v.until(ctx, productsName, filter, o, func(raw bson.Raw) error {
 		p, err := readProduct(raw)
@@ -200,9 +200,9 @@ func before(filter bson.D, cursor inventory.ID, prefix string) bson.D {
 	return append(filter, bson.E{Key: "_id", Value: bson.D{{Key: "$lt", Value: cursor.Text(prefix)}}})
 }
 
-func (v *view) Reservations(ctx context.Context, q store.ReservationQuery) ([]*inventory.Reservation, inventory.ID,
-	error,
-) {
+func (v *view) Reservations(
+	ctx context.Context, q store.ReservationQuery,
+) ([]*inventory.Reservation, inventory.ID, error) {
 	if q.IDs != nil {
 		page, err := byID(ctx, v, reservationsName, q.IDs, inventory.ReservationPrefix, readReservation, reservationID)
 		return page, inventory.ID{}, err
@@ -291,9 +291,9 @@ func search[T any](
 	return page.Result()
 }
 
-func (v *view) Journal(ctx context.Context, from store.JournalPosition, limit, maxBytes int) (page []store.Entry,
-	err error,
-) {
+func (v *view) Journal(
+	ctx context.Context, from store.JournalPosition, limit, maxBytes int,
+) (page []store.Entry, err error) {
 	start := from.BatchNo
 	if start == 0 {
 		if start, err = v.batchOf(ctx, from.Seq); err != nil || start == 0 {

@@ -311,7 +311,7 @@ func (l *loader) addOverdue(ctx context.Context) error {
 		o := &l.overdue[i]
 		r, err := o.row.Decode()
 		if !o.found || err != nil {
-			continue // a damaged hold keeps its units, but must not stop every buyer; the sweeper reports it, verify names it
+			continue // a damaged hold keeps its units but stops nobody; the sweeper and verify report it
 		}
 		if loaded := l.state.Reservations[r.ID]; loaded == nil {
 			l.state.Reservations[r.ID] = r
@@ -323,8 +323,8 @@ func (l *loader) addOverdue(ctx context.Context) error {
 		}
 	}
 	if more {
-		// Waiting for the next batch helps only if this one makes progress: not where all that was found here is
-		// damaged.
+		// Waiting for the next batch helps only if this one frees some units. It does not if all the holds that were
+		// found are damaged.
 		cut := l.keys.Stock[l.overdue[len(l.overdue)-1].demand].StockKey
 		if l.state.MoreOverdue[cut] && len(l.state.Overdue[cut]) == 0 {
 			delete(l.state.MoreOverdue, cut)

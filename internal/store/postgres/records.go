@@ -78,7 +78,8 @@ func (l *loader) queueRecords(b *pgx.Batch) {
 	}
 }
 
-// writeRecords changes and deletes only what is stored in the version that was loaded.
+// writeRecords writes the changed records. It changes and deletes a record only if its version is still the one that
+// was loaded.
 func (w *writer) writeRecords() {
 	var added, changed, deleted struct {
 		kinds, keys      []string

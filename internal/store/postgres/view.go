@@ -120,9 +120,9 @@ type productRow struct {
 
 // productRows reads products without their stock, up to the first that cannot be used. Where the page is bounded it
 // stops once they fill it.
-func (v *view) productRows(ctx context.Context, bounded bool, sql string, arguments []any) (found []productRow, bad,
-	err error,
-) {
+func (v *view) productRows(
+	ctx context.Context, bounded bool, sql string, arguments []any,
+) (found []productRow, bad, err error) {
 	bytes := 0
 	err = v.query(ctx, func(rows pgx.Rows) error {
 		for rows.Next() {
@@ -188,9 +188,9 @@ func (v *view) stockOf(ctx context.Context, found []productRow, bounded bool) er
 		"p.id, s.location LIMIT $2", keys, limit)
 }
 
-func (v *view) Reservations(ctx context.Context, q store.ReservationQuery) ([]*inventory.Reservation, inventory.ID,
-	error,
-) {
+func (v *view) Reservations(
+	ctx context.Context, q store.ReservationQuery,
+) ([]*inventory.Reservation, inventory.ID, error) {
 	if q.IDs != nil {
 		page, err := byID(ctx, v, q.IDs, "SELECT "+reservationColumns+" FROM reservations r WHERE r.key = ANY($1)",
 			scanReservation, reservationID)
@@ -233,9 +233,9 @@ func reservationID(r *inventory.Reservation) inventory.ID { return r.ID }
 
 // check requires of each reservation that its stock column names the stock rows of its lines and, while it is ACTIVE,
 // that it has its rows in holds. The page ends at the first that fails.
-func (v *view) check(ctx context.Context, page []*inventory.Reservation, next inventory.ID) ([]*inventory.Reservation,
-	inventory.ID, error,
-) {
+func (v *view) check(
+	ctx context.Context, page []*inventory.Reservation, next inventory.ID,
+) ([]*inventory.Reservation, inventory.ID, error) {
 	var positions, keys, deadlines []int64
 	var products, locations []string
 	for i, r := range page {
@@ -318,7 +318,7 @@ func scanOrder(rows pgx.Rows) (*inventory.Order, int, error) {
 
 func orderID(o *inventory.Order) inventory.ID { return o.ID }
 
-// before is the row key below which a page begins.
+// before returns the row key that all rows of a page are below.
 func before(cursor inventory.ID) int64 {
 	if cursor.IsZero() {
 		return math.MaxInt64
@@ -433,9 +433,9 @@ func (v *view) stoppedAt(ctx context.Context, from string, arguments []any) (nex
 	return next, err
 }
 
-func (v *view) Journal(ctx context.Context, from store.JournalPosition, limit, maxBytes int) (page []store.Entry,
-	err error,
-) {
+func (v *view) Journal(
+	ctx context.Context, from store.JournalPosition, limit, maxBytes int,
+) (page []store.Entry, err error) {
 	start := "$1"
 	position := from.BatchNo
 	if from.BatchNo == 0 {

@@ -32,7 +32,7 @@ func Run(t *testing.T, b Backend) {
 		"Empty": empty, "Commit": commits, "NothingToWrite": nothingToWrite, "DecideError": decideError,
 		"DecidedAgain":     decidedAgain,
 		"RefusedNeighbour": refusedNeighbour, "NegativeBucket": negativeBucket, "AfterClose": afterClose,
-		"CancelledContext": cancelledContext, "CancelledInside": cancelledInside,
+		"CancelledContext": cancelledContext, "CancelledLate": cancelledLate, "CancelledInside": cancelledInside,
 		"CaseOfIDs": caseOfIDs, "WrongSalt": wrongSalt, "Precision": precision, "ClockJumps": clockJumps,
 		"ConcurrentWriters": concurrentWriters,
 		"Receipts":          receipts, "OverdueIsLoaded": overdueIsLoaded, "OverdueIsBounded": overdueIsBounded,
