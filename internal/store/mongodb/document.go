@@ -9,14 +9,14 @@ import (
 	"github.com/holdfast/holdfast/internal/store"
 )
 
-// The documents. Their members have the names of the API, so that people can read their data.
+// The documents. Their fields have the names of the API, so that people can read their data.
 
 type moneyDocument struct {
 	Amount   int64  `bson:"amount"`
 	Currency string `bson:"currency"`
 }
 
-// memberDocument is one member of metadata: a name may be anything, which a field name of MongoDB may not.
+// memberDocument is one member of metadata. Its name can be any text, which a field name of MongoDB cannot.
 type memberDocument struct {
 	Name  string `bson:"name"`
 	Value string `bson:"value"`
@@ -31,11 +31,11 @@ type headDocument struct {
 	Sequence      int64         `bson:"sequence"`
 	At            bson.DateTime `bson:"at"`
 	Chain         []byte        `bson:"chain"`
-	Receipts      []string      `bson:"receipts"` // collections, the one that is written to first
+	Receipts      []string      `bson:"receipts"` // their collections, newest first
 	ReceiptsSince bson.DateTime `bson:"receiptsSince"`
 	Fence         int64         `bson:"fence"`
 	LockedAt      bson.DateTime `bson:"lockedAt,omitempty"` // the server's clock
-	Now           bson.DateTime `bson:"now,omitempty"`      // not stored: added when it is read
+	Now           bson.DateTime `bson:"now,omitempty"`      // the server's clock when it was read; not stored
 }
 
 type productDocument struct {
@@ -128,7 +128,7 @@ type recordDocument struct {
 	Data    []byte `bson:"data"`
 }
 
-// stockID names a stock row. Neither part can hold a slash.
+// stockID is the id of a stock row. Product ids and locations have no slash.
 func stockID(key inventory.StockKey) string { return key.ProductID + "/" + key.Location }
 
 func dateOf(t inventory.Time) bson.DateTime { return bson.DateTime(t) }
@@ -236,7 +236,7 @@ func reservationOf(r *inventory.Reservation) reservationDocument {
 	}
 }
 
-// reservation reads a document. The error is a [store.CorruptRow].
+// reservation decodes a document. The error is a [store.CorruptRow].
 func (d *reservationDocument) reservation() (*inventory.Reservation, error) {
 	id, idOK := inventory.ParseID(inventory.ReservationPrefix, d.ID)
 	status, statusOK := inventory.ParseReservationStatus(d.Status)
@@ -289,7 +289,7 @@ func orderOf(o *inventory.Order) orderDocument {
 	}
 }
 
-// order reads a document. The error is a [store.CorruptRow].
+// order decodes a document. The error is a [store.CorruptRow].
 func (d *orderDocument) order() (*inventory.Order, error) {
 	id, idOK := inventory.ParseID(inventory.OrderPrefix, d.ID)
 	reservationID, reservationOK := inventory.ParseID(inventory.ReservationPrefix, d.ReservationID)

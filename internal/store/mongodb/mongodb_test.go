@@ -352,7 +352,7 @@ func TestDamageIsNamed(t *testing.T) {
 	}
 }
 
-// TestDamagedRecord: a record that cannot be read ends a page with its name, and the batch that wants it.
+// TestDamagedRecord: a page ends at a record that cannot be read and names it, and a batch that loads it fails.
 func TestDamagedRecord(t *testing.T) {
 	address := dbtest.MongoDB(t)
 	s := open(t, address, Options{})

@@ -199,7 +199,8 @@ func clockJumps(f *fixture) {
 	}
 	f.Advance(-10 * time.Second)
 	before := f.head()
-	if _, err := f.try(f.Context(), &inventory.Request{Command: reserve("mug", 1, time.Minute)}); !errors.Is(err, store.ErrClockBehind) {
+	_, err := f.try(f.Context(), &inventory.Request{Command: reserve("mug", 1, time.Minute)})
+	if !errors.Is(err, store.ErrClockBehind) {
 		f.Fatalf("far behind: %v", err)
 	}
 	if f.head() != before {
@@ -323,8 +324,7 @@ func soleWriter(f *fixture) {
 	}
 }
 
-// sharedByProcesses: several stores on one database commit beside each other as one would alone, and share its
-// receipts.
+// sharedByProcesses: several stores on one database sell no more than there is, and have the same receipts.
 func sharedByProcesses(f *fixture) {
 	if f.backend.Share == nil {
 		f.Skip("declared: this store is of one process")
