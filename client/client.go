@@ -34,6 +34,7 @@ type Client struct {
 	base     string
 	http     *http.Client
 	attempts int
+	coalesce *coalescer // nil: every call is a request of its own
 }
 
 // Option changes a new client.
@@ -64,22 +65,22 @@ func WithKey(ctx context.Context, key string) context.Context {
 
 // CreateProduct adds a product.
 func (c *Client) CreateProduct(ctx context.Context, p NewProduct) (*Product, error) {
-	return send[Product](ctx, c, http.MethodPost, "/v1/products", p)
+	return change[Product](ctx, c, createProduct(p))
 }
 
 // UpdateProduct changes the catalogue part of a product.
 func (c *Client) UpdateProduct(ctx context.Context, id string, p ProductPatch) (*Product, error) {
-	return send[Product](ctx, c, http.MethodPatch, "/v1/products/"+url.PathEscape(id), p)
+	return change[Product](ctx, c, updateProduct(id, p))
 }
 
 // Product reads a product.
 func (c *Client) Product(ctx context.Context, id string) (*Product, error) {
-	return send[Product](ctx, c, http.MethodGet, "/v1/products/"+url.PathEscape(id), nil)
+	return get[Product](ctx, c, "/v1/products/"+url.PathEscape(id))
 }
 
 // ProductsByID reads up to 100 products; unknown ones are left out.
 func (c *Client) ProductsByID(ctx context.Context, ids ...string) ([]Product, error) {
-	page, err := send[page[Product]](ctx, c, http.MethodGet, "/v1/products?"+url.Values{"id": ids}.Encode(), nil)
+	page, err := get[page[Product]](ctx, c, "/v1/products?"+url.Values{"id": ids}.Encode())
 	if err != nil {
 		return nil, err
 	}
@@ -93,10 +94,7 @@ func (c *Client) Products(ctx context.Context) iter.Seq2[*Product, error] {
 
 // AdjustStock receives units or takes available ones away.
 func (c *Client) AdjustStock(ctx context.Context, productID string, a NewAdjustment) (*Adjustment, *Product, error) {
-	answer, err := send[struct {
-		Adjustment *Adjustment `json:"adjustment"`
-		Product    *Product    `json:"product"`
-	}](ctx, c, http.MethodPost, "/v1/products/"+url.PathEscape(productID)+"/adjustments", a)
+	answer, err := change[Adjusted](ctx, c, adjustStock(productID, a))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -105,62 +103,61 @@ func (c *Client) AdjustStock(ctx context.Context, productID string, a NewAdjustm
 
 // Reserve holds units for a limited time. [InsufficientStock] says that there are not enough.
 func (c *Client) Reserve(ctx context.Context, r NewReservation) (*Reservation, error) {
-	return send[Reservation](ctx, c, http.MethodPost, "/v1/reservations", r)
+	return change[Reservation](ctx, c, createReservation(r))
 }
 
 // Reservation reads a reservation.
 func (c *Client) Reservation(ctx context.Context, id string) (*Reservation, error) {
-	return send[Reservation](ctx, c, http.MethodGet, "/v1/reservations/"+url.PathEscape(id), nil)
+	return get[Reservation](ctx, c, "/v1/reservations/"+url.PathEscape(id))
 }
 
 // Reservations lists reservations, newest first.
 func (c *Client) Reservations(ctx context.Context, f ReservationFilter) iter.Seq2[*Reservation, error] {
-	return list[Reservation](ctx, c, "/v1/reservations", values("status", string(f.Status), "customerId", f.CustomerID, "productId", f.ProductID))
+	query := values("status", string(f.Status), "customerId", f.CustomerID, "productId", f.ProductID)
+	return list[Reservation](ctx, c, "/v1/reservations", query)
 }
 
 // Cancel gives the units of a reservation back. The reason may be empty.
 func (c *Client) Cancel(ctx context.Context, reservationID, reason string) (*Reservation, error) {
-	return send[Reservation](ctx, c, http.MethodPost, "/v1/reservations/"+url.PathEscape(reservationID)+"/cancel", reasonBody{reason})
+	return change[Reservation](ctx, c, cancelReservation(reservationID, reason))
 }
 
 // Extend moves the deadline of a reservation to ttl from now (whole seconds), never back.
 func (c *Client) Extend(ctx context.Context, reservationID string, ttl time.Duration) (*Reservation, error) {
-	body := struct {
-		TTLSeconds int64 `json:"ttlSeconds"`
-	}{int64(ttl / time.Second)}
-	return send[Reservation](ctx, c, http.MethodPost, "/v1/reservations/"+url.PathEscape(reservationID)+"/extend", body)
+	return change[Reservation](ctx, c, extendReservation(reservationID, ttl))
 }
 
 // Confirm turns a reservation into an order, once: confirming again gives the same order.
 func (c *Client) Confirm(ctx context.Context, o NewOrder) (*Order, error) {
-	return send[Order](ctx, c, http.MethodPost, "/v1/orders", o)
+	return change[Order](ctx, c, createOrder(o))
 }
 
 // Order reads an order.
 func (c *Client) Order(ctx context.Context, id string) (*Order, error) {
-	return send[Order](ctx, c, http.MethodGet, "/v1/orders/"+url.PathEscape(id), nil)
+	return get[Order](ctx, c, "/v1/orders/"+url.PathEscape(id))
 }
 
 // Orders lists orders, newest first.
 func (c *Client) Orders(ctx context.Context, f OrderFilter) iter.Seq2[*Order, error] {
-	return list[Order](ctx, c, "/v1/orders", values("status", string(f.Status), "customerId", f.CustomerID, "reference", f.Reference, "reservationId", f.ReservationID))
+	query := values("status", string(f.Status), "customerId", f.CustomerID, "reference", f.Reference, "reservationId", f.ReservationID)
+	return list[Order](ctx, c, "/v1/orders", query)
 }
 
 // Fulfill ships an order: its units leave the stock.
 func (c *Client) Fulfill(ctx context.Context, orderID string) (*Order, error) {
-	return send[Order](ctx, c, http.MethodPost, "/v1/orders/"+url.PathEscape(orderID)+"/fulfill", nil)
+	return change[Order](ctx, c, fulfillOrder(orderID))
 }
 
 // CancelOrder cancels an order that was not shipped. The reason may be empty.
 func (c *Client) CancelOrder(ctx context.Context, orderID, reason string) (*Order, error) {
-	return send[Order](ctx, c, http.MethodPost, "/v1/orders/"+url.PathEscape(orderID)+"/cancel", reasonBody{reason})
+	return change[Order](ctx, c, cancelOrder(orderID, reason))
 }
 
 // EventPage reads up to limit events (1 to 1000) after a place in the feed ("0" is the beginning), and waits up to wait (whole
 // seconds, at most 30) where there is none yet.
 func (c *Client) EventPage(ctx context.Context, after string, limit int, wait time.Duration) (*EventPage, error) {
 	query := values("after", after, "limit", strconv.Itoa(limit), "wait", strconv.Itoa(int(min(wait, longestPoll)/time.Second)))
-	return send[EventPage](ctx, c, http.MethodGet, "/v1/events?"+query.Encode(), nil)
+	return get[EventPage](ctx, c, "/v1/events?"+query.Encode())
 }
 
 // Events follows the feed from a place on ("0" is the beginning), waiting for new events until ctx ends or an error comes.
@@ -184,16 +181,12 @@ func (c *Client) Events(ctx context.Context, after string) iter.Seq2[*Event, err
 
 // Ready reports whether the server can commit now: nil, or why not.
 func (c *Client) Ready(ctx context.Context) error {
-	_, err := send[struct{}](ctx, c, http.MethodGet, "/readyz", nil)
+	_, err := get[struct{}](ctx, c, "/readyz")
 	return err
 }
 
 // quoted escapes what a structured-field string (RFC 9651) needs escaped.
 var quoted = strings.NewReplacer(`\`, `\\`, `"`, `\"`)
-
-type reasonBody struct {
-	Reason string `json:"reason,omitempty"`
-}
 
 func values(pairs ...string) url.Values {
 	v := url.Values{}
@@ -214,7 +207,7 @@ func list[T any](ctx context.Context, c *Client, path string, query url.Values) 
 	return func(yield func(*T, error) bool) {
 		query.Set("limit", "1000")
 		for {
-			p, err := send[page[T]](ctx, c, http.MethodGet, path+"?"+query.Encode(), nil)
+			p, err := get[page[T]](ctx, c, path+"?"+query.Encode())
 			if err != nil {
 				yield(nil, err)
 				return
@@ -232,27 +225,42 @@ func list[T any](ctx context.Context, c *Client, path string, query url.Values) 
 	}
 }
 
+func get[T any](ctx context.Context, c *Client, path string) (*T, error) {
+	return send[T](ctx, c, http.MethodGet, path, "", nil)
+}
+
+// change carries an operation out, in a request of its own or together with others.
+func change[T any](ctx context.Context, c *Client, o operation) (*T, error) {
+	body, err := o.encode()
+	if err != nil {
+		return nil, err
+	}
+	key := keyOf(ctx)
+	if c.coalesce == nil {
+		return send[T](ctx, c, o.method, o.path(), key, body)
+	}
+	o.Key, o.Body = key, body
+	content, err := c.coalesce.do(ctx, c, &o)
+	if err != nil {
+		return nil, err
+	}
+	return decode[T](content)
+}
+
+// keyOf is the caller's idempotency key, or a fresh one.
+func keyOf(ctx context.Context) string {
+	if key, _ := ctx.Value(keyOfContext{}).(string); key != "" {
+		return key
+	}
+	return rand.Text()
+}
+
 // send makes a call, and repeats it while that can help.
-func send[T any](ctx context.Context, c *Client, method, path string, body any) (*T, error) {
-	var encoded []byte
-	if body != nil {
-		var err error
-		if encoded, err = json.Marshal(body); err != nil {
-			return nil, fmt.Errorf("holdfast: encoding a request: %w", err)
-		}
-	}
-	key := ""
-	if method != http.MethodGet {
-		key, _ = ctx.Value(keyOfContext{}).(string)
-		if key == "" {
-			key = rand.Text()
-		}
-	}
+func send[T any](ctx context.Context, c *Client, method, path, key string, body []byte) (*T, error) {
 	for attempt := 1; ; attempt++ {
-		answer := new(T)
-		err := c.once(ctx, method, path, key, encoded, answer)
+		content, err := c.once(ctx, method, path, key, body)
 		if err == nil {
-			return answer, nil
+			return decode[T](content)
 		}
 		if attempt == c.attempts || !canRetry(err) {
 			return nil, err
@@ -261,6 +269,14 @@ func send[T any](ctx context.Context, c *Client, method, path string, body any) 
 			return nil, err
 		}
 	}
+}
+
+func decode[T any](content []byte) (*T, error) {
+	answer := new(T)
+	if err := json.Unmarshal(content, answer); err != nil {
+		return nil, fmt.Errorf("holdfast: the answer is not what it should be: %w", err)
+	}
+	return answer, nil
 }
 
 // canRetry reports whether an error is worth another attempt. An error of the transport says nothing of what happened: that is
@@ -296,10 +312,11 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-func (c *Client) once(ctx context.Context, method, path, key string, body []byte, answer any) error {
+// once sends one request and returns the body of its answer.
+func (c *Client) once(ctx context.Context, method, path, key string, body []byte) ([]byte, error) {
 	request, err := http.NewRequestWithContext(ctx, method, c.base+path, bytes.NewReader(body))
 	if err != nil {
-		return fmt.Errorf("holdfast: %w", err)
+		return nil, fmt.Errorf("holdfast: %w", err)
 	}
 	if body != nil {
 		request.Header.Set("Content-Type", "application/json")
@@ -309,20 +326,17 @@ func (c *Client) once(ctx context.Context, method, path, key string, body []byte
 	}
 	response, err := c.http.Do(request)
 	if err != nil {
-		return fmt.Errorf("holdfast: %w", err)
+		return nil, fmt.Errorf("holdfast: %w", err)
 	}
 	defer response.Body.Close()
 	content, err := io.ReadAll(io.LimitReader(response.Body, maxAnswerBytes))
 	if err != nil {
-		return fmt.Errorf("holdfast: reading the answer: %w", err)
+		return nil, fmt.Errorf("holdfast: reading the answer: %w", err)
 	}
 	if response.StatusCode >= 400 {
-		return problemOf(response, content)
+		return nil, problemOf(response, content)
 	}
-	if err := json.Unmarshal(content, answer); err != nil {
-		return fmt.Errorf("holdfast: the answer is not what it should be: %w", err)
-	}
-	return nil
+	return content, nil
 }
 
 func problemOf(response *http.Response, content []byte) error {
@@ -331,6 +345,12 @@ func problemOf(response *http.Response, content []byte) error {
 		problem = &Error{Detail: "the answer is not a problem of Holdfast: " + http.StatusText(response.StatusCode)}
 	}
 	problem.Status = response.StatusCode
+	if problem.Code == BatchRefused {
+		var answer batchAnswer
+		if json.Unmarshal(content, &answer) == nil {
+			problem.results = answer.Results
+		}
+	}
 	if seconds, err := strconv.Atoi(response.Header.Get("Retry-After")); err == nil && seconds > 0 {
 		problem.retryAfter = min(time.Duration(seconds)*time.Second, longestBackoff)
 	}

@@ -44,6 +44,8 @@ const (
 	Overloaded           Code = "overloaded"
 	NotReady             Code = "not-ready"
 	OutcomeUnknown       Code = "outcome-unknown"
+	BatchRefused         Code = "batch-refused"
+	BatchTooLarge        Code = "batch-too-large"
 )
 
 // Error is a problem that the server answered with.
@@ -57,6 +59,7 @@ type Error struct {
 	Shortages []Shortage   `json:"shortages"` // every short stock row, for InsufficientStock
 	Current   *Current     `json:"current"`   // state of the resource that refuses
 
+	results    []result // of an atomic batch, for BatchRefused
 	retryAfter time.Duration
 }
 

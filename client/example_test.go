@@ -10,17 +10,15 @@ import (
 
 	"github.com/holdfast/holdfast/api"
 	"github.com/holdfast/holdfast/client"
-	"github.com/holdfast/holdfast/internal/commit"
+	"github.com/holdfast/holdfast/internal/engine"
 	"github.com/holdfast/holdfast/internal/httpapi"
 	"github.com/holdfast/holdfast/internal/store/memory"
 )
 
 // startServer starts a Holdfast in memory, as a user would start holdfast serve.
 func startServer() (url string, stop func()) {
-	store := memory.Open(memory.Options{})
-	var server *httpapi.Server
-	door := commit.Open(store, commit.Options{OnBatch: func(commit.Report) { server.Committed() }})
-	server, err := httpapi.New(httpapi.Options{Door: door, Store: store, Spec: api.OpenAPI})
+	e := engine.Open(memory.Open(memory.Options{}), engine.Options{Render: httpapi.Render})
+	server, err := httpapi.New(httpapi.Options{Engine: e, Spec: api.OpenAPI})
 	if err != nil {
 		panic(err)
 	}
@@ -29,8 +27,7 @@ func startServer() (url string, stop func()) {
 		server.Stop()
 		http.DefaultClient.CloseIdleConnections()
 		listener.Close()
-		_ = door.Close(context.Background())
-		_ = store.Close()
+		_ = e.Close(context.Background())
 	}
 }
 

@@ -109,6 +109,12 @@ type Adjustment struct {
 	CreatedAt time.Time `json:"createdAt"`
 }
 
+// Adjusted is an adjustment, with the product as it is after it.
+type Adjusted struct {
+	Adjustment *Adjustment `json:"adjustment"`
+	Product    *Product    `json:"product"`
+}
+
 // Buckets are units by what they are there for.
 type Buckets struct {
 	Available int64 `json:"available"`
@@ -131,7 +137,15 @@ type Event struct {
 	Type     string    `json:"type"`
 	Time     time.Time `json:"time"`
 	Subject  string    `json:"subject"`
+	Actor    *Actor    `json:"actor"` // nil where nobody was asked who he was
 	Data     EventData `json:"data"`
+}
+
+// Actor is who made a change.
+type Actor struct {
+	Type string `json:"type"` // key, or system for what time did
+	ID   string `json:"id"`   // of the key
+	Name string `json:"name"` // of the key
 }
 
 // EventData is the resource as it is after the change, and the units that moved.

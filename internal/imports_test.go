@@ -22,15 +22,22 @@ func TestImports(t *testing.T) {
 		"internal/store/postgres":  {"internal/inventory", "internal/store"},
 		"internal/dbtest":          {}, // servers for tests, whatever is tested
 		"internal/store/storetest": {"internal/inventory", "internal/store", "internal/audit"},
-		"internal/commit":          {"internal/inventory", "internal/store"}, // any store
+		"internal/engine":          {"internal/inventory", "internal/store"}, // any store; whoever uses it touches none
 		"internal/audit":           {"internal/inventory", "internal/store"}, // any store, running or not
-		"internal/expiry":          {"internal/inventory", "internal/store", "internal/commit"},
-		"internal/httpapi":         {"internal/inventory", "internal/store", "internal/commit"},
-		"internal/metrics":         {"internal/inventory", "internal/store", "internal/commit", "internal/httpapi", "internal/expiry"},
-		"internal/load":            {"client", "internal/inventory", "internal/commit", "internal/store", "internal/audit"}, // it sees the server as everybody does, and the engine without it
-		"client":                   {},                                                                                      // a user's program must not pull the server in
-		"api":                      {},
-		"cmd/holdfast":             nil, // wires everything
+		"internal/expiry":          {"internal/inventory", "internal/engine"},
+		"internal/docs":            {},                     // pages of any OpenAPI file: it is handed the file and the problems
+		"internal/wire":            {"internal/inventory"}, // JSON alone: it knows neither HTTP nor a store
+		"internal/httpapi":         {"internal/inventory", "internal/engine", "internal/wire", "internal/docs"},
+		"internal/metrics":         {"internal/inventory", "internal/store", "internal/engine", "internal/httpapi", "internal/expiry"},
+		// The load sees a server as everybody does. It knows no door, so that a server is measured through HTTP or not at all,
+		// and no peer: whatever is loaded, the buyers are the same.
+		"internal/load": {"client", "internal/inventory", "internal/store", "internal/audit"},
+		// Measurements load servers, and the engine without HTTP. They know no kind of store: what is compared gets its store
+		// from outside, and peers have tables of their own.
+		"internal/bench": {"client", "internal/inventory", "internal/engine", "internal/store", "internal/load"},
+		"client":         {}, // a user's program must not pull the server in
+		"api":            {},
+		"cmd/holdfast":   nil, // wires everything
 	}
 	for _, p := range packages(t) {
 		name := strings.TrimPrefix(p.ImportPath, module)

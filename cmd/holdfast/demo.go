@@ -39,7 +39,7 @@ const demoProduct = "concert-ticket"
 const crashShare = 4
 
 // Run implements holdfast demo.
-func (c *demoCommand) Run(env *environment) (err error) {
+func (c *demoCommand) Run(ctx context.Context, env *environment) (err error) {
 	folder, err := os.MkdirTemp("", "holdfast-demo-")
 	if err != nil {
 		return err
@@ -47,7 +47,7 @@ func (c *demoCommand) Run(env *environment) (err error) {
 	defer os.RemoveAll(folder)
 	d := &demo{environment: env, command: c, store: "sqlite:" + filepath.Join(folder, "demo.db")}
 	defer func() { err = errors.Join(err, d.stop()) }()
-	return d.run()
+	return d.run(ctx)
 }
 
 // demo is a sale on a server of its own.
@@ -63,26 +63,26 @@ type demo struct {
 
 func (d *demo) say(format string, a ...any) { fmt.Fprintf(d.stdout, format+"\n", a...) }
 
-func (d *demo) run() (err error) {
+func (d *demo) run(ctx context.Context) (err error) {
 	d.say("1. Starting a server on a fresh SQLite file, every commit flushed to disk.")
-	if d.server, err = startChild(d.Context, d.command.Listen, d.store); err != nil {
+	if d.server, err = startChild(ctx, d.command.Listen, d.store); err != nil {
 		return err
 	}
 	c := client.New(d.server.url)
-	_, err = c.CreateProduct(d, client.NewProduct{ID: demoProduct, Name: "Concert ticket", Price: client.Money{Amount: 8900, Currency: "EUR"}, TotalStock: d.command.Units})
+	_, err = c.CreateProduct(ctx, client.NewProduct{ID: demoProduct, Name: "Concert ticket", Price: client.Money{Amount: 8900, Currency: "EUR"}, TotalStock: d.command.Units})
 	if err != nil {
 		return err
 	}
 	d.say("2. %d buyers want one of %d tickets, all at once. The server is killed (SIGKILL) in the middle and started again.", d.command.Buyers, d.command.Units)
 	sale := load.NewSale(demoProduct, d.command.Buyers)
 	done := make(chan *load.SaleResult, 1)
-	go func() { done <- sale.Run(d, d.server.url) }()
-	result, err := d.watch(sale, done)
+	go func() { done <- sale.Run(ctx, d.server.url) }()
+	result, err := d.watch(ctx, sale, done)
 	if err != nil {
 		return err
 	}
 	d.say("3. Auditing: every acknowledged order, then every row and every event.")
-	clean, err := d.audit(c, result)
+	clean, err := d.audit(ctx, c, result)
 	if err != nil {
 		return err
 	}
@@ -93,12 +93,12 @@ func (d *demo) run() (err error) {
 		return nil
 	}
 	d.invite()
-	<-d.Done()
+	<-ctx.Done()
 	return nil
 }
 
 // watch shows progress and kills the server in the middle.
-func (d *demo) watch(sale *load.Sale, done <-chan *load.SaleResult) (*load.SaleResult, error) {
+func (d *demo) watch(ctx context.Context, sale *load.Sale, done <-chan *load.SaleResult) (*load.SaleResult, error) {
 	ticker := time.NewTicker(2 * time.Millisecond)
 	defer ticker.Stop()
 	shown := -1
@@ -114,20 +114,20 @@ func (d *demo) watch(sale *load.Sale, done <-chan *load.SaleResult) (*load.SaleR
 			d.say("   %5d of %d buyers answered, %d tickets sold", sale.Answered(), sale.Buyers, sale.Sold())
 		}
 		if d.killedAt.IsZero() && sale.Answered() >= sale.Buyers/crashShare {
-			if err := d.crash(sale); err != nil {
+			if err := d.crash(ctx, sale); err != nil {
 				return nil, err
 			}
 		}
 	}
 }
 
-func (d *demo) crash(sale *load.Sale) (err error) {
+func (d *demo) crash(ctx context.Context, sale *load.Sale) (err error) {
 	d.killedAt = time.Now()
 	if err := d.server.kill(); err != nil {
 		return err
 	}
 	d.say("   CRASH: server killed after %d answers and %d tickets sold", sale.Answered(), sale.Sold())
-	if d.server, err = startChild(d.Context, d.server.address, d.store); err != nil {
+	if d.server, err = startChild(ctx, d.server.address, d.store); err != nil {
 		return err
 	}
 	d.downtime = time.Since(d.killedAt)
@@ -135,21 +135,21 @@ func (d *demo) crash(sale *load.Sale) (err error) {
 	return nil
 }
 
-func (d *demo) audit(c *client.Client, result *load.SaleResult) (clean bool, err error) {
-	missing, stored, err := result.Missing(d, c)
+func (d *demo) audit(ctx context.Context, c *client.Client, result *load.SaleResult) (clean bool, err error) {
+	missing, stored, err := result.Missing(ctx, c)
 	if err != nil {
 		return false, err
 	}
-	product, err := c.Product(d, demoProduct)
+	product, err := c.Product(ctx, demoProduct)
 	if err != nil {
 		return false, err
 	}
-	s, _, err := openStore(d, d.store, storeOptions{readOnly: true, acceptClock: true})
+	s, _, err := openStore(ctx, d.store, storeOptions{readOnly: true, acceptClock: true})
 	if err != nil {
 		return false, err
 	}
 	defer s.Close()
-	report, err := audit.Run(d, s, audit.Options{})
+	report, err := audit.Run(ctx, s, audit.Options{})
 	if err != nil {
 		return false, err
 	}

@@ -29,28 +29,25 @@ type commands struct {
 	Version versionCommand `cmd:"" help:"Print the version."`
 }
 
-// environment is what a command may touch.
-type environment struct {
-	context.Context
-	stdout, stderr io.Writer
-}
+// environment is what a command may touch. Its Run is given it, and a context that ends when the program is told to stop.
+type environment struct{ stdout, stderr io.Writer }
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
-	code := run(&environment{ctx, os.Stdout, os.Stderr}, os.Args[1:])
+	code := run(ctx, &environment{os.Stdout, os.Stderr}, os.Args[1:])
 	stop()
 	os.Exit(code)
 }
 
 // run is the program: it never exits by itself, so tests call it too.
-func run(env *environment, arguments []string) (code int) {
+func run(ctx context.Context, env *environment, arguments []string) (code int) {
 	var all commands
 	exited := -1
 	parser, err := kong.New(&all,
 		kong.Name("holdfast"),
 		kong.Description("Holds stock for a limited time, turns a hold into an order exactly once, and never sells a unit twice."),
 		kong.UsageOnError(), kong.DefaultEnvars("HOLDFAST"), kong.Writers(env.stdout, env.stderr),
-		kong.Exit(func(code int) { exited = code }),
+		kong.Exit(func(code int) { exited = code }), kong.BindTo(ctx, (*context.Context)(nil)),
 	)
 	if err != nil {
 		panic(err) // the structs above are wrong

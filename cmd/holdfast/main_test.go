@@ -64,7 +64,7 @@ func (o *output) String() string {
 // execute runs a command line to its end.
 func execute(ctx context.Context, arguments ...string) (code int, stdout, stderr string) {
 	out, errs := newOutput(), newOutput()
-	code = run(&environment{ctx, out, errs}, arguments)
+	code = run(ctx, &environment{out, errs}, arguments)
 	return code, out.String(), errs.String()
 }
 
@@ -128,7 +128,7 @@ func serve(t *testing.T, arguments ...string) *served {
 	out, log := newOutput(), newOutput()
 	done := make(chan int, 1)
 	go func() {
-		done <- run(&environment{ctx, out, log}, append([]string{"serve", "--listen=127.0.0.1:0"}, arguments...))
+		done <- run(ctx, &environment{out, log}, append([]string{"serve", "--listen=127.0.0.1:0"}, arguments...))
 	}()
 	var once sync.Once
 	code := 0
@@ -233,8 +233,8 @@ func TestBrokenStoreEndsTheServer(t *testing.T) {
 	c := &serveCommand{Listen: "127.0.0.1:0", HoldDefault: time.Minute, HoldMax: time.Hour, QueueLimit: 10, Drain: 5 * time.Second}
 	done := make(chan error, 1)
 	go func() {
-		env := &environment{t.Context(), out, log}
-		done <- c.serve(env, c.log(env), &brokenStore{Store: memory.Open(memory.Options{})}, "memory")
+		env := &environment{out, log}
+		done <- c.serve(t.Context(), env, c.log(env), &brokenStore{Store: memory.Open(memory.Options{})}, "memory")
 	}()
 	_, rest, _ := strings.Cut(<-out.lines, "http://")
 	address, _, _ := strings.Cut(rest, " ")
@@ -326,36 +326,4 @@ func TestDeploy(t *testing.T) {
 			t.Errorf("%s serves nothing", file)
 		}
 	}
-}
-
-// TestBench: the measurements run, and end with a clean audit.
-func TestBench(t *testing.T) {
-	report := filepath.Join(t.TempDir(), "report.html")
-	code, stdout, stderr := execute(t.Context(), "bench", "--duration=200ms", "--clients=4", "--report="+report)
-	if code != exitOK || !strings.Contains(stdout, "audit: clean") || !strings.Contains(stdout, "retries") {
-		t.Errorf("bench: exit %d: %s%s", code, stdout, stderr)
-	}
-	page, err := os.ReadFile(report)
-	if err != nil || !strings.Contains(string(page), "<svg") || strings.Contains(string(page), "http://") || strings.Contains(string(page), "https://") {
-		t.Errorf("the report needs charts and no network: %d bytes, %v", len(page), err)
-	}
-	s := serve(t, "--store=memory:")
-	code, stdout, stderr = execute(t.Context(), "bench", "--url="+s.url, "--duration=200ms", "--clients=4", "--workload=life", "--rate=200", "--json")
-	var out struct {
-		Results []struct{ Good int }
-		Audit   struct{ Acknowledged, Lost int }
-	}
-	if err := json.Unmarshal([]byte(stdout), &out); code != exitOK || err != nil || len(out.Results) != 1 || out.Results[0].Good == 0 || out.Audit.Acknowledged == 0 {
-		t.Errorf("bench --url: exit %d: %v %s%s", code, err, stdout, stderr)
-	}
-	code, stdout, stderr = execute(t.Context(), "bench", "--sweep", "--duration=100ms", "--clients=4", "--workload=hot")
-	if code != exitOK || !strings.Contains(stdout, "The server keeps up with") {
-		t.Errorf("bench --sweep: exit %d: %s%s", code, stdout, stderr)
-	}
-	onSharedStores(t, func(t *testing.T, address string) {
-		code, stdout, stderr := execute(t.Context(), "bench", "compare", "--duration=100ms", "--clients=2", "--products=2", "--share=2", "--store="+address)
-		if code != exitOK || !strings.Contains(stdout, "2 servers on one database") {
-			t.Errorf("bench compare: exit %d: %s%s", code, stdout, stderr)
-		}
-	})
 }

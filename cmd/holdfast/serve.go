@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/holdfast/holdfast/api"
-	"github.com/holdfast/holdfast/internal/commit"
+	"github.com/holdfast/holdfast/internal/engine"
 	"github.com/holdfast/holdfast/internal/expiry"
 	"github.com/holdfast/holdfast/internal/httpapi"
 	"github.com/holdfast/holdfast/internal/metrics"
@@ -53,22 +53,24 @@ func (c *serveCommand) Validate() error {
 const maxHold = 365 * 24 * time.Hour
 
 // Run implements holdfast serve.
-func (c *serveCommand) Run(env *environment) error {
+func (c *serveCommand) Run(ctx context.Context, env *environment) error {
 	tuneGC()
 	log := c.log(env)
-	stored, kind, err := openStore(env, c.Store, storeOptions{acceptClock: c.AcceptClock, acceptNoFsync: c.AcceptNoFsync, log: log})
+	stored, kind, err := openStore(ctx, c.Store, storeOptions{acceptClock: c.AcceptClock, acceptNoFsync: c.AcceptNoFsync, log: log})
 	if err != nil {
 		return err
 	}
-	return c.serve(env, log, stored, kind)
+	return c.serve(ctx, env, log, stored, kind)
 }
 
 func (c *serveCommand) log(env *environment) *slog.Logger {
 	return slog.New(slog.NewTextHandler(env.stderr, &slog.HandlerOptions{Level: c.LogLevel}))
 }
 
-// serve runs until the environment ends, or the store or the listener fails. It closes the store.
-func (c *serveCommand) serve(env *environment, log *slog.Logger, stored store.Store, kind string) error {
+// serve runs until the context ends, or the store or the listener fails. It closes the store.
+func (c *serveCommand) serve(
+	ctx context.Context, env *environment, log *slog.Logger, stored store.Store, kind string,
+) error {
 	s, err := startServer(c, log, stored, kind)
 	if err != nil {
 		return err
@@ -76,9 +78,9 @@ func (c *serveCommand) serve(env *environment, log *slog.Logger, stored store.St
 	fmt.Fprintf(env.stdout, "holdfast is ready on http://%s (store %s; API and docs at /docs)\n", s.address, redact(c.Store))
 	var failure error
 	select {
-	case <-env.Done():
+	case <-ctx.Done():
 		log.Info("stopping: requests under way are answered first")
-	case <-s.door.Broken():
+	case <-s.engine.Broken():
 		failure = fmt.Errorf("%w: see the log; run holdfast verify before serving this store again", store.ErrBroken)
 	case err := <-s.failed:
 		failure = fmt.Errorf("serving: %w", err)
@@ -106,8 +108,7 @@ func tuneGC() {
 // server is the whole program: a test starts it on port 0.
 type server struct {
 	address string
-	store   store.Store
-	door    *commit.Door
+	engine  *engine.Engine
 	api     *httpapi.Server
 	http    *http.Server
 	failed  chan error
@@ -117,17 +118,14 @@ type server struct {
 }
 
 func startServer(c *serveCommand, log *slog.Logger, stored store.Store, kind string) (_ *server, err error) {
-	s := &server{store: stored, failed: make(chan error, 1)}
+	s := &server{failed: make(chan error, 1)}
 	version := buildVersion()
 	version.Store = kind
 	m := metrics.New(version)
-	s.door = commit.Open(stored, commit.Options{QueueLimit: c.QueueLimit, Log: log, OnBatch: func(r commit.Report) {
-		m.Batch(r)
-		s.api.Committed()
-	}})
-	m.QueueDepth(s.door.Depth)
+	s.engine = engine.Open(stored, engine.Options{QueueLimit: c.QueueLimit, Log: log, OnBatch: m.Batch, Render: httpapi.Render})
+	m.QueueDepth(s.engine.Depth)
 	s.api, err = httpapi.New(httpapi.Options{
-		Door: s.door, Store: stored, Spec: api.OpenAPI, HoldDefault: c.HoldDefault, HoldMax: c.HoldMax,
+		Engine: s.engine, Spec: api.OpenAPI, HoldDefault: c.HoldDefault, HoldMax: c.HoldMax,
 		Version: version, Metrics: m.Handler(), Observe: m.Request, Log: log,
 	})
 	if err != nil {
@@ -147,7 +145,7 @@ func startServer(c *serveCommand, log *slog.Logger, stored store.Store, kind str
 	var ctx context.Context
 	ctx, s.stopping = context.WithCancel(context.Background())
 	if c.Sweep {
-		sweeper := expiry.New(expiry.Options{Door: s.door, Store: stored, Log: log, Observe: m.Sweep, Commands: s.door.Commands})
+		sweeper := expiry.New(expiry.Options{Engine: s.engine, Log: log, Observe: m.Sweep})
 		s.sweeping.Go(func() { sweeper.Run(ctx) })
 	}
 	return s, nil
@@ -185,5 +183,5 @@ func (s *server) stop(drain time.Duration) (err error) {
 		s.stopping()
 		s.sweeping.Wait()
 	}
-	return errors.Join(err, s.door.Close(ctx), s.store.Close())
+	return errors.Join(err, s.engine.Close(ctx))
 }

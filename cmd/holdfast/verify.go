@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -27,8 +28,8 @@ func isTerminal(w io.Writer) bool {
 }
 
 // Run implements holdfast verify.
-func (c *verifyCommand) Run(env *environment) error {
-	s, _, err := openStore(env, c.Store, storeOptions{readOnly: true, acceptClock: true})
+func (c *verifyCommand) Run(ctx context.Context, env *environment) error {
+	s, _, err := openStore(ctx, c.Store, storeOptions{readOnly: true, acceptClock: true})
 	if err != nil {
 		return err
 	}
@@ -37,7 +38,7 @@ func (c *verifyCommand) Run(env *environment) error {
 	if isTerminal(env.stderr) {
 		options.Progress = func(line string) { fmt.Fprint(env.stderr, clearLine, line) }
 	}
-	report, err := audit.Run(env, s, options)
+	report, err := audit.Run(ctx, s, options)
 	if isTerminal(env.stderr) {
 		fmt.Fprint(env.stderr, clearLine)
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"runtime"
@@ -30,7 +31,7 @@ type versionCommand struct {
 }
 
 // Run implements holdfast version.
-func (c *versionCommand) Run(env *environment) error {
+func (c *versionCommand) Run(_ context.Context, env *environment) error {
 	v := buildVersion()
 	if c.JSON {
 		return json.NewEncoder(env.stdout).Encode(map[string]string{"version": v.Version, "revision": v.Revision, "go": v.Go})

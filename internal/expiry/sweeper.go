@@ -10,9 +10,8 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/holdfast/holdfast/internal/commit"
+	"github.com/holdfast/holdfast/internal/engine"
 	"github.com/holdfast/holdfast/internal/inventory"
-	"github.com/holdfast/holdfast/internal/store"
 )
 
 const (
@@ -28,20 +27,21 @@ const (
 	asideLimit = 4096
 )
 
-// Options are what a sweeper needs. Door and Store must be given.
+// Options are what a sweeper needs. Engine must be given.
 type Options struct {
-	Door    Door
-	Store   store.Store
+	Engine  Engine
 	Now     func() time.Time // for durations; default: time.Now
 	Log     *slog.Logger
 	Observe func(Report)
-	// Commands is how many commands the door has committed, the sweeper's own included; default: nobody else's are known of.
-	Commands func() int64
 }
 
-// Door is where commands go: a [commit.Door].
-type Door interface {
+// Engine is as much of an [engine.Engine] as a sweeper uses.
+type Engine interface {
 	Do(context.Context, *inventory.Request) (inventory.Outcome, error)
+	// Due also returns the time by the clock that decides.
+	Due(ctx context.Context, within time.Duration, limit int) ([]engine.Deadline, inventory.Time, error)
+	// Commands is how many commands were committed, the sweeper's own included.
+	Commands() int64
 }
 
 // Report says how a pass went.
@@ -75,9 +75,6 @@ func New(o Options) *Sweeper {
 	if o.Observe == nil {
 		o.Observe = func(Report) {}
 	}
-	if o.Commands == nil {
-		o.Commands = func() int64 { return 0 }
-	}
 	return &Sweeper{o: o, pass: firstPass, aside: map[inventory.ID]retry{}}
 }
 
@@ -97,14 +94,7 @@ func (s *Sweeper) Run(ctx context.Context) {
 
 // Pass ends one page of due holds and returns how long to sleep before the next.
 func (s *Sweeper) Pass(ctx context.Context) time.Duration {
-	var list []store.Deadline
-	var clock inventory.Time // the store's: it is the one that decides
-	err := s.o.Store.View(ctx, func(v store.View) (err error) {
-		if clock, err = v.Now(ctx); err == nil {
-			list, err = v.Due(ctx, clock+inventory.Time(longestSleep.Milliseconds()), s.pass+len(s.aside))
-		}
-		return err
-	})
+	list, clock, err := s.o.Engine.Due(ctx, longestSleep, s.pass+len(s.aside))
 	if err != nil {
 		s.failed(ctx, "looking for due holds failed", err)
 		return longestSleep
@@ -112,12 +102,12 @@ func (s *Sweeper) Pass(ctx context.Context) time.Duration {
 	now := s.o.Now()
 	due, report, sleep := s.sort(list, clock, now)
 	if len(due) > 0 {
-		before := s.o.Commands()
+		before := s.o.Engine.Commands()
 		if report.Expired, err = s.expire(ctx, due, now); err != nil {
 			s.failed(ctx, "ending due holds failed", err)
 			sleep = longestSleep
 		} else if len(due) == s.pass {
-			s.pace(s.o.Now().Sub(now), s.o.Commands()-before > 1)
+			s.pace(s.o.Now().Sub(now), s.o.Engine.Commands()-before > 1)
 		}
 	}
 	if err == nil && s.away {
@@ -144,7 +134,7 @@ func (s *Sweeper) pace(took time.Duration, busy bool) {
 }
 
 // sort picks the holds to end now, and says when the next one falls due.
-func (s *Sweeper) sort(list []store.Deadline, clock inventory.Time, now time.Time) (due []inventory.ID, report Report, sleep time.Duration) {
+func (s *Sweeper) sort(list []engine.Deadline, clock inventory.Time, now time.Time) (due []inventory.ID, report Report, sleep time.Duration) {
 	for _, d := range list {
 		left := time.Duration(d.At-clock) * time.Millisecond
 		if left > 0 {
@@ -162,14 +152,14 @@ func (s *Sweeper) sort(list []store.Deadline, clock inventory.Time, now time.Tim
 }
 
 func (s *Sweeper) expire(ctx context.Context, due []inventory.ID, now time.Time) (int, error) {
-	outcome, err := s.o.Door.Do(ctx, &inventory.Request{Command: &inventory.Expire{IDs: due}})
+	outcome, err := s.o.Engine.Do(ctx, &inventory.Request{Command: &inventory.Expire{IDs: due}})
 	if err == nil {
 		for _, id := range due {
 			delete(s.aside, id)
 		}
 		return outcome.Expired, nil
 	}
-	if !errors.Is(err, commit.ErrInternal) {
+	if !errors.Is(err, engine.ErrInternal) {
 		return 0, err
 	}
 	if len(due) == 1 {

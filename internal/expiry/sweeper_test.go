@@ -10,17 +10,17 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/holdfast/holdfast/internal/commit"
+	"github.com/holdfast/holdfast/internal/engine"
 	"github.com/holdfast/holdfast/internal/inventory"
 	"github.com/holdfast/holdfast/internal/store"
 	"github.com/holdfast/holdfast/internal/store/memory"
 )
 
-// shop is a memory store behind a door, in a synctest bubble: time passes when everybody waits.
+// shop is an engine on a memory store, in a synctest bubble: time passes when everybody waits.
 type shop struct {
 	*testing.T
 	store   *memory.Store
-	door    *commit.Door
+	engine  *engine.Engine
 	sweeper *Sweeper
 	mu      sync.Mutex
 	reports []Report
@@ -29,14 +29,14 @@ type shop struct {
 func inBubble(t *testing.T, test func(*shop)) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &shop{T: t, store: memory.Open(memory.Options{})}
-		s.door = commit.Open(s.store, commit.Options{})
-		s.sweeper = New(Options{Door: s.door, Store: s.store, Observe: func(r Report) {
+		s.engine = engine.Open(s.store, engine.Options{})
+		s.sweeper = New(Options{Engine: s.engine, Observe: func(r Report) {
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			s.reports = append(s.reports, r)
 		}})
 		test(s)
-		if err := s.door.Close(context.Background()); err != nil {
+		if err := s.engine.Close(context.Background()); err != nil {
 			t.Error(err)
 		}
 	})
@@ -55,7 +55,7 @@ func (s *shop) run() (stop func()) {
 
 func (s *shop) do(c inventory.Command) inventory.Outcome {
 	s.Helper()
-	o, err := s.door.Do(context.Background(), &inventory.Request{Command: c})
+	o, err := s.engine.Do(context.Background(), &inventory.Request{Command: c})
 	if err != nil || o.Refusal != nil {
 		s.Fatalf("%T: %+v %v", c, o.Refusal, err)
 	}
@@ -70,12 +70,19 @@ func (s *shop) hold(ttl time.Duration) inventory.ID {
 	return s.do(&inventory.Reserve{TTL: ttl.Milliseconds(), Lines: []inventory.ReserveLine{{ProductID: "p", Location: inventory.MainLocation, Quantity: 1}}}).Reservation.ID
 }
 
+// count looks into the store itself: a read through the engine would expire what it meets.
 func (s *shop) count(status inventory.ReservationStatus) (n int) {
-	_ = s.store.View(context.Background(), func(v store.View) error {
-		page, _, err := v.Reservations(context.Background(), store.ReservationQuery{Status: status, Limit: 1 << 20})
-		n = len(page)
-		return err
-	})
+	ctx, q := context.Background(), store.ReservationQuery{Status: status, Limit: 1000}
+	for more := true; more; more = !q.Before.IsZero() {
+		err := s.store.View(ctx, func(v store.View) error {
+			page, next, err := v.Reservations(ctx, q)
+			n, q.Before = n+len(page), next
+			return err
+		})
+		if err != nil {
+			s.Fatal(err)
+		}
+	}
 	return n
 }
 
@@ -138,35 +145,35 @@ func TestManyOverdue(t *testing.T) {
 	})
 }
 
-// flakyDoor fails for some holds, or for all.
-type flakyDoor struct {
-	Door
+// flakyEngine fails for some holds, or for all.
+type flakyEngine struct {
+	Engine
 	bad  map[inventory.ID]bool
 	fail error
 }
 
-func (d *flakyDoor) Do(ctx context.Context, r *inventory.Request) (inventory.Outcome, error) {
-	if d.fail != nil {
-		return inventory.Outcome{}, d.fail
+func (e *flakyEngine) Do(ctx context.Context, r *inventory.Request) (inventory.Outcome, error) {
+	if e.fail != nil {
+		return inventory.Outcome{}, e.fail
 	}
 	for _, id := range r.Command.(*inventory.Expire).IDs {
-		if d.bad[id] {
-			return inventory.Outcome{}, commit.ErrInternal
+		if e.bad[id] {
+			return inventory.Outcome{}, engine.ErrInternal
 		}
 	}
-	return d.Door.Do(ctx, r)
+	return e.Engine.Do(ctx, r)
 }
 
 // TestBadHoldIsSetAside: a hold that cannot be ended does not keep the others, is tried again with a growing delay, and is counted.
 func TestBadHoldIsSetAside(t *testing.T) {
 	inBubble(t, func(s *shop) {
 		s.product(100)
-		door := &flakyDoor{Door: s.door, bad: map[inventory.ID]bool{}}
-		s.sweeper.o.Door = door
+		flaky := &flakyEngine{Engine: s.engine, bad: map[inventory.ID]bool{}}
+		s.sweeper.o.Engine = flaky
 		for i := range 50 {
 			id := s.hold(time.Second)
 			if i == 7 || i == 30 {
-				door.bad[id] = true
+				flaky.bad[id] = true
 			}
 		}
 		time.Sleep(time.Second)
@@ -185,12 +192,12 @@ func TestBadHoldIsSetAside(t *testing.T) {
 			time.Sleep(longestDelay)
 			s.sweeper.Pass(context.Background())
 		}
-		for id := range door.bad {
+		for id := range flaky.bad {
 			if delay := s.sweeper.aside[id].delay; delay != longestDelay {
 				s.Errorf("delay %v", delay)
 			}
 		}
-		door.bad = nil
+		flaky.bad = nil
 		time.Sleep(longestDelay)
 		s.sweeper.Pass(context.Background())
 		if n := s.count(inventory.ReservationExpired); n != 50 || len(s.sweeper.aside) != 0 {
@@ -199,12 +206,12 @@ func TestBadHoldIsSetAside(t *testing.T) {
 	})
 }
 
-// TestStoreAway: while the door does not commit, the sweeper waits, sets nothing aside, says so once, and resumes by itself.
+// TestStoreAway: while the engine does not commit, the sweeper waits, sets nothing aside, says so once, and resumes by itself.
 func TestStoreAway(t *testing.T) {
 	inBubble(t, func(s *shop) {
 		s.product(1)
-		door := &flakyDoor{Door: s.door, fail: errors.Join(commit.ErrNotReady)}
-		s.sweeper.o.Door = door
+		flaky := &flakyEngine{Engine: s.engine, fail: errors.Join(engine.ErrNotReady)}
+		s.sweeper.o.Engine = flaky
 		var log strings.Builder
 		s.sweeper.o.Log = slog.New(slog.NewTextHandler(&log, nil))
 		s.hold(time.Second)
@@ -214,7 +221,7 @@ func TestStoreAway(t *testing.T) {
 				s.Errorf("sleeps %v, %d aside", sleep, len(s.sweeper.aside))
 			}
 		}
-		door.fail = nil
+		flaky.fail = nil
 		for range 2 {
 			s.sweeper.Pass(context.Background())
 		}

@@ -56,7 +56,8 @@ func TestSchemas(t *testing.T) {
 		if !input && s.AdditionalProperties.Has != nil && !*s.AdditionalProperties.Has {
 			t.Errorf("%s: an answer with a closed object", where)
 		}
-		if input && s.Type.Is("object") && len(s.Properties) > 0 && (s.AdditionalProperties.Has == nil || *s.AdditionalProperties.Has) {
+		if input && s.Type.Is("object") && len(s.Properties) > 0 &&
+			(s.AdditionalProperties.Has == nil || *s.AdditionalProperties.Has) {
 			t.Errorf("%s: a request with an open object", where)
 		}
 		for name, property := range s.Properties {
@@ -72,11 +73,13 @@ func TestSchemas(t *testing.T) {
 // TestProblemPages: every code has its page, and the client knows every code.
 func TestProblemPages(t *testing.T) {
 	codes := []client.Code{
-		client.InvalidJSON, client.InvalidRequest, client.MixedCurrencies, client.TotalTooLarge, client.NotFound, client.ProductNotFound,
-		client.ReservationNotFound, client.OrderNotFound, client.MethodNotAllowed, client.ProductExists, client.InsufficientStock, client.StockLimit,
-		client.ReservationExpired, client.ReservationCancelled, client.ReservationConfirmed, client.HoldLimitReached, client.OrderFulfilled,
-		client.OrderCancelled, client.VersionMismatch, client.CursorAhead, client.BodyTooLarge, client.UnsupportedMediaType,
-		client.IdempotencyKeyReused, client.Internal, client.Overloaded, client.NotReady, client.OutcomeUnknown,
+		client.InvalidJSON, client.InvalidRequest, client.MixedCurrencies, client.TotalTooLarge, client.NotFound,
+		client.ProductNotFound, client.ReservationNotFound, client.OrderNotFound, client.MethodNotAllowed,
+		client.ProductExists, client.InsufficientStock, client.StockLimit, client.ReservationExpired,
+		client.ReservationCancelled, client.ReservationConfirmed, client.HoldLimitReached, client.OrderFulfilled,
+		client.OrderCancelled, client.VersionMismatch, client.CursorAhead, client.BodyTooLarge,
+		client.UnsupportedMediaType, client.IdempotencyKeyReused, client.Internal, client.Overloaded,
+		client.NotReady, client.OutcomeUnknown,
 	}
 	onEveryStore(t, func(h *harness) {
 		for _, code := range codes {
@@ -89,7 +92,8 @@ func TestProblemPages(t *testing.T) {
 		if n := strings.Count(docs, `<td><a href="/problems/`); n != len(codes) {
 			h.Errorf("/docs lists %d codes, the client knows %d", n, len(codes))
 		}
-		if strings.Contains(docs, "https://") || strings.Contains(docs, "http://") && !strings.Contains(docs, "http://$HOST") {
+		if strings.Contains(docs, "https://") ||
+			strings.Contains(docs, "http://") && !strings.Contains(docs, "http://$HOST") {
 			h.Error("/docs loads something from elsewhere")
 		}
 		for _, operation := range []string{"createProduct", "createReservation", "createOrder", "listEvents"} {
@@ -103,7 +107,9 @@ func TestProblemPages(t *testing.T) {
 
 func TestServerPages(t *testing.T) {
 	onEveryStore(t, func(h *harness) {
-		for _, path := range []string{"/livez", "/readyz", "/version", "/openapi.yaml", "/openapi.json", "/docs", "/metrics"} {
+		for _, path := range []string{
+			"/livez", "/readyz", "/version", "/openapi.yaml", "/openapi.json", "/docs", "/metrics",
+		} {
 			h.request("GET", path, "", 200)
 			if a := h.request("HEAD", path, "", 200); len(a.body) != 0 {
 				h.Errorf("HEAD %s has a body", path)
@@ -116,7 +122,10 @@ func TestServerPages(t *testing.T) {
 		if got := string(h.request("GET", "/openapi.yaml", "", 200).body); got != string(api.OpenAPI) {
 			h.Error("/openapi.yaml is another file")
 		}
-		for _, path := range []string{"/", "/v1", "/v1/", "/v1/products/", "/v2/products", "/v1/products/mug/", "/v1/products/mug/adjustments/1", "/v1//products", "/v1/../livez", "/problems/", "/docs/"} {
+		for _, path := range []string{
+			"/", "/v1", "/v1/", "/v1/products/", "/v2/products", "/v1/products/mug/",
+			"/v1/products/mug/adjustments/1", "/v1//products", "/v1/../livez", "/problems/", "/docs/",
+		} {
 			if a := h.request("GET", path, "", http.StatusNotFound); a.code() != "not-found" {
 				h.Errorf("%s: %s", path, a.code())
 			}

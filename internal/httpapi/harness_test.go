@@ -21,8 +21,8 @@ import (
 
 	"github.com/holdfast/holdfast/api"
 	"github.com/holdfast/holdfast/internal/audit"
-	"github.com/holdfast/holdfast/internal/commit"
 	"github.com/holdfast/holdfast/internal/dbtest"
+	"github.com/holdfast/holdfast/internal/engine"
 	"github.com/holdfast/holdfast/internal/httpapi"
 	"github.com/holdfast/holdfast/internal/store"
 	"github.com/holdfast/holdfast/internal/store/memory"
@@ -57,7 +57,7 @@ type harness struct {
 	*testing.T
 	*storetest.Clock
 	store  store.Store
-	door   *commit.Door
+	engine *engine.Engine
 	server *httpapi.Server
 	url    string
 
@@ -90,16 +90,16 @@ func onEveryStore(t *testing.T, test func(*harness)) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			test(newHarness(t, clock, s, httpapi.Options{}, commit.Options{}))
+			test(newHarness(t, clock, s, httpapi.Options{}, engine.Options{}))
 		})
 	}
 }
 
-func newHarness(t *testing.T, clock *storetest.Clock, s store.Store, o httpapi.Options, c commit.Options) *harness {
+func newHarness(t *testing.T, clock *storetest.Clock, s store.Store, o httpapi.Options, c engine.Options) *harness {
 	h := &harness{T: t, Clock: clock, store: s}
-	c.OnBatch = func(commit.Report) { h.server.Committed() }
-	h.door = commit.Open(s, c)
-	o.Door, o.Store, o.Spec, o.Now = h.door, s, api.OpenAPI, clock.Now
+	c.Render = httpapi.Render
+	h.engine = engine.Open(keptOpen{s}, c)
+	o.Engine, o.Spec, o.Now = h.engine, api.OpenAPI, clock.Now
 	o.Metrics = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; version=0.0.4")
 		fmt.Fprintln(w, "metrics")
@@ -113,7 +113,7 @@ func newHarness(t *testing.T, clock *storetest.Clock, s store.Store, o httpapi.O
 	t.Cleanup(func() {
 		h.server.Stop()
 		listener.Close()
-		if err := h.door.Close(context.Background()); err != nil {
+		if err := h.engine.Close(context.Background()); err != nil {
 			t.Error(err)
 		}
 		h.verify()
@@ -143,8 +143,8 @@ type answer struct {
 	json map[string]any
 }
 
-// request sends a request, checks its answer against the contract, and fails where the status is not one of those wanted.
-// Headers are pairs of name and value.
+// request sends a request, checks its answer against the contract, and fails where the status is not one of those
+// wanted. Headers are pairs of name and value.
 func (h *harness) request(method, path, body string, wantStatus int, headers ...string) *answer {
 	h.Helper()
 	a := h.try(method, path, body, headers...)
@@ -199,7 +199,8 @@ func (h *harness) holdAgainstContract(r *http.Request, body string, a *answer) {
 	request.Body = io.NopCloser(strings.NewReader(body))
 	route, parameters, err := router.FindRoute(request)
 	if err != nil {
-		if r.Method != http.MethodHead && a.StatusCode != http.StatusNotFound && a.StatusCode != http.StatusMethodNotAllowed {
+		if r.Method != http.MethodHead && a.StatusCode != http.StatusNotFound &&
+			a.StatusCode != http.StatusMethodNotAllowed {
 			h.Errorf("%s %s: %d, but the contract does not know the operation", r.Method, r.URL.Path, a.StatusCode)
 		}
 		return
@@ -222,7 +223,8 @@ func (h *harness) checkProblem(a *answer) {
 	if got := a.Header.Get("Content-Type"); got != "application/problem+json" {
 		h.Errorf("%d with Content-Type %s: %s", a.StatusCode, got, a.body)
 	}
-	if a.json["requestId"] != a.Header.Get("Request-Id") || a.json["status"] != float64(a.StatusCode) || a.json["type"] != "/problems/"+fmt.Sprint(a.json["code"]) {
+	if a.json["requestId"] != a.Header.Get("Request-Id") || a.json["status"] != float64(a.StatusCode) ||
+		a.json["type"] != "/problems/"+fmt.Sprint(a.json["code"]) {
 		h.Errorf("problem: %s", a.body)
 	}
 	if detail, _ := a.json["detail"].(string); !strings.HasSuffix(detail, ".") {
@@ -264,20 +266,23 @@ func (a *answer) id() string { return a.at("id").(string) }
 // product makes a product with this stock at main.
 func (h *harness) product(id string, units int64) {
 	h.Helper()
-	h.request("POST", "/v1/products", fmt.Sprintf(`{"id":%q,"name":"Product","price":{"amount":250,"currency":"EUR"},"totalStock":%d}`, id, units), 201)
+	h.request("POST", "/v1/products", fmt.Sprintf(
+		`{"id":%q,"name":"Product","price":{"amount":250,"currency":"EUR"},"totalStock":%d}`, id, units), 201)
 }
 
 // hold reserves units of a product.
 func (h *harness) hold(id string, quantity, ttlSeconds int) *answer {
 	h.Helper()
-	return h.request("POST", "/v1/reservations", fmt.Sprintf(`{"productId":%q,"quantity":%d,"ttlSeconds":%d}`, id, quantity, ttlSeconds), 201)
+	return h.request("POST", "/v1/reservations",
+		fmt.Sprintf(`{"productId":%q,"quantity":%d,"ttlSeconds":%d}`, id, quantity, ttlSeconds), 201)
 }
 
 // stock requires the buckets of a product.
 func (h *harness) stock(id string, available, reserved, committed float64) {
 	h.Helper()
 	p := h.request("GET", "/v1/products/"+id, "", 200)
-	if p.at("availableStock") != available || p.at("reservedStock") != reserved || p.at("committedStock") != committed || p.at("totalStock") != available+reserved+committed {
+	if p.at("availableStock") != available || p.at("reservedStock") != reserved ||
+		p.at("committedStock") != committed || p.at("totalStock") != available+reserved+committed {
 		h.Errorf("stock of %s, want %v/%v/%v: %s", id, available, reserved, committed, p.body)
 	}
 }

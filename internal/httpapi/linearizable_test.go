@@ -75,8 +75,9 @@ func (s shopState) step(in shopInput, out shopOutput) (bool, shopState) {
 	}
 }
 
-// TestLinearizable: what concurrent clients see through HTTP could have been seen by clients that take turns, each operation
-// happening at one moment between its request and its answer. Reads are part of it: they see what was acknowledged before them.
+// TestLinearizable: what concurrent clients see through HTTP could have been seen by clients that take turns, each
+// operation happening at one moment between its request and its answer. Reads are part of it: they see what was
+// acknowledged before them.
 func TestLinearizable(t *testing.T) {
 	onEveryStore(t, func(h *harness) {
 		h.product("seat", shopUnits)
@@ -92,7 +93,10 @@ func TestLinearizable(t *testing.T) {
 				if kind := random.IntN(5); kind == 1 {
 					in.kind = "read"
 				} else if kind > 1 && len(ids) > 0 {
-					in = shopInput{[]string{"cancel", "cancel", "confirm"}[kind-2], ids[max(0, len(ids)-1-random.IntN(4))]}
+					in = shopInput{
+						[]string{"cancel", "cancel", "confirm"}[kind-2],
+						ids[max(0, len(ids)-1-random.IntN(4))],
+					}
 				}
 				mu.Unlock()
 				called := time.Since(start)
@@ -103,7 +107,10 @@ func TestLinearizable(t *testing.T) {
 					return
 				}
 				mu.Lock()
-				history = append(history, porcupine.Operation{ClientId: worker, Input: in, Call: int64(called), Output: out, Return: int64(returned)})
+				history = append(history, porcupine.Operation{
+					ClientId: worker, Input: in, Call: int64(called),
+					Output: out, Return: int64(returned),
+				})
 				if in.kind == "reserve" && out.code == "" {
 					ids = append(ids, out.id)
 				}
@@ -127,7 +134,7 @@ func (h *harness) operate(in shopInput) (out shopOutput, err error) {
 		return shopOutput{available: p.AvailableStock}, nil
 	case "reserve":
 		var r *client.Reservation
-		if r, err = c.Reserve(h.Context(), client.NewReservation{Lines: []client.NewLine{{ProductID: "seat", Quantity: 1}}}); err == nil {
+		if r, err = c.Reserve(h.Context(), oneSeat()); err == nil {
 			out.id = r.ID
 		}
 	case "cancel":
@@ -146,7 +153,10 @@ func (h *harness) operate(in shopInput) (out shopOutput, err error) {
 func TestLinearizableCatchesABug(t *testing.T) {
 	var history []porcupine.Operation
 	for i := range int64(shopUnits + 1) {
-		history = append(history, porcupine.Operation{Input: shopInput{kind: "reserve"}, Call: 2 * i, Output: shopOutput{id: fmt.Sprint(i)}, Return: 2*i + 1})
+		history = append(history, porcupine.Operation{
+			Input: shopInput{kind: "reserve"}, Call: 2 * i,
+			Output: shopOutput{id: fmt.Sprint(i)}, Return: 2*i + 1,
+		})
 	}
 	if porcupine.CheckOperations(shopModel, history) {
 		t.Error("overselling went unnoticed")

@@ -1,80 +1,39 @@
 package httpapi
 
 import (
+	"cmp"
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
 
+	"github.com/holdfast/holdfast/internal/engine"
 	"github.com/holdfast/holdfast/internal/inventory"
+	"github.com/holdfast/holdfast/internal/wire"
 )
 
-// problemType is what a problem code means, on the wire and on its page.
-type problemType struct {
-	Code    string
-	Status  int
-	Title   string
-	Meaning string // what happened
-	Advice  string // what the caller does next; the default detail
-}
-
-// problemTypes is the one list of problem codes: the contract, the pages under /problems/ and the tests are held against it.
-var problemTypes = []problemType{
-	{"invalid-json", 400, "The body is not JSON", "The body could not be read as one JSON value: its syntax is wrong, a member is there twice, or something follows the value.", "Send one JSON object, in UTF-8, with each member once."},
-	{"invalid-request", 400, "The request is not what the operation takes", "A member, parameter or header is unknown, missing, of the wrong type or out of its range. Nothing was changed.", "Correct what `errors` names, and send the request again."},
-	{"mixed-currencies", 400, "The lines have different currencies", "A reservation has one currency, and the lines that `errors` names have another than the first.", "Make one reservation for each currency."},
-	{"total-too-large", 400, "The total is too large", "The sum of quantity times unit price is above 9007199254740991 minor units.", "Split the reservation."},
-	{"not-found", 404, "There is nothing here", "No operation has this path.", "See /docs for the operations and their paths."},
-	{"product-not-found", 404, "The product does not exist", "There is no product with this id. Ids are case-sensitive.", "Check the product id, or create the product first."},
-	{"reservation-not-found", 404, "The reservation does not exist", "There is no reservation with this id.", "Use the id that the reservation was created with."},
-	{"order-not-found", 404, "The order does not exist", "There is no order with this id.", "Use the id that the order was created with."},
-	{"method-not-allowed", 405, "The method is not allowed here", "This path has operations, but not with this method.", "Use a method that the Allow header names."},
-	{"product-exists", 409, "The product exists already", "A product with this id was created before.", "Choose another id, or PATCH the product that is there."},
-	{"insufficient-stock", 409, "There is not enough stock", "At least one stock row has fewer available units than were asked for. `shortages` names every one.", "Ask for no more than is available, or try again later: holds that lapse give their units back."},
-	{"stock-limit", 409, "The stock would be too large", "A product holds at most 10^15 units over all its locations, of which it has at most 1,000.", "Adjust by less, or use a location that the product has."},
-	{"reservation-expired", 409, "The reservation has expired", "Its deadline came before this request. A lapsed hold is never revived.", "Make a new reservation."},
-	{"reservation-cancelled", 409, "The reservation was cancelled", "Its units were given back.", "Make a new reservation."},
-	{"reservation-confirmed", 409, "The reservation has become an order", "It can no longer be changed; `current.orderId` names the order. On POST /v1/orders: the order was made with another `reference`, so somebody may have paid twice.", "Work with the order that `current.orderId` names."},
-	{"hold-limit-reached", 409, "The hold cannot be that long", "The new deadline would be later than the reservation's creation plus the longest hold that this server allows.", "Extend by less, or confirm the reservation."},
-	{"order-fulfilled", 409, "The order was fulfilled", "Its units have left, so it can no longer be cancelled.", "Receive returned units with an adjustment."},
-	{"order-cancelled", 409, "The order was cancelled", "Its units were given back.", "Make a new reservation."},
-	{"version-mismatch", 409, "The product has changed", "It is no longer in the version that the request names. With If-Match the status is 412.", "Read the product again, and repeat the change on what it is now."},
-	{"cursor-ahead", 409, "The cursor is beyond the end", "No event with this sequence exists. The store may have been restored from an older backup.", "Rebuild what you derived from the events, starting from after=0."},
-	{"body-too-large", 413, "The body is too large", "A body has at most 1 MiB.", "Send a smaller body."},
-	{"unsupported-media-type", 415, "The media type is not supported", "Bodies are JSON.", "Send Content-Type: application/json."},
-	{"idempotency-key-reused", 422, "The idempotency key was used for another request", "A request with this key succeeded before, and its method, path or body was another.", "Use a fresh Idempotency-Key for each attempt, and repeat a key only with the same request."},
-	{"internal", 500, "Something went wrong", "The server failed on this request. Whether it had an effect is not known.", "Repeat the request with the same Idempotency-Key; if it fails again, give the operator the requestId."},
-	{"overloaded", 503, "The server is overloaded", "Too many commands are waiting. This one had no effect.", "Repeat the request after the seconds that Retry-After gives."},
-	{"not-ready", 503, "The server is not ready", "Commands cannot be committed now. This one had no effect.", "Repeat the request after the seconds that Retry-After gives."},
-	{"outcome-unknown", 504, "The outcome is not known", "The command was taken, but its answer could not be learned in time. It may have had its effect.", "Repeat the request with the same Idempotency-Key: the answer is then the true one."},
-}
-
-var problemByCode = func() map[string]*problemType {
-	m := make(map[string]*problemType, len(problemTypes))
-	for i := range problemTypes {
-		m[problemTypes[i].Code] = &problemTypes[i]
-	}
-	return m
-}()
-
-// problem is an error answer (RFC 9457).
+// problem is an error answer (RFC 9457). It is an error itself: an operation that knows its problem returns it.
 type problem struct {
 	Type      string       `json:"type"`
 	Title     string       `json:"title"`
 	Status    int          `json:"status"`
 	Detail    string       `json:"detail"`
-	Code      string       `json:"code"`
+	Code      Code         `json:"code"`
 	RequestID string       `json:"requestId"`
 	Errors    []fieldError `json:"errors,omitempty"`
 	Shortages []shortage   `json:"shortages,omitempty"`
 	Current   *current     `json:"current,omitempty"`
 }
 
-// fieldError is one thing that is wrong with a request.
+func (p *problem) Error() string { return string(p.Code) + ": " + p.Detail }
+
+// fieldError is one thing that is wrong with a request. It has either a pointer or a parameter.
 type fieldError struct {
 	Pointer   *string `json:"pointer,omitempty"`   // into the body (RFC 6901)
-	Parameter string  `json:"parameter,omitempty"` // of the query, or a header
+	Parameter string  `json:"parameter,omitempty"` // of the query, or the name of a header
 	Detail    string  `json:"detail"`
 }
 
@@ -86,6 +45,7 @@ type shortage struct {
 	Reserved  int64  `json:"reserved"`
 }
 
+// current is the state of the resource that refuses, as far as the refusal is about it.
 type current struct {
 	Status    string          `json:"status,omitempty"`
 	ExpiresAt json.RawMessage `json:"expiresAt,omitempty"`
@@ -94,25 +54,70 @@ type current struct {
 	Version   int64           `json:"version,omitempty"`
 }
 
-// fail makes a problem with the code's own advice as its detail.
-func fail(code string) *problem {
-	t := problemByCode[code]
-	return &problem{Type: "/problems/" + code, Title: t.Title, Status: t.Status, Detail: t.Advice, Code: code}
-}
-
-func failf(code, format string, a ...any) *problem {
-	p := fail(code)
-	p.Detail = fmt.Sprintf(format, a...)
+// fail makes the problem of a code. Its detail is the code's advice, unless the caller knows better.
+func fail(code Code, detail ...string) *problem {
+	t := typeByCode[code]
+	p := &problem{Type: "/problems/" + string(code), Title: t.Title, Status: t.Status, Detail: t.Advice, Code: code}
+	if len(detail) > 0 {
+		p.Detail = strings.Join(detail, " ")
+	}
 	return p
 }
 
-// invalid reports what is wrong with members of the body.
-func invalid(errors ...fieldError) *problem {
-	p := fail("invalid-request")
-	if len(errors) == 1 {
-		p.Detail = errors[0].subject() + " " + errors[0].Detail + "."
+// explain makes the problem of any error; without an error there is none. An error that nobody foresaw is logged, and
+// the caller is told nothing of it.
+func (c *call) explain(err error) *problem {
+	if err == nil {
+		return nil
 	}
-	p.Errors = errors
+	var known *problem
+	var refused *refusal
+	switch {
+	case errors.As(err, &known):
+		return known
+	case errors.As(err, &refused):
+		return refused.problem()
+	case errors.Is(err, engine.ErrOutcomeUnknown):
+		return fail(CodeOutcomeUnknown)
+	case errors.Is(err, engine.ErrOverloaded), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		return fail(CodeOverloaded) // the command left the queue without effect
+	case errors.Is(err, engine.ErrCursorAhead):
+		return fail(CodeCursorAhead)
+	case errors.Is(err, engine.ErrNotReady):
+		return fail(CodeNotReady)
+	}
+	if p := explainRequest(err); p != nil {
+		return p
+	}
+	c.server.o.Log.Error("a request failed", "method", c.Method, "path", c.URL.Path, "requestId", c.id, "error", err)
+	return fail(CodeInternal)
+}
+
+// explainRequest makes the problem of a request that is wrong in itself, or nil of any other error.
+func explainRequest(err error) *problem {
+	var syntax *wire.SyntaxError
+	var body *wire.Invalid
+	var parameters parameterErrors
+	var wrong []fieldError
+	switch {
+	case errors.As(err, &syntax):
+		return fail(CodeInvalidJSON, syntax.Detail)
+	case errors.As(err, &body):
+		for _, e := range body.Errors {
+			wrong = append(wrong, fieldError{Pointer: &e.Pointer, Detail: e.Detail})
+		}
+	case errors.As(err, &parameters):
+		for _, e := range parameters {
+			wrong = append(wrong, fieldError{Parameter: cmp.Or(e.Pointer, wholeQuery), Detail: e.Detail})
+		}
+	default:
+		return nil
+	}
+	p := fail(CodeInvalidRequest)
+	if len(wrong) == 1 {
+		p.Detail = wrong[0].subject() + " " + wrong[0].Detail + "."
+	}
+	p.Errors = wrong
 	return p
 }
 
@@ -127,68 +132,101 @@ func (e *fieldError) subject() string {
 	}
 }
 
-func atPointer(pointer, format string, a ...any) fieldError {
-	return fieldError{Pointer: &pointer, Detail: fmt.Sprintf(format, a...)}
+// wholeQuery stands in the place of a parameter's name where an error is not about a single one.
+const wholeQuery = "query"
+
+// parameterErrors is the error of a query or header. What an error of a body has as its pointer is here the
+// parameter's name.
+type parameterErrors []wire.FieldError
+
+func (e parameterErrors) Error() string { return e[0].Pointer + " " + e[0].Detail }
+
+func badParameter(name, detail string) error { return parameterErrors{{Pointer: name, Detail: detail}} }
+
+// refusal is the error of a command that the domain refused.
+type refusal struct {
+	*inventory.Refusal
+	linePointer func(i int) string // of the product of line i in the body, counted from 0
 }
 
-func atParameter(name, format string, a ...any) fieldError {
-	return fieldError{Parameter: name, Detail: fmt.Sprintf(format, a...)}
-}
+func (r *refusal) Error() string { return string(r.Code) }
 
-// refused turns a refusal of the domain into its problem. linePointer says where in the body line i was.
-func refused(r *inventory.Refusal, linePointer func(i int) string) *problem {
+func (r *refusal) problem() *problem {
 	switch r.Code {
 	case inventory.RefusedPreconditionFailed:
-		p := fail("version-mismatch")
+		p := fail(CodeVersionMismatch)
 		p.Status = http.StatusPreconditionFailed
 		p.Current = &current{Version: r.Current.Version}
 		return p
 	case inventory.RefusedMetadataTooLarge:
-		return invalid(atPointer("/metadata", "would have more than %d members after the change", inventory.MaxMetadata))
+		return explainRequest(&wire.Invalid{Errors: []wire.FieldError{{
+			Pointer: "/metadata",
+			Detail:  fmt.Sprintf("would have more than %d members after the change", inventory.MaxMetadata),
+		}}})
 	}
-	p := fail(string(r.Code))
-	for _, s := range r.Shortages {
-		p.Shortages = append(p.Shortages, shortage{s.ProductID, s.Location, s.Requested, s.Available, s.Reserved})
-	}
+	p := fail(Code(r.Code))
+	p.Errors = r.lines()
+	p.Current = r.current()
 	if len(r.Shortages) > 0 {
-		p.Detail = describeShortage(r.Shortages)
-	}
-	for _, i := range r.Lines {
-		detail := "names a product that does not exist"
-		if r.Code == inventory.RefusedMixedCurrencies {
-			detail = "has another currency than the first line"
-		}
-		p.Errors = append(p.Errors, atPointer(linePointer(i), "%s", detail))
-	}
-	if c := r.Current; c != nil {
-		p.Current = &current{Status: c.Status, Version: c.Version}
-		if c.ExpiresAt != 0 {
-			p.Current.ExpiresAt = appendTime(nil, c.ExpiresAt)
-		}
-		if c.EndedAt != 0 {
-			p.Current.EndedAt = appendTime(nil, c.EndedAt)
-		}
-		if !c.OrderID.IsZero() {
-			p.Current.OrderID = appendID(nil, c.OrderID, inventory.OrderPrefix)
-		}
+		p.Shortages = shortagesOf(r.Shortages)
+		p.Detail = describeShortages(r.Shortages)
 	}
 	return p
 }
 
-func describeShortage(list []inventory.Shortage) string {
+// lines are the errors of the lines that the refusal names.
+func (r *refusal) lines() (wrong []fieldError) {
+	detail := "names a product that does not exist"
+	if r.Code == inventory.RefusedMixedCurrencies {
+		detail = "has another currency than the first line"
+	}
+	for _, i := range r.Lines {
+		pointer := r.linePointer(i)
+		wrong = append(wrong, fieldError{Pointer: &pointer, Detail: detail})
+	}
+	return wrong
+}
+
+func (r *refusal) current() *current {
+	if r.Current == nil {
+		return nil
+	}
+	shown := &current{Status: r.Current.Status, Version: r.Current.Version}
+	if at := r.Current.ExpiresAt; at != 0 {
+		shown.ExpiresAt = wire.AppendTime(nil, at)
+	}
+	if at := r.Current.EndedAt; at != 0 {
+		shown.EndedAt = wire.AppendTime(nil, at)
+	}
+	if id := r.Current.OrderID; !id.IsZero() {
+		shown.OrderID = wire.AppendID(nil, id, inventory.OrderPrefix)
+	}
+	return shown
+}
+
+func shortagesOf(short []inventory.Shortage) []shortage {
+	list := make([]shortage, len(short))
+	for i, s := range short {
+		list[i] = shortage{s.ProductID, s.Location, s.Requested, s.Available, s.Reserved}
+	}
+	return list
+}
+
+// maxDescribed is how many shortages a detail spells out; all of them are members of the problem.
+const maxDescribed = 3
+
+func describeShortages(short []inventory.Shortage) string {
 	var b strings.Builder
-	for i, s := range list {
-		if i == 3 {
-			fmt.Fprintf(&b, "; and %d more", len(list)-i)
-			break
-		}
+	for i, s := range short[:min(len(short), maxDescribed)] {
 		if i > 0 {
 			b.WriteString("; ")
 		}
 		fmt.Fprintf(&b, "%s at %s has %d available, %d requested", s.ProductID, s.Location, s.Available, s.Requested)
 	}
-	b.WriteString(". Ask for no more than is available, or try again later: holds that lapse give their units back.")
-	return b.String()
+	if more := len(short) - maxDescribed; more > 0 {
+		fmt.Fprintf(&b, "; and %d more", more)
+	}
+	return b.String() + ". " + typeByCode[CodeInsufficientStock].Advice
 }
 
 // retryAfterSeconds is how long a caller waits after a 503.
@@ -207,5 +245,5 @@ func (p *problem) write(w http.ResponseWriter, requestID string) {
 		h.Set("Retry-After", strconv.Itoa(retryAfterSeconds))
 	}
 	w.WriteHeader(p.Status)
-	_, _ = w.Write(body) // the caller has gone: nobody is left to tell
+	_, _ = w.Write(body) // fails if the caller has gone, and then there is nobody to tell
 }

@@ -1,38 +1,37 @@
 package httpapi
 
 import (
-	"crypto/sha256"
 	"encoding/base64"
-	"math"
-	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
-	"strings"
 	"unicode/utf8"
 
 	"github.com/holdfast/holdfast/internal/inventory"
+	"github.com/holdfast/holdfast/internal/wire"
 )
 
 const (
-	defaultLimit = 50
-	maxLimit     = 1000
+	defaultLimit = 50   // items of a page
+	maxLimit     = 1000 // items of a page
+	maxIDs       = 100  // products that one request asks for by id
 )
 
-// query is the query string of a request, read strictly.
+// query is the query string of a request, read strictly. Each method that reads a parameter notes what is wrong with
+// it.
 type query struct {
 	values url.Values
-	checker
+	check  wire.Checker
 }
 
-// query parses the query string and refuses parameters that the operation does not take, and repeated ones other than id.
-func (c *call) query(names ...string) (*query, *problem) {
-	q := &query{}
+// query parses the query string. It refuses parameters that the operation does not have, and repeated ones other than
+// id.
+func (c *call) query(names ...string) (*query, error) {
 	values, err := url.ParseQuery(c.URL.RawQuery)
 	if err != nil {
-		return nil, invalid(atParameter("query", "cannot be read: percent-encode it"))
+		return nil, badParameter(wholeQuery, "cannot be read: percent-encode it")
 	}
-	q.values = values
+	q := &query{values: values}
 	for name, list := range values {
 		switch {
 		case !slices.Contains(names, name):
@@ -41,34 +40,44 @@ func (c *call) query(names ...string) (*query, *problem) {
 			q.add(name, "must be given once")
 		}
 	}
-	if p := q.problem(); p != nil {
-		return nil, p
-	}
-	return q, nil
+	return q, q.err()
 }
 
-func (q *query) add(name, format string, a ...any) {
-	q.errors = append(q.errors, atParameter(name, format, a...))
+// noQuery refuses all parameters.
+func (c *call) noQuery() error {
+	if c.URL.RawQuery == "" {
+		return nil
+	}
+	_, err := c.query()
+	return err
+}
+
+func (q *query) add(name, detail string) { q.check.Add(name, "%s", detail) }
+
+// err is everything that is wrong with the query, or nil.
+func (q *query) err() error {
+	if wrong := q.check.Errors(); len(wrong) > 0 {
+		return parameterErrors(wrong)
+	}
+	return nil
 }
 
 func (q *query) has(name string) bool { return q.values.Has(name) }
 
-func (q *query) get(name string) (string, bool) {
-	if !q.values.Has(name) {
-		return "", false
-	}
-	return q.values.Get(name), true
+func (q *query) get(name string) (text string, given bool) {
+	return q.values.Get(name), q.values.Has(name)
 }
 
-func (q *query) integer(name string, other, low, high int) int {
+// integer reads a number from low to high; left out, it is the default.
+func (q *query) integer(name string, byDefault, low, high int) int {
 	text, given := q.get(name)
 	if !given {
-		return other
+		return byDefault
 	}
 	n, err := strconv.Atoi(text)
 	if err != nil || n < low || n > high || text != strconv.Itoa(n) {
-		q.add(name, "must be a whole number from %d to %d", low, high)
-		return other
+		q.check.Add(name, "must be a whole number from %d to %d", low, high)
+		return byDefault
 	}
 	return n
 }
@@ -77,37 +86,57 @@ func (q *query) limit() int { return q.integer("limit", defaultLimit, 1, maxLimi
 
 func (q *query) text(name string, maxLength int) string {
 	text, given := q.get(name)
-	if !given {
+	switch {
+	case !given:
 		return ""
-	}
-	if !utf8.ValidString(text) {
+	case !utf8.ValidString(text):
 		q.add(name, "must be UTF-8")
-	} else if detail := checkText(text, maxLength); detail != "" {
-		q.add(name, "%s", detail)
+	default:
+		if detail := wire.CheckText(text, maxLength); detail != "" {
+			q.add(name, detail)
+		}
 	}
 	return text
 }
 
-// ids reads a repeated parameter, each value once.
-func (q *query) ids(name string, limit int) []string {
-	var ids []string
-	for _, id := range q.values[name] {
-		if !isKey(id) {
-			q.add(name, keyRule)
+// ids reads a parameter that may be repeated up to so many times, and returns each id once.
+func (q *query) ids(name string, maxCount int) (ids []string) {
+	given := q.values[name]
+	if len(given) > maxCount {
+		q.check.Add(name, "must be given at most %d times", maxCount)
+		return nil
+	}
+	for _, id := range given {
+		if !wire.IsKey(id) {
+			q.add(name, wire.KeyRule)
 			return nil
 		}
 		if !slices.Contains(ids, id) {
 			ids = append(ids, id)
 		}
 	}
-	if len(q.values[name]) > limit {
-		q.add(name, "must be given at most %d times", limit)
-	}
 	return ids
 }
 
-// Cursors are opaque to callers: the key of the last item, encoded so that nobody is tempted to build one.
+// sequence reads a place in the feed; left out, it is the beginning.
+func (q *query) sequence(name string) int64 {
+	text, given := q.get(name)
+	if !given {
+		return 0
+	}
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || n < 0 || text != strconv.FormatInt(n, 10) {
+		q.add(name, "must be a nextAfter, head or Holdfast-Sequence that this server gave, or 0")
+		return 0
+	}
+	return n
+}
+
+// cursorEncoding makes a cursor of the key of a page's last item. It is encoded only so that nobody is tempted to
+// build one.
 var cursorEncoding = base64.RawURLEncoding.Strict()
+
+const cursorRule = "must be a nextCursor that this list gave: begin again without it"
 
 func productCursor(id string) string { return cursorEncoding.EncodeToString([]byte(id)) }
 
@@ -117,14 +146,10 @@ func (q *query) productCursor() string {
 		return ""
 	}
 	id, err := cursorEncoding.DecodeString(text)
-	if err != nil || !isKey(string(id)) {
-		q.badCursor()
+	if err != nil || !wire.IsKey(string(id)) {
+		q.add("cursor", cursorRule)
 	}
 	return string(id)
-}
-
-func (q *query) badCursor() {
-	q.add("cursor", "must be a nextCursor that this list gave: begin again without it")
 }
 
 func cursor(id inventory.ID) string {
@@ -141,125 +166,8 @@ func (q *query) cursor() (id inventory.ID) {
 	}
 	b, err := cursorEncoding.DecodeString(text)
 	if err != nil || len(b) != len(id) || inventory.ID(b).Sequence() == 0 {
-		q.badCursor()
+		q.add("cursor", cursorRule)
 		return id
 	}
 	return inventory.ID(b)
 }
-
-// readKey reads the Idempotency-Key header.
-func (c *call) readKey() *problem {
-	given := c.Header["Idempotency-Key"]
-	if len(given) == 0 {
-		return nil
-	}
-	key, ok := parseKey(given[0])
-	if !ok || len(given) > 1 {
-		return invalid(atParameter("Idempotency-Key", "must be given once, with 1 to 255 characters and no control characters, quoted or bare"))
-	}
-	c.receipt = c.receiptOf(key)
-	return nil
-}
-
-func (c *call) receiptOf(key string) *inventory.ReceiptID {
-	id := &inventory.ReceiptID{}
-	sum := sha256.Sum256([]byte(key))
-	copy(id.Key[:], sum[:])
-	hash := make([]byte, 0, 256+len(c.body))
-	hash = append(hash, c.Method...)
-	hash = append(hash, ' ')
-	hash = append(hash, c.URL.EscapedPath()...)
-	hash = append(hash, '\n')
-	hash = append(hash, c.body...)
-	sum = sha256.Sum256(hash)
-	copy(id.Fingerprint[:], sum[:])
-	return id
-}
-
-// parseKey reads an idempotency key: a structured-field string (RFC 9651), or its characters alone.
-func parseKey(header string) (string, bool) {
-	key := strings.Trim(header, " \t")
-	if strings.HasPrefix(key, `"`) {
-		if len(key) < 2 || !strings.HasSuffix(key, `"`) {
-			return "", false
-		}
-		var ok bool
-		if key, ok = unescape(key[1 : len(key)-1]); !ok {
-			return "", false
-		}
-	}
-	length := utf8.RuneCountInString(key)
-	return key, length >= 1 && length <= 255 && utf8.ValidString(key) && !hasControl(key)
-}
-
-func unescape(s string) (string, bool) {
-	if strings.IndexByte(s, '\\') < 0 {
-		return s, strings.IndexByte(s, '"') < 0
-	}
-	b := make([]byte, 0, len(s))
-	for i := 0; i < len(s); i++ {
-		if s[i] == '"' {
-			return "", false
-		}
-		if s[i] == '\\' {
-			i++
-			if i == len(s) || (s[i] != '"' && s[i] != '\\') {
-				return "", false
-			}
-		}
-		b = append(b, s[i])
-	}
-	return string(b), true
-}
-
-// ifMatch reads the header as the sequences that a product's ETag may have: nil where anything goes. A weak tag never matches.
-func (c *call) ifMatch() ([]int64, *problem) {
-	given := c.Header.Values("If-Match")
-	if len(given) == 0 {
-		return nil, nil
-	}
-	tags, any, ok := parseETags(given)
-	if !ok {
-		return nil, invalid(atParameter("If-Match", `must be * or a list of quoted entity tags`))
-	}
-	if any {
-		return nil, nil
-	}
-	versions := make([]int64, 0, len(tags))
-	for _, tag := range tags {
-		if n, err := strconv.ParseInt(strings.Trim(tag, `"`), 10, 64); err == nil && etag(n) == tag && n < math.MaxInt64 {
-			versions = append(versions, n)
-		}
-	}
-	return versions, nil
-}
-
-// parseETags reads a list of entity tags, or *.
-func parseETags(headers []string) (tags []string, any, ok bool) {
-	list := strings.Join(headers, ",")
-	if strings.Trim(list, " \t") == "*" {
-		return nil, true, true
-	}
-	for rest := strings.Trim(list, " \t,"); rest != ""; rest = strings.TrimLeft(rest, " \t,") {
-		start := 0
-		if strings.HasPrefix(rest, "W/") {
-			start = 2
-		}
-		if len(rest) <= start || rest[start] != '"' {
-			return nil, false, false
-		}
-		end := strings.IndexByte(rest[start+1:], '"')
-		if end < 0 {
-			return nil, false, false
-		}
-		end += start + 2
-		tags = append(tags, rest[:end])
-		rest = rest[end:]
-		if rest != "" && rest[0] != ',' && rest[0] != ' ' && rest[0] != '\t' {
-			return nil, false, false
-		}
-	}
-	return tags, false, len(tags) > 0
-}
-
-var _ http.Handler = (*Server)(nil)

@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/holdfast/holdfast/client"
-	"github.com/holdfast/holdfast/internal/commit"
+	"github.com/holdfast/holdfast/internal/engine"
 	"github.com/holdfast/holdfast/internal/httpapi"
 	"github.com/holdfast/holdfast/internal/inventory"
 	"github.com/holdfast/holdfast/internal/load"
@@ -40,7 +40,13 @@ func together(n int, call func(i int)) {
 	all.Wait()
 }
 
-// TestFoundingSale: 1,000 buyers, 100 units, through real HTTP: exactly 100 are sold, 900 are told that there is not enough.
+// oneSeat asks for a hold of one unit.
+func oneSeat() client.NewReservation {
+	return client.NewReservation{Lines: []client.NewLine{{ProductID: "seat", Quantity: 1}}}
+}
+
+// TestFoundingSale: 1,000 buyers, 100 units, through real HTTP: exactly 100 are sold, 900 are told that there is not
+// enough.
 func TestFoundingSale(t *testing.T) {
 	onEveryStore(t, func(h *harness) {
 		h.product("seat", 100)
@@ -48,7 +54,8 @@ func TestFoundingSale(t *testing.T) {
 		if len(result.Orders) != 100 || result.Refused != 900 || len(result.Failed) != 0 {
 			h.Fatalf("%d sold, %d refused, %v", len(result.Orders), result.Refused, result.Failed)
 		}
-		if missing, stored, err := result.Missing(h.Context(), h.client()); err != nil || stored != 100 || missing != nil {
+		missing, stored, err := result.Missing(h.Context(), h.client())
+		if err != nil || stored != 100 || missing != nil {
 			h.Fatalf("stored %d, missing %v: %v", stored, missing, err)
 		}
 		h.stock("seat", 0, 0, 100)
@@ -61,12 +68,13 @@ func TestShortagesAreNamed(t *testing.T) {
 		h.product("seat", 10)
 		var held, named atomic.Int64
 		together(100, func(int) {
-			_, err := h.client().Reserve(h.Context(), client.NewReservation{Lines: []client.NewLine{{ProductID: "seat", Quantity: 1}}})
+			_, err := h.client().Reserve(h.Context(), oneSeat())
 			var problem *client.Error
 			switch {
 			case err == nil:
 				held.Add(1)
-			case errors.As(err, &problem) && problem.Status == 409 && len(problem.Shortages) == 1 && problem.Shortages[0].ProductID == "seat" && problem.Shortages[0].Available == 0:
+			case errors.As(err, &problem) && problem.Status == 409 && len(problem.Shortages) == 1 &&
+				problem.Shortages[0].ProductID == "seat" && problem.Shortages[0].Available == 0:
 				named.Add(1)
 			default:
 				h.Error(err)
@@ -249,12 +257,12 @@ func (s *stuckStore) Commit(ctx context.Context, keys *inventory.Keys, decide st
 	return s.Store.Commit(ctx, keys, decide)
 }
 
-// TestOverload: a full queue answers 503 with Retry-After, at once and without effect; a request that waits too long in the queue
-// is answered 503, one that was taken 504.
+// TestOverload: a full queue answers 503 with Retry-After, at once and without effect; a request that waits too long
+// in the queue is answered 503, one that was taken 504.
 func TestOverload(t *testing.T) {
 	clock := storetest.NewClock()
 	s := &stuckStore{memory.Open(memory.Options{Now: clock.Now}), make(chan struct{}, 1), make(chan struct{})}
-	h := newHarness(t, clock, s, httpapi.Options{RequestTimeout: 300 * time.Millisecond}, commit.Options{QueueLimit: 1})
+	h := newHarness(t, clock, s, httpapi.Options{RequestTimeout: 300 * time.Millisecond}, engine.Options{QueueLimit: 1})
 	codes := make(chan string, 2)
 	post := func(i int) {
 		a := h.try("POST", "/v1/products", fmt.Sprintf(`{"id":"p%d","name":"n","price":{"amount":1,"currency":"EUR"}}`, i))
@@ -263,10 +271,12 @@ func TestOverload(t *testing.T) {
 	go post(1)
 	<-s.entered
 	go post(2)
-	for h.door.Depth() == 0 {
+	for h.engine.Depth() == 0 {
 		runtime.Gosched()
 	}
-	if a := h.request("POST", "/v1/products", `{"id":"p3","name":"n","price":{"amount":1,"currency":"EUR"}}`, 503); a.code() != "overloaded" || a.Header.Get("Retry-After") != "1" {
+	if a := h.request(
+		"POST", "/v1/products", `{"id":"p3","name":"n","price":{"amount":1,"currency":"EUR"}}`, 503,
+	); a.code() != "overloaded" || a.Header.Get("Retry-After") != "1" {
 		t.Errorf("%s", a.body)
 	}
 	got := map[string]bool{<-codes: true, <-codes: true}
@@ -274,7 +284,7 @@ func TestOverload(t *testing.T) {
 		t.Errorf("%v", got)
 	}
 	close(s.free)
-	for h.door.Depth() != 0 { // a command that left keeps its place until the committer comes by
+	for h.engine.Depth() != 0 { // a command that left keeps its place until the committer comes by
 		runtime.Gosched()
 	}
 	h.request("POST", "/v1/products", `{"id":"p4","name":"n","price":{"amount":1,"currency":"EUR"}}`, 201)
@@ -283,12 +293,15 @@ func TestOverload(t *testing.T) {
 	}
 }
 
-// TestStoreAway: while the store cannot commit, requests get 503 without effect, /readyz too, and all is well once it is back.
+// TestStoreAway: while the store cannot commit, requests get 503 without effect, /readyz too, and all is well once it
+// is back.
 func TestStoreAway(t *testing.T) {
 	onEveryStore(t, func(h *harness) {
 		h.product("mug", 5)
 		h.Advance(-time.Hour)
-		if a := h.request("POST", "/v1/reservations", `{"productId":"mug","quantity":1}`, 503); a.code() != "not-ready" || a.Header.Get("Retry-After") == "" {
+		if a := h.request(
+			"POST", "/v1/reservations", `{"productId":"mug","quantity":1}`, 503,
+		); a.code() != "not-ready" || a.Header.Get("Retry-After") == "" {
 			h.Errorf("%s", a.body)
 		}
 		h.request("GET", "/readyz", "", 503)

@@ -36,7 +36,8 @@ type Command interface {
 // Size is about how many bytes the request holds while it waits, and how many it writes.
 func (r *Request) Size() int { return 256 + r.Command.size() }
 
-func (m Metadata) size() int {
+// Size is about how many bytes the metadata takes.
+func (m Metadata) Size() int {
 	n := 0
 	for i := range m {
 		n += len(m[i].Name) + len(m[i].Value) + 4

@@ -173,13 +173,13 @@ func (r *Request) Commands() int {
 func (o *Outcome) size() int {
 	n := 256
 	if p := o.Product; p != nil {
-		n += len(p.Name) + p.Metadata.size() + 64*len(p.Stock)
+		n += len(p.Name) + p.Metadata.Size() + 64*len(p.Stock)
 	}
 	if r := o.Reservation; r != nil {
-		n += r.Metadata.size() + 128*len(r.Lines)
+		n += r.Metadata.Size() + 128*len(r.Lines)
 	}
 	if v := o.Order; v != nil {
-		n += v.Metadata.size() + 128*len(v.Lines)
+		n += v.Metadata.Size() + 128*len(v.Lines)
 	}
 	return n
 }

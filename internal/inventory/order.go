@@ -9,7 +9,7 @@ type Confirm struct {
 
 func (c *Confirm) addKeys(k *Keys) { k.reservation(c.ReservationID) }
 
-func (c *Confirm) size() int { return len(c.Reference) + c.Metadata.size() }
+func (c *Confirm) size() int { return len(c.Reference) + c.Metadata.Size() }
 
 func (c *Confirm) decide(b *batch, request *Request) Outcome {
 	r, refusal := b.active(c.ReservationID)

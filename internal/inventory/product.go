@@ -18,7 +18,7 @@ func (c *CreateProduct) addKeys(k *Keys) {
 	}
 }
 
-func (c *CreateProduct) size() int { return len(c.Name) + len(c.ID) + c.Metadata.size() }
+func (c *CreateProduct) size() int { return len(c.Name) + len(c.ID) + c.Metadata.Size() }
 
 func (c *CreateProduct) decide(b *batch, request *Request) Outcome {
 	id := c.ID

@@ -23,7 +23,7 @@ func (c *Reserve) addKeys(k *Keys) {
 }
 
 func (c *Reserve) size() int {
-	n := len(c.CustomerID) + c.Metadata.size()
+	n := len(c.CustomerID) + c.Metadata.Size()
 	for i := range c.Lines {
 		n += 2*len(c.Lines[i].ProductID) + 2*len(c.Lines[i].Location) + 64 // the line and its movement
 	}

@@ -1,13 +1,12 @@
 package load
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
+	"github.com/holdfast/holdfast/internal/engine"
 	"github.com/holdfast/holdfast/internal/inventory"
 	"github.com/holdfast/holdfast/internal/store/memory"
 )
@@ -15,38 +14,54 @@ import (
 // TestAuditFindsLoss: what was acknowledged and is not stored so fails a run, and so does a store that contradicts itself.
 func TestAuditFindsLoss(t *testing.T) {
 	ctx := context.Background()
-	e := OpenEngine(memory.Open(memory.Options{}))
-	if err := e.Products(ctx, 1); err != nil {
-		t.Fatal(err)
-	}
-	var ids []inventory.ID
-	for range 3 {
-		o, err := e.door.Do(ctx, &inventory.Request{Command: &inventory.Reserve{TTL: 60_000, Lines: []inventory.ReserveLine{{ProductID: "p0", Location: inventory.MainLocation, Quantity: 1}}}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		ids = append(ids, o.Reservation.ID)
-	}
+	s := memory.Open(memory.Options{})
+	ids := hold(t, engine.Open(s, engine.Options{}), 3)
+	active, confirmed := inventory.ReservationActive, inventory.ReservationConfirmed
 	for _, c := range []struct {
 		name string
 		told []acknowledgment
 		lost int64
 	}{
-		{"all there", []acknowledgment{{ids[0], inventory.ReservationActive}, {ids[1], inventory.ReservationActive}}, 0},
-		{"one that never was", []acknowledgment{{ids[0], inventory.ReservationActive}, {inventory.NewID(1, 99, 0), inventory.ReservationActive}}, 1},
-		{"one that ended otherwise", []acknowledgment{{ids[2], inventory.ReservationConfirmed}}, 1},
+		{"all there", []acknowledgment{{ids[0], active}, {ids[1], active}}, 0},
+		{"one that never was", []acknowledgment{{ids[0], active}, {inventory.NewID(1, 99, 0), active}}, 1},
+		{"one that ended otherwise", []acknowledgment{{ids[2], confirmed}}, 1},
 	} {
 		var a Audit
-		if err := a.Check(ctx, e.store, []*Result{{acknowledged: c.told}}); err != nil {
+		if err := a.Check(ctx, s, []*Result{{acknowledged: c.told}}); err != nil {
 			t.Fatal(err)
 		}
 		if a.Lost != c.lost || a.Clean() != (c.lost == 0) || a.Acknowledged != int64(len(c.told)) {
 			t.Errorf("%s: %+v", c.name, a)
 		}
 	}
-	if err := e.Close(ctx); err != nil {
-		t.Fatal(err)
+}
+
+// hold makes a product and so many holds of it.
+func hold(t *testing.T, e *engine.Engine, n int) (ids []inventory.ID) {
+	t.Helper()
+	t.Cleanup(func() {
+		if err := e.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	do := func(c inventory.Command) inventory.Outcome {
+		o, err := e.Do(t.Context(), &inventory.Request{Command: c})
+		if err != nil || o.Refusal != nil {
+			t.Fatal(err, o.Refusal)
+		}
+		return o
 	}
+	do(&inventory.CreateProduct{
+		ID: "p0", Name: "Product", Price: inventory.Money{Amount: 1, Currency: "EUR"},
+		TotalStock: Plenty, Location: inventory.MainLocation,
+	})
+	for range n {
+		o := do(&inventory.Reserve{
+			TTL: 60_000, Lines: []inventory.ReserveLine{{ProductID: "p0", Location: inventory.MainLocation, Quantity: 1}},
+		})
+		ids = append(ids, o.Reservation.ID)
+	}
+	return ids
 }
 
 // TestSeeded: buyers of the same seed send the same, others do not.
@@ -56,7 +71,7 @@ func TestSeeded(t *testing.T) {
 			b := newBuyer(&w, "p-", seed, 3)
 			var sent strings.Builder
 			for range 20 {
-				fmt.Fprintln(&sent, b.idempotencyKey(), string(b.hold()))
+				fmt.Fprintln(&sent, b.idempotencyKey(), string(b.hold(nil)))
 			}
 			return sent.String()
 		}
@@ -66,19 +81,5 @@ func TestSeeded(t *testing.T) {
 		if w.Products > 1 && script(1) == script(2) {
 			t.Errorf("%s: another seed sends the same", w.Name)
 		}
-	}
-}
-
-// TestReport: a page has a chart for each question, escapes what it shows, and needs no network.
-func TestReport(t *testing.T) {
-	r := &Result{Workload: `<hot>`, Seconds: 1, Answered: 100, Timeline: []float64{10, 20}, Queue: []float64{1}, Curve: []Point{{50, 1000}, {99.9, 9000}}, Latency: Latency{Max: 9000}}
-	var page bytes.Buffer
-	err := WriteReport(&page, &Report{Machine: Machine{Command: "holdfast bench <x>", At: time.Unix(0, 0)}, Results: []*Result{r}, Nothing: r, Audit: &Audit{Breaches: []string{"I5: <b>"}}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	text := page.String()
-	if strings.Count(text, "<svg") != 4 || strings.Contains(text, "<hot>") || strings.Contains(text, "<x>") || strings.Contains(text, "<b>") || !strings.Contains(text, "NOT clean") {
-		t.Error(text)
 	}
 }

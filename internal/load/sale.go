@@ -1,4 +1,3 @@
-// Package load sends bounded load through the public client, and keeps account of what was acknowledged.
 package load
 
 import (

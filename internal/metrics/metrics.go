@@ -11,7 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
-	"github.com/holdfast/holdfast/internal/commit"
+	"github.com/holdfast/holdfast/internal/engine"
 	"github.com/holdfast/holdfast/internal/expiry"
 	"github.com/holdfast/holdfast/internal/httpapi"
 	"github.com/holdfast/holdfast/internal/inventory"
@@ -137,7 +137,7 @@ var holdOutcomes = map[inventory.EventType]string{
 }
 
 // Batch counts a commit.
-func (m *Metrics) Batch(r commit.Report) {
+func (m *Metrics) Batch(r engine.Report) {
 	m.batchCommands.Observe(float64(r.Commands))
 	m.commitSeconds.Observe(r.Took.Seconds())
 	for eventType, outcome := range holdOutcomes {

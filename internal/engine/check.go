@@ -1,0 +1,155 @@
+package engine
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/holdfast/holdfast/internal/inventory"
+	"github.com/holdfast/holdfast/internal/store"
+)
+
+// Where other processes may write the same store, a reader needs the head as it is after his request arrived. Readers
+// that wait together share one check: while one is under way, those who come gather for the next, as commands do at the
+// door. A check reads the head with the clock and, from the journal, what was committed since the last one.
+
+const (
+	// Beyond so many batches, or bytes of events, memory is emptied rather than brought up to date.
+	checkBatches = 1024
+	checkBytes   = 4 << 20
+	// checkTimeout bounds a check: all who wait for it share its fate.
+	checkTimeout = 5 * time.Second
+)
+
+// checks are the check under way and the one that readers gather for.
+type checks struct {
+	mu      sync.Mutex
+	next    *check // nil: nobody waits
+	running bool
+	closed  bool
+	now     atomic.Int64   // the time of the last check
+	group   sync.WaitGroup // of the goroutine that runs them
+}
+
+type check struct {
+	done chan struct{}
+	err  error
+}
+
+// check makes sure that memory shows everything that was acknowledged before the call.
+func (e *Engine) check(ctx context.Context) error {
+	if e.clock != nil {
+		return ctx.Err() // every commit has passed through here
+	}
+	c := e.joinCheck()
+	select {
+	case <-c.done:
+		return c.err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// joinCheck is the next check to begin.
+func (e *Engine) joinCheck() *check {
+	e.checks.mu.Lock()
+	defer e.checks.mu.Unlock()
+	if e.checks.closed {
+		done := make(chan struct{})
+		close(done)
+		return &check{done, ErrNotReady}
+	}
+	if e.checks.next == nil {
+		e.checks.next = &check{done: make(chan struct{})}
+	}
+	c := e.checks.next
+	if !e.checks.running {
+		e.checks.running = true
+		e.checks.group.Go(e.runChecks)
+	}
+	return c
+}
+
+// runChecks goes on until nobody waits.
+func (e *Engine) runChecks() {
+	for {
+		e.checks.mu.Lock()
+		c := e.checks.next
+		e.checks.next = nil
+		e.checks.running = c != nil
+		e.checks.mu.Unlock()
+		if c == nil {
+			return
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), checkTimeout)
+		c.err = failed(e.catchUp(ctx))
+		cancel()
+		close(c.done)
+	}
+}
+
+// catchUp brings memory up to the head.
+func (e *Engine) catchUp(ctx context.Context) error {
+	var head store.Head
+	var entries []store.Entry
+	from := e.memory.followed()
+	err := e.store.View(ctx, func(v store.View) (err error) {
+		if head, err = v.Head(ctx); err != nil {
+			return err
+		}
+		now, err := v.Now(ctx)
+		if err != nil {
+			return err
+		}
+		e.checks.now.Store(int64(now))
+		if missed := head.BatchNo - from.BatchNo; from.Store != "" && missed > 0 && missed <= checkBatches {
+			entries, err = v.Journal(ctx, store.JournalPosition{BatchNo: from.BatchNo + 1}, int(missed), checkBytes)
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return e.memory.follow(&from, &head, entries)
+}
+
+// now is the time by the clock that decides, or a moment before: what it says is due, a batch that begins later will
+// find due.
+func (e *Engine) now() inventory.Time {
+	if e.clock == nil {
+		return inventory.Time(e.checks.now.Load())
+	}
+	return inventory.Time(max(e.clock().UnixMilli(), e.memory.at.Load()))
+}
+
+// snapshot is [Engine.view], with the head of the snapshot. Memory is no older than that afterwards.
+func (e *Engine) snapshot(ctx context.Context, read func(store.View) error) (head store.Head, err error) {
+	err = e.store.View(ctx, func(v store.View) (err error) {
+		if head, err = v.Head(ctx); err == nil {
+			err = read(v)
+		}
+		return err
+	})
+	switch {
+	case err != nil:
+	case e.clock != nil:
+		err = e.caughtUp(ctx, head.Seq)
+	default:
+		if followed := e.memory.followed(); followed.BatchNo < head.BatchNo {
+			err = e.check(ctx)
+		}
+	}
+	if err == nil {
+		e.memory.sawTime(head.At)
+	}
+	return head, failed(err)
+}
+
+// close lets nobody begin a check any more and waits for the one under way.
+func (c *checks) close() {
+	c.mu.Lock()
+	c.closed = true
+	c.mu.Unlock()
+	c.group.Wait()
+}

@@ -1,0 +1,61 @@
+package httpapi
+
+import (
+	"errors"
+	"io"
+	"mime"
+	"slices"
+	"strings"
+)
+
+const maxBodyBytes = 1 << 20
+
+// body reads the body of a mutation: JSON, or one of the other media types.
+func (c *call) body(mediaTypes []string) ([]byte, error) {
+	if c.ContentLength != 0 && !c.hasMediaType(mediaTypes) {
+		return nil, fail(CodeUnsupportedMediaType)
+	}
+	if c.ContentLength > maxBodyBytes {
+		return nil, fail(CodeBodyTooLarge)
+	}
+	if c.ContentLength == 0 {
+		return nil, nil
+	}
+	return c.readBody()
+}
+
+// hasMediaType reports whether the Content-Type is JSON in UTF-8, or one of the others; without one the body is JSON.
+func (c *call) hasMediaType(others []string) bool {
+	given := c.Header["Content-Type"]
+	switch {
+	case len(given) == 0 || len(given) == 1 && given[0] == jsonType[0]:
+		return true
+	case len(given) > 1:
+		return false
+	}
+	mediaType, parameters, err := mime.ParseMediaType(given[0])
+	if err != nil || mediaType != jsonType[0] && !slices.Contains(others, mediaType) {
+		return false
+	}
+	charset, hasCharset := parameters["charset"]
+	return !hasCharset || strings.EqualFold(charset, "utf-8")
+}
+
+func (c *call) readBody() ([]byte, error) {
+	body := make([]byte, 0, max(c.ContentLength, 512))
+	limited := io.LimitReader(c.Request.Body, maxBodyBytes+1)
+	for {
+		n, err := limited.Read(body[len(body):cap(body)])
+		body = body[:len(body)+n]
+		switch {
+		case len(body) > maxBodyBytes:
+			return nil, fail(CodeBodyTooLarge)
+		case errors.Is(err, io.EOF):
+			return body, nil
+		case err != nil:
+			return nil, fail(CodeInvalidJSON, "The body could not be read to its end: send all of it, within the time limit.")
+		case len(body) == cap(body):
+			body = slices.Grow(body, cap(body))
+		}
+	}
+}

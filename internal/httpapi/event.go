@@ -1,0 +1,39 @@
+package httpapi
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/holdfast/holdfast/internal/wire"
+)
+
+const maxWaitSeconds = 30
+
+func (s *Server) routeEvents() {
+	s.handle("GET /v1/events", "listEvents", s.listEvents)
+}
+
+func (s *Server) listEvents(c *call) error {
+	q, err := c.query("after", "limit", "wait")
+	if err != nil {
+		return err
+	}
+	after, limit := q.sequence("after"), q.limit()
+	wait := time.Duration(q.integer("wait", 0, 0, maxWaitSeconds)) * time.Second
+	if err := q.err(); err != nil {
+		return err
+	}
+	ctx, cancel := c.within(wait + s.o.RequestTimeout)
+	defer cancel()
+	page, err := s.o.Engine.Events(ctx, after, limit, wait)
+	if err != nil {
+		return err
+	}
+	next := after
+	if n := len(page.Events); n > 0 {
+		next = page.Events[n-1].Seq
+	}
+	shown := wire.EventPage{Events: page.Events, Next: next, Head: page.Head, Store: page.Store}
+	c.send(http.StatusOK, func(b []byte) []byte { return wire.AppendEventPage(b, &shown) })
+	return nil
+}
