@@ -1,18 +1,19 @@
-// Package audit recomputes what must never break from the stored rows and the journal, and names every breach.
+// Package audit recomputes the invariants of a store from its rows and its journal, and names every breach.
 //
-// It reads a store in many short snapshots, so it runs beside a serving process and holds nobody up, and its memory
-// does not grow with the store. Three passes make the whole statement:
+// It reads a store in many short snapshots, so it may run beside a serving process without holding it up. Its memory
+// does not grow with the store. It makes three passes:
 //
-//   - The journal pass follows the chain of entries from the first to the head (no gap, no changed entry, commit order),
-//     holds the movements of every event against what an event of its kind moves, and looks up the row that each event is
-//     about: it is there, it is not older than the event, and a reservation that had ended has not changed since.
-//   - The row pass reads every row and compares it with the event that changed it last, in the same snapshot; and
-//     reservations with their orders. Together with the journal pass: each row is what replaying the journal gives, and
-//     there are no others.
-//   - The balance pass adds up: all movements of a stock row are its buckets, its ACTIVE reservations are its reserved
-//     units, its CONFIRMED orders the committed ones. The pages it reads are of different moments. As a recovery from a
-//     fuzzy checkpoint does (Mohan et al., ARIES, 1992), it then brings each page to one moment, with the movements that
-//     the journal has since that page was read.
+//   - The journal pass follows the chain of entries from the first to the head: there is no gap, no entry was changed,
+//     and they are in commit order. The movements of every event must be those of an event of its type. The row that an
+//     event is about must exist and not be older than the event, and a reservation that has ended must not change
+//     again.
+//   - The row pass reads every row and compares it with the event that changed it last, in the same snapshot, and
+//     reservations with their orders. With the journal pass this shows that each row is what replaying the journal
+//     gives, and that there are no others.
+//   - The balance pass adds up. All movements of a stock row must give its buckets, its ACTIVE reservations its
+//     reserved units, and its CONFIRMED orders its committed units. The pages that it reads are of different moments.
+//     As the recovery from a fuzzy checkpoint does (Mohan et al., ARIES, 1992), it brings them all to one moment, by
+//     adding the movements that the journal has since each page was read.
 package audit
 
 import (
@@ -33,11 +34,11 @@ const (
 	bytesPerPage   = 1 << 20
 	rowsPerPage    = 500
 	strayLimit     = 100
-	// breachLimit bounds what is remembered; a store that is all wrong is not described row by row.
+	// breachLimit is how many breaches are listed. If a whole store is wrong, it is not described row by row.
 	breachLimit = 1000
 )
 
-// Breach is one thing that is not as it must be.
+// Breach is one violation of an invariant.
 type Breach struct {
 	Invariant string `json:"invariant"` // I1 to I4 or I9 of the design; "row" for a row that contradicts itself
 	Row       string `json:"row"`
@@ -51,22 +52,22 @@ type Report struct {
 	Batches, Events, Products, StockRows, Reservations, Orders int64
 
 	Breaches []Breach
-	More     int64 // breaches beyond those that are listed
+	More     int64 // how many breaches there are beyond those that are listed
 }
 
-// Clean reports whether nothing was found.
+// Clean reports whether there is no breach.
 func (r *Report) Clean() bool { return len(r.Breaches) == 0 }
 
-// Options tune an audit. Zero values choose the defaults.
+// Options tune an audit. A zero value chooses the default.
 type Options struct {
-	// StockRowsInMemory is how many stock rows the balance pass keeps at a time; with more it reads the store again for
-	// each share. Default 250,000, about 50 MiB.
+	// StockRowsInMemory is how many stock rows the balance pass has in memory. If the store has more, it is read
+	// several times, for one share of the rows at a time. Default 250,000, which takes about 50 MiB.
 	StockRowsInMemory int
-	// Progress is called now and then with what is being done.
+	// Progress is called now and then with a description of the current step. Default: nothing is called.
 	Progress func(string)
 }
 
-// Run audits a store. The error is about reading it; breaches are in the report.
+// Run audits a store. The report lists the breaches. An error means that the store could not be read.
 func Run(ctx context.Context, s store.Store, o Options) (*Report, error) {
 	if o.StockRowsInMemory <= 0 {
 		o.StockRowsInMemory = 250_000
@@ -97,8 +98,8 @@ func (a *auditor) breach(invariant, row, format string, args ...any) {
 	a.report.Breaches = append(a.report.Breaches, Breach{invariant, row, fmt.Sprintf(format, args...)})
 }
 
-// corruptRow tells a row that contradicts itself from every other error, which it passes on. The row pass names such
-// rows.
+// corruptRow returns an error that is about a row, which the row pass names, as bad. It returns any other error as it
+// is.
 func corruptRow(err error) (*store.CorruptRow, error) {
 	var row *store.CorruptRow
 	if errors.As(err, &row) {
@@ -107,12 +108,12 @@ func corruptRow(err error) (*store.CorruptRow, error) {
 	return nil, err
 }
 
-// follower walks the journal entry by entry, up to the head of the moment it began.
+// follower walks the journal entry by entry, up to the batch that was the last when it began.
 type follower struct {
 	*auditor
-	last  store.Entry // the entry before
+	last  store.Entry // the last entry that it has seen
 	seq   int64
-	until int64 // batch
+	until int64 // number of the batch where it ends
 }
 
 // journal is the first pass.
@@ -199,7 +200,7 @@ func (f *follower) entry(e *store.Entry, subjects *subjects) {
 	f.report.Events += int64(len(events))
 }
 
-// event holds the movements against the kind of the event.
+// event compares the movements of an event with those that its type must have.
 func (f *follower) event(e *inventory.Event) {
 	name := fmt.Sprintf("event %d (%v %s)", e.Seq, e.Type, e.Subject())
 	expected := e.ExpectedMovements()
@@ -218,7 +219,7 @@ func (f *follower) event(e *inventory.Event) {
 	}
 }
 
-// pair checks that a confirmation comes right before the creation of its order (I4).
+// pair checks that the event after a confirmation is the creation of its order (I4).
 func (f *follower) pair(confirmed *inventory.Event, after []inventory.Event) {
 	if len(after) == 0 || after[0].Type != inventory.EventOrderCreated ||
 		after[0].Order.ReservationID != confirmed.Reservation.ID {
@@ -227,11 +228,11 @@ func (f *follower) pair(confirmed *inventory.Event, after []inventory.Event) {
 	}
 }
 
-// subjects are the resources that a page of events is about, each with its last event there.
+// subjects are the resources that the events of a page are about, each with the last of those events.
 type subjects struct {
 	*auditor
 	reservations map[inventory.ID]*inventory.Event
-	ended        map[inventory.ID]int64 // sequence of a reservation's ending
+	ended        map[inventory.ID]int64 // the sequence of the event that ended it
 	orders       map[inventory.ID]*inventory.Event
 	products     map[string]*inventory.Event
 	stock        map[inventory.StockKey]int64
@@ -266,7 +267,7 @@ func (s *subjects) add(e *inventory.Event) {
 	}
 }
 
-// check looks the subjects up in the snapshot that their events were read in.
+// check looks the subjects up in the snapshot from which their events were read.
 func (s *subjects) check(ctx context.Context, v store.View) error {
 	if err := s.checkReservations(ctx, v); err != nil {
 		return err
@@ -277,10 +278,11 @@ func (s *subjects) check(ctx context.Context, v store.View) error {
 	return s.checkProducts(ctx, v)
 }
 
-// byID looks rows up, all at once where it can be. Rows that cannot be read are in bad: the row pass names them.
-func byID[K comparable, T any](keys []K, key func(*T) K, read func([]K) ([]*T, error)) (found map[K]*T, bad map[K]bool,
-	err error,
-) {
+// byID looks rows up, many at a time. If one of them cannot be used, it halves their number until it is alone: then its
+// key is in bad. The row pass names it.
+func byID[K comparable, T any](
+	keys []K, key func(*T) K, read func([]K) ([]*T, error),
+) (found map[K]*T, bad map[K]bool, err error) {
 	found, bad = make(map[K]*T, len(keys)), map[K]bool{}
 	for wait := [][]K{keys}; len(wait) > 0; {
 		some := wait[len(wait)-1]
@@ -320,9 +322,9 @@ func reservationsByID(ctx context.Context, v store.View,
 		})
 }
 
-func ordersByID(ctx context.Context, v store.View, ids []inventory.ID) (found map[inventory.ID]*inventory.Order,
-	bad map[inventory.ID]bool, err error,
-) {
+func ordersByID(
+	ctx context.Context, v store.View, ids []inventory.ID,
+) (found map[inventory.ID]*inventory.Order, bad map[inventory.ID]bool, err error) {
 	return byID(ids, func(o *inventory.Order) inventory.ID { return o.ID },
 		func(ids []inventory.ID) ([]*inventory.Order, error) {
 			page, _, err := v.Orders(ctx, store.OrderQuery{IDs: ids})
@@ -369,7 +371,7 @@ func (s *subjects) checkOrders(ctx context.Context, v store.View) error {
 	return nil
 }
 
-// checkAge requires a row that is not older than an event about it. Its sequence is 0 where there is no row.
+// checkAge requires that a row is not older than an event about it. A sequence of 0 means that there is no row.
 func (s *subjects) checkAge(e *inventory.Event, seq int64) {
 	switch {
 	case seq == 0:
@@ -439,16 +441,16 @@ func (a *auditor) balance(ctx context.Context) error {
 	return nil
 }
 
-// balance is one stock row with what adds up to it, at the moment that the pass ends.
+// balance is a stock row and the sums that must give it, at the moment at which the pass ends.
 type balance struct {
-	readAt    int64             // sequence at which the row was read
-	buckets   inventory.Buckets // as they were read, and the movements since
-	moved     inventory.Buckets // all movements from the beginning
-	reserved  int64             // units in ACTIVE reservations
-	committed int64             // units in CONFIRMED orders
+	readAt    int64             // the sequence of the snapshot that it was read from
+	buckets   inventory.Buckets // as they were read, with the movements since then
+	moved     inventory.Buckets // the sum of all movements
+	reserved  int64             // the units of its ACTIVE reservations
+	committed int64             // the units of its CONFIRMED orders
 }
 
-// balances add up one share of the stock rows.
+// balances are those of one share of the stock rows.
 type balances struct {
 	*auditor
 	mine func(inventory.StockKey) bool
@@ -459,7 +461,8 @@ type balances struct {
 	orders       []rowPage
 }
 
-// productPage says when the products up to an id were read; rowPage when the rows down to a key were, newest first.
+// productPage says from which snapshot the products up to an id were read, rowPage from which one the rows down to a
+// key.
 type (
 	productPage struct {
 		upTo string
@@ -468,7 +471,7 @@ type (
 	rowPage struct{ downTo, seq int64 }
 )
 
-// readAt is the sequence at which the page that covers a key was read.
+// readAt returns the sequence of the snapshot from which the row of a key was read.
 func readAt(pages []rowPage, key int64) int64 {
 	i := sort.Search(len(pages), func(i int) bool { return pages[i].downTo <= key })
 	return pages[i].seq
@@ -534,7 +537,7 @@ func (b *balances) addLines(lines []inventory.Line, add func(*balance, int64)) {
 	}
 }
 
-// replay adds up the journal, and brings every page that was read to where the journal ends now.
+// replay adds up the journal, and brings every page to the moment at which the journal ends.
 func (b *balances) replay(ctx context.Context) error {
 	for next, done := int64(1), false; !done; {
 		var entries []store.Entry

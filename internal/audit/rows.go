@@ -47,8 +47,8 @@ func (a *auditor) rows(ctx context.Context) error {
 	})
 }
 
-// eachProduct reads all products, a page in a snapshot, and visits each with the snapshot's sequence. Of each page it
-// tells the last id and that sequence.
+// eachProduct reads all products, each page in a snapshot of its own. It calls visit with each product and the sequence
+// of its snapshot, and page with the last id of a page and that sequence.
 func (a *auditor) eachProduct(ctx context.Context, visit func(v store.View, p *inventory.Product, seq int64) error,
 	page func(upTo string, seq int64),
 ) error {
@@ -86,7 +86,7 @@ func (a *auditor) eachProduct(ctx context.Context, visit func(v store.View, p *i
 	return nil
 }
 
-// lastID is after every product id in byte order.
+// lastID comes after every product id, in byte order.
 const lastID = "\xff"
 
 func (a *auditor) eachReservation(ctx context.Context, status inventory.ReservationStatus,
@@ -108,8 +108,8 @@ func (a *auditor) eachOrder(ctx context.Context, status inventory.OrderStatus,
 	}, visit, page)
 }
 
-// eachRow reads rows newest first, a page in a snapshot. Of each page it tells the lowest key and the snapshot's
-// sequence.
+// eachRow reads rows, newest first, each page in a snapshot of its own. It calls visit with the rows, and page with the
+// lowest key of a page and the sequence of its snapshot.
 func eachRow[T any](
 	ctx context.Context, a *auditor, read func(v store.View, before inventory.ID) ([]*T, inventory.ID, error),
 	visit func(store.View, []*T) error, page func(downTo, seq int64),
@@ -149,7 +149,7 @@ func eachRow[T any](
 	return nil
 }
 
-// lookup finds events by sequence. It keeps the last few decoded entries: neighbouring rows were changed by
+// lookup finds events by sequence. It keeps the last decoded entries, because neighbouring rows were often changed by
 // neighbouring events.
 type lookup struct {
 	*auditor
@@ -238,8 +238,8 @@ func (l *lookup) stock(ctx context.Context, v store.View, p *inventory.Product, 
 	return nil
 }
 
-// reservations checks a page of them, with their orders. An order that cannot be read counts as missing here; the pass
-// over the orders names it.
+// reservations checks a page of reservations with their orders. An order that cannot be used counts as missing; the
+// pass over orders names it.
 func (l *lookup) reservations(ctx context.Context, v store.View, page []*inventory.Reservation) error {
 	var ids []inventory.ID
 	for _, r := range page {
@@ -288,7 +288,7 @@ func (l *lookup) reservation(ctx context.Context, v store.View, r *inventory.Res
 	return nil
 }
 
-// orders checks a page of them, with their reservations, as reservations does.
+// orders checks a page of orders with their reservations. A reservation that cannot be used counts as missing.
 func (l *lookup) orders(ctx context.Context, v store.View, page []*inventory.Order) error {
 	ids := make([]inventory.ID, len(page))
 	for i, o := range page {

@@ -57,11 +57,11 @@ type Server struct {
 
 const startTimeout = 60 * time.Second
 
-// restartFor is how long a server that ends at once is started anew: PostgreSQL refuses to start while children of one
-// that was killed are still there, and a busy machine lets them linger.
+// restartFor is how long a server that ends at once is started anew. PostgreSQL does not start while children of a
+// killed server exist, which can take a while on a busy machine.
 const restartFor = 10 * time.Second
 
-// Start starts the server on its data, and waits until it answers.
+// Start starts the server on its data, and waits up to a minute until it answers.
 func (s *Server) Start() error {
 	begun := time.Now()
 	for {
@@ -92,7 +92,7 @@ func (s *Server) launch() (err error) {
 	return nil
 }
 
-// errEnded: the server ended before it answered.
+// errEnded means that the server ended before it answered.
 var errEnded = errors.New("it ended")
 
 func (s *Server) await(deadline time.Time) error {
@@ -117,7 +117,7 @@ func (s *Server) tail() string {
 	return string(text[max(0, len(text)-2000):])
 }
 
-// Kill ends the server with SIGKILL, its children as well. What it had acknowledged must be there after [Server.Start].
+// Kill ends the server and its children with SIGKILL. All that it had acknowledged must be there after [Server.Start].
 func (s *Server) Kill() {
 	_ = syscall.Kill(-s.process.Process.Pid, syscall.SIGKILL)
 	<-s.done
@@ -131,8 +131,8 @@ func (s *Server) stop() {
 	os.RemoveAll(s.folder)
 }
 
-// startTied starts a process that ends with this one, in a process group of its own. The kernel ties it to the thread
-// that starts it, which therefore must stay.
+// startTied starts a process in a process group of its own, which ends when this process does. The kernel ties it to
+// the thread that started it, so that thread must not end.
 func startTied(process *exec.Cmd) error {
 	if process.SysProcAttr == nil {
 		process.SysProcAttr = &syscall.SysProcAttr{}
@@ -178,7 +178,7 @@ func freePort() (int, error) {
 	return l.Addr().(*net.TCPAddr).Port, nil
 }
 
-// need skips a test whose server cannot be had, or fails it where that server is required.
+// need skips a test whose server is not available. If the server is required, the test fails.
 func need(t testing.TB, kind string, err error) {
 	t.Helper()
 	if err == nil {

@@ -75,7 +75,8 @@ func OwnMongoDB(t testing.TB) (*Server, string) {
 	return s, withDatabase(mongoURL(s.Port), unique())
 }
 
-// mongoURL connects directly: else the driver would learn the server's own address, and go past a proxy.
+// mongoURL asks for a direct connection. Otherwise the driver would learn the address of the server and go past a
+// proxy.
 func mongoURL(port int) string {
 	return fmt.Sprintf("mongodb://127.0.0.1:%d/?directConnection=true", port)
 }
@@ -143,7 +144,8 @@ func installSecantus() (binary string, err error) {
 	return binary, os.WriteFile(done, nil, 0o644)
 }
 
-// FailPoint makes the shared server fail commands as MongoDB's failCommand does, until the test ends.
+// FailPoint makes the server of a URL fail commands, as the fail point failCommand of MongoDB does. The mode "off" ends
+// that.
 func FailPoint(t testing.TB, address string, mode any, data bson.D) {
 	t.Helper()
 	client, err := mongo.Connect(options.Client().ApplyURI(address))

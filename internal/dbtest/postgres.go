@@ -71,7 +71,8 @@ func postgresURL(port int) string {
 	return fmt.Sprintf("postgres://postgres@127.0.0.1:%d/postgres?sslmode=disable", port)
 }
 
-// newPostgres makes a database cluster with PostgreSQL's binaries from Debian's folder, Homebrew's, or the path.
+// newPostgres makes a database cluster with the programs of PostgreSQL, from the folder of Debian, that of Homebrew, or
+// the path.
 func newPostgres() (*Server, error) {
 	initdb, err := firstFound("/usr/lib/postgresql/*/bin/initdb", "/opt/homebrew/opt/postgresql*/bin/initdb", "initdb")
 	if err != nil {
@@ -114,8 +115,8 @@ func newPostgres() (*Server, error) {
 	return s, nil
 }
 
-// unprivileged gives a folder to the user postgres, and says how to be it: PostgreSQL refuses to run as root. Nil for
-// everybody else.
+// unprivileged gives a folder to the user postgres and returns the credential to run as that user, because PostgreSQL
+// refuses to run as root. It returns nil if this process is not root.
 func unprivileged(folder string) (*syscall.Credential, error) {
 	if os.Getuid() != 0 {
 		return nil, nil

@@ -32,8 +32,8 @@ var cutNames = [...]string{
 
 func (c Cut) String() string { return cutNames[c] }
 
-// CutAt chooses a cut for the nth of many, from 0: all kinds in turn, and every so many one that only time-outs tell
-// of.
+// CutAt chooses the cut for the nth of many messages, from 0. It takes each kind in turn; once in so many messages it
+// takes one that only timeouts reveal.
 func CutAt(n, betweenHalfOpen int) Cut {
 	var quick, half []Cut
 	for c := CutBefore; c < cuts; c++ {
@@ -49,10 +49,10 @@ func CutAt(n, betweenHalfOpen int) Cut {
 	return quick[n%len(quick)]
 }
 
-// HalfOpen reports whether the client notices only by its time-outs.
+// HalfOpen reports whether only its timeouts tell the client about the cut.
 func (c Cut) HalfOpen() bool { return c == SwallowIt || c == SwallowBack }
 
-// Proxy passes TCP connections to a database server on, and cuts one where a test tells it to. It cuts with RST.
+// Proxy passes TCP connections on to a database server, and cuts one with RST where a test tells it to.
 type Proxy struct {
 	Port     int
 	listener net.Listener
@@ -66,11 +66,11 @@ type Proxy struct {
 	pairs map[*pair]bool  // open connections
 	down  bool            // refuse new connections
 	sent  int             // messages from clients
-	words [][2][]byte     // what is replaced in them, of equal length
+	words [][2][]byte     // words and their replacements, of equal length
 	all   *sync.WaitGroup // of connections
 }
 
-// pair is a client's connection and the server's that belongs to it.
+// pair is a connection of a client and the one to the server that belongs to it.
 type pair struct {
 	client, server net.Conn
 	swallow        bool // everything, from now on
@@ -101,8 +101,7 @@ func NewProxy(t testing.TB, address string) (*Proxy, string) {
 	return p, strings.Replace(address, u.Host, listener.Addr().String(), 1)
 }
 
-// Arm makes the next messages from clients that contain match, so many of them, meet this cut. The channel closes when
-// the first has.
+// Arm cuts the next messages from clients that contain match, so many times. The channel is closed at the first cut.
 func (p *Proxy) Arm(c Cut, match string, times int) <-chan struct{} {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -179,15 +178,15 @@ func (p *Proxy) pump(c *pair, from, to net.Conn, filter func(*pair, []byte) (pas
 	delete(p.pairs, c)
 }
 
-// Rewrite replaces a word in all messages from clients by one of the same length.
+// Rewrite replaces a word in all messages from clients. The replacement must have the same length.
 func (p *Proxy) Rewrite(from, to string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.words = append(p.words, [2][]byte{[]byte(from), []byte(to)})
 }
 
-// Messages is how many messages clients have sent: of a client that waits for each answer, how many round trips it
-// made.
+// Messages returns how many messages clients have sent. If a client waits for each answer, that is the number of its
+// round trips.
 func (p *Proxy) Messages() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -6,31 +6,33 @@ import (
 	"github.com/holdfast/holdfast/internal/inventory"
 )
 
-// RecordQuery selects by Keys, or else the records of a kind whose keys begin with Prefix and come after After.
+// RecordQuery selects the records of Keys. If Keys is nil, it selects the records of Kind whose keys begin with Prefix
+// and come after After.
 type RecordQuery struct {
 	Keys                []inventory.RecordKey
 	Kind, Prefix, After string
 	Limit               int // from 1
 }
 
-// Range is what the query selects where it has no Keys.
+// Range is the range that a query without Keys selects.
 func (q *RecordQuery) Range() inventory.RecordRange {
 	return inventory.RecordRange{Kind: q.Kind, Prefix: q.Prefix, After: q.After, Limit: q.Limit}
 }
 
-// RecordBytes is how many bytes a record takes on a page.
+// RecordBytes is the size of a record for [Page.Add]: the bytes of its kind, key and data.
 func RecordBytes(r *inventory.Record) int { return len(r.Kind) + len(r.Key) + len(r.Data) }
 
-// PrefixEnd is the first string, in byte order, after all those in valid UTF-8 that begin with a prefix; empty where
-// there is none. It is valid UTF-8, as a database asks of a parameter: bytes of UTF-8 are in the order of the
-// characters that they stand for, so the last character is raised by one.
+// PrefixEnd returns the upper bound of the strings that begin with a prefix: in byte order they come before it, and all
+// other strings that come after the prefix do not. It is empty if there is no bound. Prefix and strings are valid
+// UTF-8, and so is the result, because PostgreSQL takes no other text. UTF-8 sorts bytes in the order of characters, so
+// the bound is the prefix with its last character replaced by the next one.
 func PrefixEnd(prefix string) string {
 	for len(prefix) > 0 {
 		last, size := utf8.DecodeLastRuneInString(prefix)
 		prefix = prefix[:len(prefix)-size]
 		switch {
 		case last == utf8.MaxRune:
-			continue // no character is above it: the one before is raised
+			continue // there is no next character: replace the one before
 		case last+1 == surrogates:
 			return prefix + string(rune(afterSurrogates))
 		default:
@@ -40,5 +42,5 @@ func PrefixEnd(prefix string) string {
 	return ""
 }
 
-// The code points of surrogates are not characters, and UTF-8 does not have them.
+// UTF-8 has no code points from the first surrogate up to the character after the last one.
 const surrogates, afterSurrogates = 0xD800, 0xE000

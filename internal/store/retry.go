@@ -2,8 +2,8 @@ package store
 
 import "errors"
 
-// Retryable marks a failure after which nothing was written, and the same batch may succeed when it is tried again.
-// Stores use it within themselves.
+// Retryable marks a failure that wrote nothing and may not happen again if the same batch is tried once more. Stores
+// use it to decide that for themselves; to their callers it is the error inside.
 type Retryable struct{ Err error }
 
 func (e Retryable) Error() string { return e.Err.Error() }

@@ -6,8 +6,8 @@ import (
 	"github.com/holdfast/holdfast/internal/inventory"
 )
 
-// ReservationRow is a reservation as the stores with columns keep it: the data is the truth, the columns beside it are
-// there to be found by.
+// ReservationRow is a reservation in a store with columns. The data column has the whole reservation and is
+// authoritative. The other columns repeat a part of it, so that an index can find the row.
 type ReservationRow struct {
 	Key        int64 // the sequence that the id carries
 	Status     int64
@@ -16,7 +16,7 @@ type ReservationRow struct {
 	Data       []byte // by [inventory.AppendReservation]
 }
 
-// Decode reads the data and holds the columns against it. The error is a [CorruptRow].
+// Decode decodes the data column. A column that contradicts it, or data that cannot be decoded, is a [CorruptRow].
 func (row *ReservationRow) Decode() (*inventory.Reservation, error) {
 	r, err := inventory.DecodeReservation(row.Data)
 	switch {
@@ -35,12 +35,12 @@ func (row *ReservationRow) Decode() (*inventory.Reservation, error) {
 	return r, nil
 }
 
-// Corrupt names the row as one that cannot be used.
+// Corrupt makes the [CorruptRow] for this row.
 func (row *ReservationRow) Corrupt(detail string) error {
 	return corrupt("reservation", row.Key, row.Data, detail)
 }
 
-// OrderRow is to an order what [ReservationRow] is to a reservation.
+// OrderRow is an order in a store with columns, as [ReservationRow] is a reservation.
 type OrderRow struct {
 	Key           int64
 	ReservationID int64 // the sequence that the reservation's id carries
@@ -73,8 +73,8 @@ func (row *OrderRow) Decode() (*inventory.Order, error) {
 	return nil, corrupt("order", row.Key, row.Data, detail)
 }
 
-// corrupt names a bad row. Its id is rebuilt from the key if its data does not have one that fits: a cursor can go on
-// from it.
+// corrupt makes a [CorruptRow]. If the data begins with an id that fits the row key, the error has that id; else it has
+// an id made from the key, which serves as a cursor to go on from.
 func corrupt(kind string, key int64, data []byte, detail string) error {
 	id := inventory.NewID(0, key, 0)
 	if len(data) >= len(id) {

@@ -1,7 +1,8 @@
-// Package store says what a store is: the rows, receipts and events of one Holdfast, written one batch at a time.
+// Package store defines what a store is: the durable state of one Holdfast, written one batch at a time.
 //
-// A store knows rows, not features. It loads what a batch needs, hands it to a pure decision, and writes what comes
-// back as one durable transaction. The suite in storetest checks every sentence below against every store.
+// A store knows rows and records, not features. It loads what a batch needs, hands it to a pure decision, and writes
+// the result as one durable transaction. The suite in package storetest checks every sentence below against every
+// store.
 package store
 
 import (
@@ -15,52 +16,53 @@ import (
 	"github.com/holdfast/holdfast/internal/inventory"
 )
 
-// Format is the version of the stored layout that this program writes. It reads older ones as well: opening a store for
-// writing brings it to this format, opening it for reading leaves it as it is.
+// Format is the version of the stored layout that this program writes. Opening an older store for writing upgrades it
+// to this format. Opening it for reading leaves it as it is.
 //
 //	1   products, stock, reservations, orders, receipts and the journal
 //	2   records, and actors in the events
 const Format = 2
 
-// RecordsFormat is the first format with records: an older store, opened for reading, has none.
+// RecordsFormat is the first format that has records. An older store that is opened for reading has none.
 const RecordsFormat = 2
 
-// MaxClockLag is how far a clock may be behind the last batch. Within it, time stands still until the clock has caught
-// up.
+// MaxClockLag is how far a clock may be behind the time of the last batch. Until the clock has caught up, new batches
+// have that time as well.
 const MaxClockLag = 5 * time.Second
 
-// Receipts live for at least [RotateEvery]: a store writes them to one place for so long and then to another, and drops
-// a place whole.
-const (
-	RotateEvery = inventory.Time(24 * time.Hour / time.Millisecond)
-	// RotateRetry is how long a store goes on with the same place after it could not change it.
-	RotateRetry = time.Minute
-)
+// RotateEvery is how long receipts are written to the same table or collection. The one before it is kept, and older
+// ones are dropped whole. So a receipt lives at least this long, and at most twice as long.
+const RotateEvery = inventory.Time(24 * time.Hour / time.Millisecond)
 
-// Head is the one row that every batch locks first and writes last.
+// RotateRetry is how long a store waits before it tries again to drop receipts, after that failed. Until then they live
+// longer.
+const RotateRetry = time.Minute
+
+// Head is the state of the whole store. It is one row, which every batch locks first and writes last.
 type Head struct {
 	Store   string // the store's own id, made once
 	Format  int
-	BatchNo int64          // of the last batch, from 1; 0 is an empty store
-	BatchID [16]byte       // fresh for every writing attempt
-	Seq     int64          // of the last event
+	BatchNo int64          // of the last batch; batches count from 1, and 0 means that there is none
+	BatchID [16]byte       // of the last batch; random, and new for every attempt to write one
+	Seq     int64          // of the last event; 0 means that there is none
 	At      inventory.Time // of the last batch; never goes back
 	Chain   [32]byte       // checksum of the last journal entry
 }
 
-// Entry is one journal row: the events of one batch. A batch that wrote receipts or records alone has none.
+// Entry is one journal row: the events of one batch. A batch that wrote only receipts or records has an entry without
+// events.
 type Entry struct {
 	BatchNo  int64
 	BatchID  [16]byte
-	First    int64 // sequence of the first event, if there is one
+	First    int64 // sequence of the first event; without events, that of the next event there will be
 	Count    int
 	At       inventory.Time
 	Events   []byte // for [inventory.DecodeEvents]
 	Checksum [32]byte
 }
 
-// Chain is the checksum of an entry: SHA-256 over the checksum of the entry before it and everything the entry says, so
-// that no old entry can be changed unnoticed.
+// Chain returns the checksum that an entry must have: SHA-256 over the checksum of the entry before it and all that the
+// entry says. So no entry can be changed without changing all that follow.
 func (e *Entry) Chain(before [32]byte) [32]byte {
 	b := make([]byte, 0, 96+len(e.Events))
 	b = append(b, before[:]...)
@@ -72,26 +74,27 @@ func (e *Entry) Chain(before [32]byte) [32]byte {
 	return sha256.Sum256(append(b, e.Events...))
 }
 
-// Next is the journal entry that a batch adds to a head.
+// Next makes the journal entry of the batch after this head.
 func (h *Head) Next(batchID [16]byte, at inventory.Time, c *inventory.Changes) Entry {
 	e := Entry{BatchNo: h.BatchNo + 1, BatchID: batchID, First: h.Seq + 1, Count: c.EventCount, At: at, Events: c.Events}
 	e.Checksum = e.Chain(h.Chain)
 	return e
 }
 
-// After is the head once the entry has been written.
+// After returns the head that follows when the entry is written.
 func (h Head) After(e *Entry) Head {
 	h.BatchNo, h.BatchID, h.Seq, h.At, h.Chain = e.BatchNo, e.BatchID, h.Seq+int64(e.Count), e.At, e.Checksum
 	return h
 }
 
-// Latest is the time that readers go by: the source, or the head's time where that is later.
+// Latest returns the time for readers: the source, or the head's time if that is later.
 func (h *Head) Latest(source time.Time) inventory.Time {
 	return max(inventory.Time(source.UnixMilli()), h.At)
 }
 
-// Now is the time of a batch: the source, or the head's time where the source is a little behind it. A source further
-// behind than [MaxClockLag] is an [ErrClockBehind], unless accept says that the operator knows.
+// Now returns the time of the next batch: the source, or the head's time if that is later. It fails with
+// [ErrClockBehind] if the source is more than [MaxClockLag] behind the head. With accept it does not fail; the operator
+// has said that this is known.
 func (h *Head) Now(source time.Time, accept bool) (inventory.Time, error) {
 	now := inventory.Time(source.UnixMilli())
 	if behind := time.Duration(h.At-now) * time.Millisecond; behind > MaxClockLag && !accept {
@@ -102,8 +105,8 @@ func (h *Head) Now(source time.Time, accept bool) (inventory.Time, error) {
 	return h.Latest(source), nil
 }
 
-// What a store's methods can fail with. Everything else is the fault of what was asked to be written: the batch had no
-// effect, and one of its commands may be the cause.
+// The errors of a store. Any other error of Commit means that the batch had no effect because of what was asked to be
+// written, and one of its commands may be the cause.
 var (
 	// ErrClosed: the store was closed before the call.
 	ErrClosed = errors.New("the store is closed")
@@ -120,95 +123,101 @@ var (
 	ErrNewerFormat = errors.New("the store was written by a newer Holdfast")
 )
 
-// CorruptRow is a stored row that contradicts itself or cannot be read.
+// CorruptRow is the error for a stored row that cannot be decoded or contradicts itself.
 type CorruptRow struct {
-	Row    string       // names it for people
-	ID     inventory.ID // of a reservation or order
-	Key    string       // of a product
+	Row    string       // describes where it is, for people
+	ID     inventory.ID // of a reservation or order; else zero
+	Key    string       // of a product or record; else empty
 	Detail string
 }
 
 func (e *CorruptRow) Error() string { return e.Row + ": " + e.Detail }
 
-// Decide is a pure decision over loaded rows. A store may call it again, with rows loaded anew; the last call counts.
-// When it returns an error the batch is given up and the error is returned as it is.
+// Decide decides a batch over its loaded rows. It must be pure: a store may call it several times for one batch, each
+// time with rows loaded anew, and only the result of the last call is written. If it returns an error, nothing is
+// written and Commit returns that error.
 type Decide func(*inventory.State) (*inventory.Changes, error)
 
 // Store is one Holdfast's durable state. It is safe for concurrent use.
 type Store interface {
-	// Commit runs one batch. It locks the head, reads the clock (see [Head.Now]), loads the rows and records that keys
-	// names, calls decide and writes what it returns as one transaction: rows, records, receipts, one journal entry and
-	// the head. When Commit returns nil, the batch is durable, and every View that begins afterwards sees it. Where
-	// decide changes nothing, nothing is written. Batches run one at a time, whoever calls. Once the transaction has
-	// begun, the end of ctx no longer stops it.
+	// Commit runs one batch as one transaction. It locks the head, takes the time (see [Head.Now]), loads what keys
+	// names, calls decide, and writes the changed rows, records and receipts, one journal entry and the head. Batches
+	// run one at a time, even if several processes share the database. When Commit returns nil, the batch is durable
+	// and every View that begins afterwards sees it. If decide changes nothing, nothing is written. If ctx ends before
+	// the transaction begins, Commit fails with its error; afterwards the end of ctx changes nothing.
 	//
-	// A range of records is loaded in the byte order of their keys, all of it up to its limit. A change begins with
-	// what is stored: where the version of a record is not that of its Before, where a new one is there already, or one
-	// that changes is not, the batch ends with an error and has no effect.
+	// A range of records is loaded in the byte order of keys, from its first record up to its limit. A change of a
+	// record requires that the stored version is the one of its Before, and a new record that there is none. Otherwise
+	// Commit fails and the batch has no effect.
 	Commit(ctx context.Context, keys *inventory.Keys, decide Decide) error
-	// View reads one consistent snapshot. It never waits for a Commit, nor holds one up for long: keep it short.
+	// View calls read with one consistent snapshot. A View and a Commit do not wait for each other for long, if the
+	// View is short.
 	View(ctx context.Context, read func(View) error) error
-	// SoleWriter reports whether nobody but this Store can write while it is open: what it committed last is then the
-	// last state there is, without asking. Where it is so, clock is the source of the time of its batches (see
-	// [Head.Now]). On a database that processes share, and opened for reading, it is not so, and clock is nil.
+	// SoleWriter reports whether only this Store can write while it is open. If so, what it committed last is the
+	// current state, without asking, and clock is the source of the time of its batches (see [Head.Now]). On a database
+	// that several processes can share, and for a store opened for reading, sole is false and clock is nil.
 	SoleWriter() (clock func() time.Time, sole bool)
-	// Close waits for the calls under way and releases everything. Calls made later fail with ErrClosed. Closing again
-	// is fine.
+	// Close waits for calls under way and releases everything. Later calls fail with [ErrClosed]. Closing again does
+	// nothing.
 	Close() error
 }
 
-// View is a snapshot. It is valid only while the function that was handed it runs, in one goroutine.
+// View is a snapshot of a store. It may be used only by the function that it was handed to, while that runs, and by one
+// goroutine at a time.
 //
-// Its methods take the context of that View call, or one derived from it. Once it has ended they fail with its error,
-// and a scan that is under way stops.
+// A method takes the context of the View call or one derived from it. When that context ends, the method stops and
+// returns its error.
 //
-// A row that contradicts itself ends a page with a [CorruptRow]; what was read before it is returned beside the error.
+// A method that meets a row that cannot be used returns the rows before it together with a [CorruptRow].
 type View interface {
 	Head(ctx context.Context) (Head, error)
-	// Now is the clock that decides (see [Head.Now]) at about the time of the snapshot, and never before its head: what
-	// it says is due, a batch that begins later will find due.
+	// Now reads the clock that decides (see [Head.Now]), but never returns a time before that of the head. A hold that
+	// is due at this time is due for every later batch.
 	Now(ctx context.Context) (inventory.Time, error)
-	// Products returns products with all their stock rows, by id in byte order. Where the page is full (of products, or
-	// of bytes), next is the After of the rest; else it is empty. A page may be short although more follow.
+	// Products returns products with all their stock rows, in the byte order of ids. If the page is full (see [Page]),
+	// next is the After of the next query; else it is empty. A page with fewer rows than the limit may be full.
 	Products(ctx context.Context, q ProductQuery) (page []*inventory.Product, next string, err error)
-	// Reservations returns reservations, newest first. Where the page is full (of rows, or of bytes), or the store
-	// stopped searching, next is the Before of the rest; else it is zero. A page may be short although more follow.
+	// Reservations returns reservations, newest first. If the page is full (see [Page]), next is the Before of the next
+	// query; else it is zero. A page with fewer rows than the limit may be full.
 	Reservations(ctx context.Context, q ReservationQuery) (page []*inventory.Reservation, next inventory.ID, err error)
-	// Orders is like Reservations.
+	// Orders returns orders, newest first, in pages as Reservations does.
 	Orders(ctx context.Context, q OrderQuery) (page []*inventory.Order, next inventory.ID, err error)
-	// Records returns those of Keys that are there, in the order of Keys; or else those of a range, in the byte order
-	// of their keys. Where the page is full (of records, or of bytes), next is the After of the rest; else it is empty.
+	// Records returns the records of Keys that exist, in the order of Keys. Without Keys it returns those of a range,
+	// in the byte order of keys. If the page is full (see [Page]), next is the After of the next query; else it is
+	// empty.
 	Records(ctx context.Context, q RecordQuery) (page []*inventory.Record, next string, err error)
-	// Journal returns the entries from that of a sequence on (the first batch whose last event is not before it),
-	// oldest first: at most limit, and no more once they hold maxBytes of events.
+	// Journal returns entries, oldest first, from a position on: at most limit of them, and none after those before it
+	// have maxBytes of events.
 	Journal(ctx context.Context, from JournalPosition, limit, maxBytes int) ([]Entry, error)
-	// Due returns ACTIVE reservations with a deadline up to a time, earliest first.
+	// Due returns at most limit ACTIVE reservations whose deadline is at or before until, earliest first.
 	Due(ctx context.Context, until inventory.Time, limit int) ([]Deadline, error)
-	// Strays names rows of the store's own bookkeeping (indexes it keeps by hand) that belong to no other row, at most
-	// limit.
+	// Strays describes at most limit rows that the store keeps for itself, such as entries of an index that it
+	// maintains, and that belong to no other row.
 	Strays(ctx context.Context, limit int) ([]string, error)
 }
 
-// ProductQuery selects by IDs, or else the products after an id.
+// ProductQuery selects the products of IDs. If IDs is nil, it selects those after an id.
 type ProductQuery struct {
 	IDs   []string
 	After string
 	Limit int
 }
 
-// ReservationQuery selects by IDs, or else those older than Before that match every condition that is set.
+// ReservationQuery selects the reservations of IDs. If IDs is nil, it selects those older than Before (if that is set)
+// that meet every condition that is set.
 type ReservationQuery struct {
 	IDs        []inventory.ID
 	Before     inventory.ID
 	Status     inventory.ReservationStatus
-	DueBy      inventory.Time // with Status Expired: ACTIVE ones with a deadline up to here match as well
+	DueBy      inventory.Time // with Status Expired: ACTIVE ones that are due by then match too
 	CustomerID string
 	ProductID  string // only with Status Active
 	Limit      int
-	Check      bool // hold each row against the store's own bookkeeping as well: for audits
+	Check      bool // compare each row with the index that the store maintains, too: for audits
 }
 
-// OrderQuery selects by IDs, or else those older than Before that match every condition that is set.
+// OrderQuery selects the orders of IDs. If IDs is nil, it selects those older than Before (if that is set) that meet
+// every condition that is set.
 type OrderQuery struct {
 	IDs           []inventory.ID
 	Before        inventory.ID
@@ -219,7 +228,7 @@ type OrderQuery struct {
 	Limit         int
 }
 
-// Matches reports whether a reservation meets the conditions, IDs and Before apart.
+// Matches reports whether a reservation meets the conditions other than IDs and Before.
 func (q *ReservationQuery) Matches(r *inventory.Reservation) bool {
 	status := r.Status
 	if q.Status == inventory.ReservationExpired && q.DueBy > 0 && r.Due(q.DueBy) {
@@ -239,7 +248,7 @@ func (q *ReservationQuery) Matches(r *inventory.Reservation) bool {
 	return false
 }
 
-// Matches reports whether an order meets the conditions, IDs and Before apart.
+// Matches reports whether an order meets the conditions other than IDs and Before.
 func (q *OrderQuery) Matches(o *inventory.Order) bool {
 	return (q.Status == 0 || q.Status == o.Status) &&
 		(q.CustomerID == "" || q.CustomerID == o.CustomerID) &&
@@ -247,13 +256,13 @@ func (q *OrderQuery) Matches(o *inventory.Order) bool {
 		(q.ReservationID.IsZero() || q.ReservationID == o.ReservationID)
 }
 
-// JournalPosition is where to begin: at a batch, or at the batch that holds a sequence.
+// JournalPosition is where to begin: at BatchNo or, if that is 0, at the first batch whose last event is Seq or later.
 type JournalPosition struct {
 	BatchNo int64
-	Seq     int64 // used where BatchNo is 0
+	Seq     int64
 }
 
-// Deadline is when a reservation falls due.
+// Deadline is an ACTIVE reservation and when it falls due.
 type Deadline struct {
 	ID inventory.ID
 	At inventory.Time

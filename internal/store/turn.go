@@ -5,21 +5,21 @@ import (
 	"sync"
 )
 
-// Turn lets one Commit of a store through at a time, and ends with the store.
+// Turn lets one Commit of a store run at a time. It also knows whether the store is closed.
 type Turn struct {
 	token  chan struct{} // holds a token while nobody commits
 	closed chan struct{}
 	once   sync.Once
 }
 
-// NewTurn makes a turn that is free.
+// NewTurn makes a Turn that nobody has.
 func NewTurn() *Turn {
 	t := &Turn{token: make(chan struct{}, 1), closed: make(chan struct{})}
 	t.token <- struct{}{}
 	return t
 }
 
-// Take waits until it is the caller's turn, who must [Turn.Give] it back. The error is ctx's, or [ErrClosed].
+// Take waits for the turn. The caller must give it back with [Turn.Give]. The error is that of ctx, or [ErrClosed].
 func (t *Turn) Take(ctx context.Context) error {
 	select {
 	case <-t.token:
@@ -38,10 +38,10 @@ func (t *Turn) Take(ctx context.Context) error {
 	return err
 }
 
-// Give ends the caller's turn.
+// Give gives the turn back.
 func (t *Turn) Give() { t.token <- struct{}{} }
 
-// Closed is closed once the store is.
+// Closed returns a channel that is closed when the store closes.
 func (t *Turn) Closed() <-chan struct{} { return t.closed }
 
 // IsClosed reports whether the store was closed.
@@ -54,7 +54,7 @@ func (t *Turn) IsClosed() bool {
 	}
 }
 
-// Close lets nobody through any more, waits for whoever has the turn, and calls release once.
+// Close makes Take fail from now on, waits for whoever has the turn, and calls release. A second call does nothing.
 func (t *Turn) Close(release func() error) (err error) {
 	t.once.Do(func() {
 		close(t.closed)

@@ -1,4 +1,5 @@
-// Package memory is the reference store: what a store means, in the fewest lines. It keeps nothing beyond the process.
+// Package memory is the reference store: it says in the fewest lines what a store does. Its state ends with the
+// process.
 package memory
 
 import (
@@ -61,7 +62,7 @@ func (s *Store) Close() error {
 	return nil
 }
 
-// SoleWriter implements [store.Store]: it is.
+// SoleWriter implements [store.Store]. Nobody else has this memory.
 func (s *Store) SoleWriter() (clock func() time.Time, sole bool) { return s.options.Now, true }
 
 // Commit implements [store.Store].
@@ -167,7 +168,7 @@ func (s *Store) loadOverdue(state *inventory.State, keys *inventory.Keys) {
 	}
 }
 
-// due lists the overdue holds of a stock row by deadline.
+// due lists the overdue holds of a stock row, earliest deadline first.
 func (s *Store) due(key inventory.StockKey, now inventory.Time) []store.Deadline {
 	return s.deadlines(func(r *inventory.Reservation) bool {
 		return r.Due(now) && slices.ContainsFunc(r.Lines, func(l inventory.Line) bool { return l.Key() == key })
@@ -269,9 +270,9 @@ func result[Row, Cursor any](ctx context.Context, page *store.Page[Row, Cursor])
 	return page.Result()
 }
 
-func (v view) Reservations(ctx context.Context, q store.ReservationQuery) ([]*inventory.Reservation, inventory.ID,
-	error,
-) {
+func (v view) Reservations(
+	ctx context.Context, q store.ReservationQuery,
+) ([]*inventory.Reservation, inventory.ID, error) {
 	if q.IDs != nil {
 		return byID(v.s.reservations, q.IDs), inventory.ID{}, ctx.Err()
 	}
@@ -294,7 +295,7 @@ func byID[T any](rows map[inventory.ID]*T, ids []inventory.ID) (list []*T) {
 	return list
 }
 
-// search collects the rows that match, newest first. Their size is that of the form in which other stores keep them.
+// search collects the rows that match, newest first. Their sizes are those of the encoding that other stores keep.
 func search[T any](
 	rows map[inventory.ID]*T, byAge []inventory.ID, before inventory.ID, limit int, matches func(*T) bool,
 	encode func([]byte, *T) []byte,

@@ -11,7 +11,7 @@ import (
 	"github.com/holdfast/holdfast/internal/store"
 )
 
-// recordsOf lists what a range selects, whatever its limit.
+// recordsOf lists all records of a range, beyond its limit too, in the order of keys.
 func (s *Store) recordsOf(of inventory.RecordRange) (found []*inventory.Record) {
 	for key, r := range s.records {
 		if key.Kind == of.Kind && key.Key > of.After && strings.HasPrefix(key.Key, of.Prefix) {
@@ -22,7 +22,7 @@ func (s *Store) recordsOf(of inventory.RecordRange) (found []*inventory.Record) 
 	return found
 }
 
-// checkRecords requires that every change begins with what is stored.
+// checkRecords requires that the Before of every change is what is stored.
 func (s *Store) checkRecords(changes []inventory.RecordChange) error {
 	for i := range changes {
 		before, stored := changes[i].Before, s.records[changes[i].RecordKey]

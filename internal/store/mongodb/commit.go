@@ -18,20 +18,20 @@ import (
 )
 
 const (
-	firstBatchTime   = 5 * time.Millisecond // until there is one to go by
-	longestBatchTime = time.Second          // that counts: more is a commit that had to be found out about
-	// Whoever finds the head taken waits between shortestWait and longestWait times its own recent batches: then the
-	// one that has it is probably done, and those who wait do not meet again.
+	firstBatchTime   = 5 * time.Millisecond // assumed until a batch was measured
+	longestBatchTime = time.Second          // counted at most: more means that a commit had to be settled
+	// A process that finds the head taken waits for shortestWait to longestWait times the duration of its recent
+	// batches. By then the other is probably done, and random waits keep those who wait from meeting again.
 	shortestWait, longestWait = 2, 6
-	// A wait gets shorter with each try, to a half after so many and to a fifth in the end: whoever has waited longest
-	// is the likeliest to be next.
+	// Each further try waits less: a half after patience tries, and a fifth from 4*patience tries on. So the process
+	// that has waited longest is the likeliest to be next.
 	patience = 8
-	// A process gives way once after so many batches in a row, if others have committed before: they find the head free
-	// only by chance, and would find it late.
+	// A process that shares the head gives way once after longestRun batches in a row. The others would find the head
+	// free only by chance, and late.
 	longestRun = 24
-	// resends is how often commitTransaction is sent again before the head is asked.
+	// resends is how often commitTransaction is sent again before the store settles the batch by asking the head.
 	resends = 2
-	// endStaleAfter is how long a process waits for the head before it looks for others that died with it.
+	// endStaleAfter is how long a process waits for the head before it looks for processes that died holding it.
 	endStaleAfter = 500 * time.Millisecond
 )
 
@@ -71,8 +71,8 @@ func (s *Store) Commit(ctx context.Context, keys *inventory.Keys, decide store.D
 	}
 }
 
-// giveWay leaves the head to others for once after a long run. When nobody takes it nobody wants it, and the next run
-// begins with the next batch of another process.
+// giveWay waits once after a long run, so that others can take the head. If no other process has a batch, this one goes
+// on without giving way, and counts a new run only after another process has committed.
 func (s *Store) giveWay() {
 	if s.run >= longestRun {
 		s.run = 0
@@ -94,21 +94,21 @@ func (s *Store) countRun(found *headDocument, entry *store.Entry) {
 	}
 }
 
-// wait is how long to leave the head to whoever has it, after so many tries before this one.
+// wait returns how long to wait for the head after this number of tries.
 func (s *Store) wait(tries int) time.Duration {
 	wait := shortestWait*s.batchTime + mathrand.N((longestWait-shortestWait)*s.batchTime)
 	return wait * patience / time.Duration(patience+min(tries, 4*patience))
 }
 
-// within calls f with a bounded context.
+// within calls f with a context that ends after the timeout for one answer.
 func (s *Store) within(ctx context.Context, f func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, s.options.timeouts.answer)
 	defer cancel()
 	return f(ctx)
 }
 
-// attempt is one transaction. An error that [store.IsRetryable] says that it had no effect and that another may fare
-// better.
+// attempt tries a batch in one transaction. After an error that is [store.IsRetryable], the batch had no effect and
+// another attempt may succeed.
 func (s *Store) attempt(ctx context.Context, keys *inventory.Keys, decide store.Decide) error {
 	if s.session == nil {
 		if err := s.renewSession(ctx); err != nil {
@@ -123,7 +123,7 @@ func (s *Store) attempt(ctx context.Context, keys *inventory.Keys, decide store.
 	if err := l.load(inside); err != nil {
 		s.abort(ctx)
 		if errors.Is(err, store.ErrNewerFormat) {
-			return fmt.Errorf("%w: %w", store.ErrBroken, err) // another process has brought the store up to a later program
+			return fmt.Errorf("%w: %w", store.ErrBroken, err) // another process has upgraded the store
 		}
 		return fmt.Errorf("loading a batch: %w", translate(err))
 	}
@@ -156,15 +156,15 @@ func (s *Store) attempt(ctx context.Context, keys *inventory.Keys, decide store.
 	return nil
 }
 
-// abort ends a transaction that was not committed. Should the server not hear of it, the next one in this session ends
-// it.
+// abort ends a transaction that was not committed. If the server cannot be told, the session is given up.
 func (s *Store) abort(ctx context.Context) {
 	if err := s.within(ctx, s.session.AbortTransaction); err != nil {
 		s.dropSession(ctx)
 	}
 }
 
-// dropSession gives the session up. Something may be open in it, so it is killed before there is another.
+// dropSession gives the session up. A transaction may still be open in it, so the session is killed before the next one
+// is used.
 func (s *Store) dropSession(ctx context.Context) {
 	s.process.condemn()
 	s.session.EndSession(ctx)
@@ -186,9 +186,9 @@ func (s *Store) renewSession(ctx context.Context) error {
 	return err
 }
 
-// commit sends commitTransaction until it is answered, and otherwise finds out what became of the batch. A batch that
-// wrote nothing (its entry is zero) commits as well: then what its refusals were decided on is on the disks of a
-// majority.
+// commit sends commitTransaction until it is answered, and settles the batch if it never is. A batch that wrote nothing
+// (its entry is zero) is committed as well: after that, the rows that its refusals were decided on are on the disks of
+// a majority.
 func (s *Store) commit(ctx context.Context, entry *store.Entry) (err error) {
 	for range 1 + resends {
 		err = s.within(ctx, s.session.CommitTransaction)
@@ -196,7 +196,7 @@ func (s *Store) commit(ctx context.Context, entry *store.Entry) (err error) {
 			return nil
 		}
 		if hasLabel(err, retryableLabel) || hasCode(err, noSuchTransaction) {
-			break // there is nothing left to send it to; whether an earlier one arrived, the head knows
+			break // the transaction is over; the head knows whether it was committed
 		}
 	}
 	s.dropSession(ctx)
@@ -208,9 +208,9 @@ func (s *Store) commit(ctx context.Context, entry *store.Entry) (err error) {
 	return s.settle(ctx, entry)
 }
 
-// settle finds out what became of a batch whose commit was not answered. Looking would not be enough: the old
-// transaction may still be on its way. It therefore writes the head in a new transaction, which cannot succeed beside
-// an open old one, and believes what it read there only once that is committed.
+// settle finds out what became of a batch whose commit was not answered. Reading the journal is not enough, because the
+// old transaction may still be under way. So settle writes the head in a new transaction, which cannot succeed beside
+// the old one, and believes what it has read there only after that is committed.
 func (s *Store) settle(ctx context.Context, entry *store.Entry) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, s.options.timeouts.settle)
 	defer cancel()
@@ -233,7 +233,7 @@ func (s *Store) settle(ctx context.Context, entry *store.Entry) (err error) {
 	}
 }
 
-// look reports whether the journal has this batch.
+// look reports whether the journal has the batch of this entry.
 func (s *Store) look(ctx context.Context, entry *store.Entry) (written bool, err error) {
 	if s.session == nil {
 		if err := s.renewSession(ctx); err != nil {
@@ -260,7 +260,7 @@ func (s *Store) look(ctx context.Context, entry *store.Entry) (written bool, err
 	return written, s.within(ctx, s.session.CommitTransaction)
 }
 
-// lockHead writes the head, so that no other transaction can, and reads it with the server's clock.
+// lockHead writes the head, so that no other transaction can, and returns it. The server enters its clock.
 func lockHead(ctx context.Context, db *mongo.Database) (d headDocument, err error) {
 	err = db.Collection(headName).FindOneAndUpdate(ctx, bson.D{{Key: "_id", Value: headID}}, bson.D{
 		{Key: "$inc", Value: bson.D{{Key: "fence", Value: 1}}},

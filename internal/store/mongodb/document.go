@@ -9,14 +9,14 @@ import (
 	"github.com/holdfast/holdfast/internal/store"
 )
 
-// The documents. Their members have the names of the API, so that people can read their data.
+// The documents. Their fields have the names of the API, so that people can read their data.
 
 type moneyDocument struct {
 	Amount   int64  `bson:"amount"`
 	Currency string `bson:"currency"`
 }
 
-// memberDocument is one member of metadata: a name may be anything, which a field name of MongoDB may not.
+// memberDocument is one member of metadata. Its name can be any text, which a field name of MongoDB cannot.
 type memberDocument struct {
 	Name  string `bson:"name"`
 	Value string `bson:"value"`
@@ -31,11 +31,11 @@ type headDocument struct {
 	Sequence      int64         `bson:"sequence"`
 	At            bson.DateTime `bson:"at"`
 	Chain         []byte        `bson:"chain"`
-	Receipts      []string      `bson:"receipts"` // collections, the one that is written to first
+	Receipts      []string      `bson:"receipts"` // their collections, newest first
 	ReceiptsSince bson.DateTime `bson:"receiptsSince"`
 	Fence         int64         `bson:"fence"`
 	LockedAt      bson.DateTime `bson:"lockedAt,omitempty"` // the server's clock
-	Now           bson.DateTime `bson:"now,omitempty"`      // not stored: added when it is read
+	Now           bson.DateTime `bson:"now,omitempty"`      // the server's clock when it was read; not stored
 }
 
 type productDocument struct {
@@ -128,7 +128,7 @@ type recordDocument struct {
 	Data    []byte `bson:"data"`
 }
 
-// stockID names a stock row. Neither part can hold a slash.
+// stockID is the id of a stock row. Product ids and locations have no slash.
 func stockID(key inventory.StockKey) string { return key.ProductID + "/" + key.Location }
 
 func dateOf(t inventory.Time) bson.DateTime { return bson.DateTime(t) }
@@ -227,16 +227,16 @@ func optionalID(id inventory.ID, prefix string) string {
 
 func reservationOf(r *inventory.Reservation) reservationDocument {
 	return reservationDocument{
-		ID: r.ID.Text(inventory.ReservationPrefix), Status: r.Status.String(), Lines: linesOf(r.Lines, asUnitPrice),
-		Total:      moneyOf(r.Total),
-		CustomerID: r.CustomerID, Metadata: membersOf(r.Metadata), CreatedAt: dateOf(r.CreatedAt),
-		UpdatedAt: dateOf(r.UpdatedAt),
+		ID: r.ID.Text(inventory.ReservationPrefix), Status: r.Status.String(),
+		Lines: linesOf(r.Lines, asUnitPrice), Total: moneyOf(r.Total),
+		CustomerID: r.CustomerID, Metadata: membersOf(r.Metadata),
+		CreatedAt: dateOf(r.CreatedAt), UpdatedAt: dateOf(r.UpdatedAt),
 		ExpiresAt: dateOf(r.ExpiresAt), EndedAt: dateOf(r.EndedAt), CancelReason: r.CancelReason,
 		OrderID: optionalID(r.OrderID, inventory.OrderPrefix), Version: r.Version, Sequence: r.Seq,
 	}
 }
 
-// reservation reads a document. The error is a [store.CorruptRow].
+// reservation decodes a document. The error is a [store.CorruptRow].
 func (d *reservationDocument) reservation() (*inventory.Reservation, error) {
 	id, idOK := inventory.ParseID(inventory.ReservationPrefix, d.ID)
 	status, statusOK := inventory.ParseReservationStatus(d.Status)
@@ -253,11 +253,11 @@ func (d *reservationDocument) reservation() (*inventory.Reservation, error) {
 		return nil, d.corrupt(err.Error())
 	}
 	return &inventory.Reservation{
-		ID: id, Status: status, Lines: lines, Total: d.Total.money(), CustomerID: d.CustomerID,
-		Metadata:  metadata(d.Metadata),
-		CreatedAt: timeOf(d.CreatedAt), UpdatedAt: timeOf(d.UpdatedAt), ExpiresAt: timeOf(d.ExpiresAt),
-		EndedAt:      timeOf(d.EndedAt),
-		CancelReason: d.CancelReason, OrderID: orderID, Version: d.Version, Seq: d.Sequence,
+		ID: id, Status: status, Lines: lines, Total: d.Total.money(),
+		CustomerID: d.CustomerID, Metadata: metadata(d.Metadata),
+		CreatedAt: timeOf(d.CreatedAt), UpdatedAt: timeOf(d.UpdatedAt),
+		ExpiresAt: timeOf(d.ExpiresAt), EndedAt: timeOf(d.EndedAt), CancelReason: d.CancelReason,
+		OrderID: orderID, Version: d.Version, Seq: d.Sequence,
 	}, nil
 }
 
@@ -280,16 +280,16 @@ func parseOptional(prefix, text string) (inventory.ID, bool) {
 func orderOf(o *inventory.Order) orderDocument {
 	return orderDocument{
 		ID: o.ID.Text(inventory.OrderPrefix), ReservationID: o.ReservationID.Text(inventory.ReservationPrefix),
-		Reference: o.Reference,
-		Status:    o.Status.String(), Lines: linesOf(o.Lines, asPriceAtPurchase), Total: moneyOf(o.Total),
-		CustomerID: o.CustomerID,
-		Metadata:   membersOf(o.Metadata), CreatedAt: dateOf(o.CreatedAt), UpdatedAt: dateOf(o.UpdatedAt),
-		FulfilledAt: dateOf(o.FulfilledAt),
-		CancelledAt: dateOf(o.CancelledAt), CancelReason: o.CancelReason, Version: o.Version, Sequence: o.Seq,
+		Reference: o.Reference, Status: o.Status.String(),
+		Lines: linesOf(o.Lines, asPriceAtPurchase), Total: moneyOf(o.Total),
+		CustomerID: o.CustomerID, Metadata: membersOf(o.Metadata),
+		CreatedAt: dateOf(o.CreatedAt), UpdatedAt: dateOf(o.UpdatedAt),
+		FulfilledAt: dateOf(o.FulfilledAt), CancelledAt: dateOf(o.CancelledAt), CancelReason: o.CancelReason,
+		Version: o.Version, Sequence: o.Seq,
 	}
 }
 
-// order reads a document. The error is a [store.CorruptRow].
+// order decodes a document. The error is a [store.CorruptRow].
 func (d *orderDocument) order() (*inventory.Order, error) {
 	id, idOK := inventory.ParseID(inventory.OrderPrefix, d.ID)
 	reservationID, reservationOK := inventory.ParseID(inventory.ReservationPrefix, d.ReservationID)
@@ -307,9 +307,9 @@ func (d *orderDocument) order() (*inventory.Order, error) {
 		detail = err.Error()
 	default:
 		return &inventory.Order{
-			ID: id, ReservationID: reservationID, Reference: d.Reference, Status: status, Lines: lines, Total: d.Total.money(),
-			CustomerID: d.CustomerID, Metadata: metadata(d.Metadata), CreatedAt: timeOf(d.CreatedAt),
-			UpdatedAt:   timeOf(d.UpdatedAt),
+			ID: id, ReservationID: reservationID, Reference: d.Reference, Status: status,
+			Lines: lines, Total: d.Total.money(), CustomerID: d.CustomerID, Metadata: metadata(d.Metadata),
+			CreatedAt: timeOf(d.CreatedAt), UpdatedAt: timeOf(d.UpdatedAt),
 			FulfilledAt: timeOf(d.FulfilledAt), CancelledAt: timeOf(d.CancelledAt), CancelReason: d.CancelReason,
 			Version: d.Version, Seq: d.Sequence,
 		}, nil

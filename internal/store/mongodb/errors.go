@@ -31,24 +31,25 @@ const (
 	otherServerRetry         = 33685826
 )
 
-// retryableCodes are those after which a transaction that has not been committed is over and may be tried anew, where
-// the server forgets the label that says so.
+// retryableCodes mean that a transaction is over without a commit and may be tried again. Servers should say so by a
+// label, but do not always.
 var retryableCodes = []int{
 	writeConflict, lockTimeout, snapshotUnavailable, snapshotTooOld, migrationConflict, noSuchTransaction,
 	conflictingOperation,
 	transactionTooOld, otherServerWriteConflict, otherServerRetry,
 }
 
-// retryableLabel says the same.
+// retryableLabel is that label.
 const retryableLabel = "TransientTransactionError"
 
-// lost marks a failure to reach the server: one connection may have been gone, so once more, and not oftener.
+// lost marks a failure to reach the server. It may be a connection that had been lost before, so a batch is tried once
+// more after it.
 type lost struct{ error }
 
 func (e lost) Unwrap() error { return e.error }
 
-// isLost reports whether a command got no answer. The driver labels such errors like those that a server wants tried
-// again.
+// isLost reports whether a command was not answered. The driver gives such errors the same label as those that a server
+// wants tried again.
 func isLost(err error) bool {
 	var answered mongo.ServerError
 	return mongo.IsNetworkError(err) || mongo.IsTimeout(err) || !errors.As(err, &answered)
@@ -64,8 +65,9 @@ func hasLabel(err error, label string) bool {
 	return errors.As(err, &e) && e.HasErrorLabel(label)
 }
 
-// translate turns an error of the driver into one of package store, by its code or label. What is left as it was is the
-// batch's own fault. Only for failures of which it is known that nothing was written: before a commit was sent.
+// translate turns an error of the driver into one of package store, by its code or label. An error that it returns
+// unchanged is the fault of the batch. It must be used only for failures that certainly wrote nothing: before a commit
+// was sent.
 func translate(err error) error {
 	switch {
 	case err == nil, errors.Is(err, context.Canceled), store.IsCorrupt(err), errors.Is(err, errMatches):

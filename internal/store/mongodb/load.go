@@ -25,7 +25,7 @@ func newLoader(s *Store, keys *inventory.Keys) *loader {
 	return &loader{s: s, keys: keys}
 }
 
-// findOptions are those of a find that are used here.
+// findOptions are the options of a find. A limit of 0 means none.
 type findOptions struct {
 	sort  bson.D
 	limit int64
@@ -45,7 +45,7 @@ func (o *findOptions) list() []options.Lister[options.FindOptions] {
 	return []options.Lister[options.FindOptions]{f}
 }
 
-// each hands the documents that match to use, one after another, until it fails.
+// each calls use with each document that matches, until use fails.
 func each(ctx context.Context, c *mongo.Collection, filter any, o *findOptions, use func(bson.Raw) error) error {
 	cursor, err := c.Find(ctx, filter, o.list()...)
 	if err != nil {
@@ -60,7 +60,7 @@ func each(ctx context.Context, c *mongo.Collection, filter any, o *findOptions, 
 	return cursor.Err()
 }
 
-// load takes the context of the transaction. Each part of it has a time-out of its own.
+// load loads the state within a transaction, whose context it takes. Each part has a timeout of its own.
 func (l *loader) load(ctx context.Context) error {
 	for _, f := range []func(context.Context) error{
 		l.lock, l.loadReceipts, l.loadRecords, l.loadReservations,
@@ -73,7 +73,7 @@ func (l *loader) load(ctx context.Context) error {
 	return nil
 }
 
-// lock takes the head, and the time of the batch with it.
+// lock locks the head and takes the time of the batch.
 func (l *loader) lock(ctx context.Context) (err error) {
 	if l.head, err = lockHead(ctx, l.s.db); err != nil {
 		return err
@@ -144,13 +144,13 @@ func readProduct(raw bson.Raw) (*inventory.Product, error) {
 	return d.product(), nil
 }
 
-// idOf reads the id of a document that cannot be read otherwise.
+// idOf returns the id of a document, even if the rest of it cannot be decoded.
 func idOf(raw bson.Raw) string {
 	id, _ := raw.Lookup("_id").StringValueOK()
 	return id
 }
 
-// loadOrders loads the orders that are asked for, and those of the reservations.
+// loadOrders loads the orders of keys, and those of the loaded reservations.
 func (l *loader) loadOrders(ctx context.Context) error {
 	var orders []inventory.ID
 	orders = append(orders, l.keys.Orders...)
@@ -172,7 +172,7 @@ func (l *loader) loadOrders(ctx context.Context) error {
 		})
 }
 
-// loadWanted loads the products and stock rows that the commands name.
+// loadWanted loads the products and stock rows of keys.
 func (l *loader) loadWanted(ctx context.Context) error {
 	products := slices.Clone(l.keys.Products)
 	rows := make([]inventory.StockKey, len(l.keys.Stock))
@@ -191,7 +191,7 @@ func (l *loader) loadWanted(ctx context.Context) error {
 	return l.stockRows(ctx, rows)
 }
 
-// loadLines loads what the lines of the reservations and orders are about.
+// loadLines loads the products and stock rows of the lines of all loaded reservations and orders.
 func (l *loader) loadLines(ctx context.Context) error {
 	var rows []inventory.StockKey
 	add := func(lines []inventory.Line) {
@@ -215,7 +215,7 @@ func (l *loader) loadLines(ctx context.Context) error {
 	return l.stockRows(ctx, rows)
 }
 
-// products loads those that are not there yet, without their stock.
+// products loads those of ids that are not loaded yet, without their stock.
 func (l *loader) products(ctx context.Context, ids []string) error {
 	missing := slices.DeleteFunc(ids, func(id string) bool { return l.state.Products[id] != nil })
 	slices.Sort(missing)
@@ -231,7 +231,7 @@ func (l *loader) products(ctx context.Context, ids []string) error {
 	})
 }
 
-// stockRows loads those that are not there yet.
+// stockRows loads those of keys that are not loaded yet.
 func (l *loader) stockRows(ctx context.Context, keys []inventory.StockKey) error {
 	var missing []string
 	for _, key := range keys {
@@ -259,7 +259,7 @@ func (l *loader) stock(ctx context.Context, filter bson.D) error {
 	})
 }
 
-// loadOverdue loads the holds whose units the batch may need back (I8).
+// loadOverdue loads the overdue holds of each stock row that has fewer units than the batch wants (I8).
 func (l *loader) loadOverdue(ctx context.Context) error {
 	budget := int64(inventory.MaxOverdueLoaded)
 	for i := range l.keys.Stock {
@@ -296,7 +296,7 @@ func (l *loader) overdueOf(ctx context.Context, key inventory.StockKey, budget i
 		found++
 		r, err := readReservation(raw)
 		if store.IsCorrupt(err) {
-			return nil // a damaged hold keeps its units, but must not stop every buyer; the sweeper reports it, verify names it
+			return nil // a damaged hold keeps its units but stops nobody; the sweeper and verify report it
 		}
 		if err != nil {
 			return err
@@ -307,7 +307,8 @@ func (l *loader) overdueOf(ctx context.Context, key inventory.StockKey, budget i
 		l.state.Overdue[key] = append(l.state.Overdue[key], r.ID)
 		return nil
 	})
-	// Waiting for the next batch helps only if this one makes progress: not where all that was found here is damaged.
+	// Waiting for the next batch helps only if this one frees some units. It does not if all the holds that were found
+	// are damaged.
 	l.state.MoreOverdue[key] = more && (budget == 0 || len(l.state.Overdue[key]) > 0)
 	return found, err
 }

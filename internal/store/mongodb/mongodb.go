@@ -1,9 +1,9 @@
 // Package mongodb is the store on MongoDB 4.4 or later, a replica set or a sharded cluster, for one or many processes
 // that share a database.
 //
-// A batch is one multi-document transaction that begins by writing the head: of two, the server aborts one, which waits
-// and tries again. Every change carries what it changes in its filter, and the number of matches is checked, so that
-// the batch is right even where the isolation is weaker than the server says.
+// A batch is one transaction that begins by writing the head. If two do so at once, the server aborts one of them,
+// which waits and tries again. The filter of every change has what is changed, and the number of matches is checked. So
+// a batch is right even if the isolation is weaker than the server promises.
 package mongodb
 
 import (
@@ -29,34 +29,35 @@ import (
 
 // Options are what a store needs from outside.
 type Options struct {
-	// Now is the clock that decides, for tests; default: the server's clock, which locking the head writes into it.
+	// Now is the clock that decides, in tests. Default: the clock of the server, which it enters when the head is
+	// locked.
 	Now         func() time.Time
 	AcceptClock bool
-	// ReadOnly opens collections that exist, and writes nothing: View works, Commit does not.
+	// ReadOnly opens existing collections for View only. Nothing is written, and Commit fails.
 	ReadOnly bool
 	Log      *slog.Logger // default: none
 
-	timeouts timeouts              // of tests
-	monitor  *event.CommandMonitor // of tests
+	timeouts timeouts              // set by tests
+	monitor  *event.CommandMonitor // set by tests
 }
 
 // timeouts bound what a batch waits for.
 type timeouts struct {
 	answer    time.Duration // for the server's answer to one command
-	head      time.Duration // while other processes commit
+	head      time.Duration // for the head, while other processes commit
 	settle    time.Duration // to find out what became of a batch
-	heartbeat time.Duration // how often a process says that it lives
-	stale     time.Duration // after how long without that its transaction is ended by others
+	heartbeat time.Duration // between two heartbeats of a process
+	stale     time.Duration // without a heartbeat until others end the transaction of a process
 }
 
-// A process that dies in its transaction holds up the others until it is stale and they have noticed: that must stay
-// under 5 seconds.
+// Other processes wait for one that died within a transaction until it is stale and they have noticed. That must take
+// less than 5 seconds.
 var defaultTimeouts = timeouts{
 	answer: 4 * time.Second, head: 10 * time.Second, settle: 12 * time.Second, heartbeat: 500 * time.Millisecond,
 	stale: 3 * time.Second,
 }
 
-// flushed is the write concern of everything that is acknowledged: on the disks of a majority.
+// flushed is the write concern of all that is acknowledged: it is on the disks of a majority.
 var flushed = func() *writeconcern.WriteConcern {
 	journaled := true
 	return &writeconcern.WriteConcern{W: "majority", Journal: &journaled}
@@ -73,21 +74,21 @@ type Store struct {
 
 	turn           *store.Turn
 	session        *mongo.Session
-	process        *process      // nil where nothing is written
-	batchTime      time.Duration // of the recent batches, in the mean
+	process        *process      // nil if the store is read-only
+	batchTime      time.Duration // the mean of recent batches
 	last           [16]byte      // id of the last batch that this process committed
-	run            int           // batches of this process in a row since another's; 0 after it gave way
-	rotationFailed time.Time     // when it last did, of the receipts
+	run            int           // batches in a row since one of another process; 0: not counted
+	rotationFailed time.Time     // when receipts last could not be dropped
 	address        string        // set by tests
 
 	viewing sync.WaitGroup
-	entry   sync.RWMutex // held for reading while a View enters
+	entry   sync.RWMutex // held for reading while a View is added to viewing
 }
 
 var _ store.Store = (*Store)(nil)
 
-// Open connects to a database, shows that its transactions work, and makes the collections and indexes that are
-// missing. The URL is MongoDB's own (mongodb.com/docs/manual/reference/connection-string) and must name a database.
+// Open connects to a database, proves that its transactions work, and makes or upgrades its collections and indexes.
+// The URL is one that MongoDB knows (mongodb.com/docs/manual/reference/connection-string), and must name a database.
 func Open(ctx context.Context, address string, o Options) (*Store, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -114,7 +115,7 @@ func Open(ctx context.Context, address string, o Options) (*Store, error) {
 	return s, nil
 }
 
-// databaseOf reads the database that the URL names: mongodb://hosts/DATABASE?options.
+// databaseOf returns the database that the URL names: mongodb://hosts/DATABASE?options.
 func databaseOf(address string) (string, error) {
 	_, rest, _ := strings.Cut(address, "://")
 	_, path, _ := strings.Cut(rest, "/")
@@ -126,13 +127,13 @@ func databaseOf(address string) (string, error) {
 	return name, nil
 }
 
-// Connections are given up sooner than the driver would by itself, unless the URL says otherwise: callers wait.
+// Unless the URL says otherwise, connections are given up sooner than the driver would, because callers wait for them.
 const (
 	connectTimeout   = 5 * time.Second
 	selectionTimeout = 5 * time.Second
-	// heartbeatInterval bounds how long the driver (2.10) may take a server that is back for lost: when a connection
-	// breaks just as its monitor begins to wait for news, the monitor does not hear of it and waits so long. The
-	// driver's own is 10 s.
+	// heartbeatInterval is how long the driver (2.10) may consider a server lost that is back. If a connection breaks
+	// just when the monitor of the driver begins to wait for news, the monitor does not notice until this time is over.
+	// The default of the driver is 10 s.
 	heartbeatInterval = time.Second
 )
 
@@ -153,7 +154,7 @@ func clientOptions(address string) *options.ClientOptions {
 	return o
 }
 
-// withoutSecrets keeps what a parser quotes of a URL out of messages.
+// withoutSecrets replaces an error that quotes the password of a URL.
 func withoutSecrets(err error, address string) error {
 	_, rest, _ := strings.Cut(address, "://")
 	user, _, found := strings.Cut(rest, "@")
@@ -219,7 +220,7 @@ func (d *headDocument) check() error {
 	return nil
 }
 
-// newSession makes the session of the transactions that commit. Its id is what others end it by.
+// newSession makes the session of the transactions that commit. Other processes end it by its id if this one dies.
 func (s *Store) newSession() (err error) {
 	s.session, err = s.client.StartSession()
 	return err
@@ -228,7 +229,7 @@ func (s *Store) newSession() (err error) {
 // Close implements [store.Store].
 func (s *Store) Close() error {
 	return s.turn.Close(func() error {
-		s.entry.Lock() // whoever entered before is counted, and nobody else will be
+		s.entry.Lock() // all views that were let in are counted, and no others will be
 		defer s.entry.Unlock()
 		s.viewing.Wait()
 		ctx, cancel := context.WithTimeout(context.Background(), s.options.timeouts.answer)
@@ -243,7 +244,7 @@ func (s *Store) Close() error {
 	})
 }
 
-// enter counts a View, unless the store is closed.
+// enter adds a View to those under way. It fails if the store is closed.
 func (s *Store) enter() error {
 	s.entry.RLock()
 	defer s.entry.RUnlock()
@@ -254,7 +255,7 @@ func (s *Store) enter() error {
 	return nil
 }
 
-// SoleWriter implements [store.Store]: other processes may share the database.
+// SoleWriter implements [store.Store]. Other processes may share the database.
 func (s *Store) SoleWriter() (clock func() time.Time, sole bool) { return nil, false }
 
 // View implements [store.Store].
@@ -282,8 +283,8 @@ func (s *Store) View(ctx context.Context, read func(store.View) error) error {
 		_ = session.AbortTransaction(end)
 		return readErr
 	}
-	// Committing what only read waits until all that was read is on the disks of a majority: it will not be rolled back
-	// by an election.
+	// The commit of a transaction that only read waits until all that it read is on the disks of a majority, so that no
+	// election undoes it.
 	if err := session.CommitTransaction(end); err != nil {
 		return fmt.Errorf("%w: %w", store.ErrUnavailable, err)
 	}

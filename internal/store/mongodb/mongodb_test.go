@@ -98,8 +98,7 @@ func TestServerClock(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
-	if _, err := storetest.Commit(context.Background(), s, storetest.Hold("mug", "")); !errors.Is(err,
-		store.ErrClockBehind) {
+	if _, err := storetest.Commit(t.Context(), s, storetest.Hold("mug", "")); !errors.Is(err, store.ErrClockBehind) {
 		t.Errorf("an hour behind the head: %v", err)
 	}
 	storetest.Must(t, open(t, address, Options{AcceptClock: true}), storetest.Hold("mug", ""))
@@ -153,8 +152,7 @@ func TestRetries(t *testing.T) {
 	}
 	dbtest.FailPoint(t, address, bson.D{{Key: "times", Value: 1}},
 		bson.D{{Key: "failCommands", Value: bson.A{"insert"}}, {Key: "errorCode", Value: 8000}})
-	if _, err := storetest.Commit(context.Background(), s, storetest.Hold("mug", "")); !errors.Is(err,
-		store.ErrUnavailable) {
+	if _, err := storetest.Commit(t.Context(), s, storetest.Hold("mug", "")); !errors.Is(err, store.ErrUnavailable) {
 		t.Errorf("an error of the server that says nothing: %v", err)
 	}
 	storetest.Must(t, s, storetest.Hold("mug", ""))
@@ -354,7 +352,7 @@ func TestDamageIsNamed(t *testing.T) {
 	}
 }
 
-// TestDamagedRecord: a record that cannot be read ends a page with its name, and the batch that wants it.
+// TestDamagedRecord: a page ends at a record that cannot be read and names it, and a batch that loads it fails.
 func TestDamagedRecord(t *testing.T) {
 	address := dbtest.MongoDB(t)
 	s := open(t, address, Options{})

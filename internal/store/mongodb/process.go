@@ -12,10 +12,10 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 )
 
-// MongoDB keeps the transaction of a dead client open for up to a minute (transactionLifetimeLimitSeconds), and
-// everybody else would wait so long. Each process therefore registers the session that it commits in, with a heartbeat
-// by the server's clock, and whoever waits too long ends the sessions of those whose heartbeat is stale. One that only
-// slept finds its transaction gone, and tries anew.
+// MongoDB keeps the transaction of a dead client open for up to a minute (transactionLifetimeLimitSeconds), and all
+// others would wait that long. Therefore each process registers the session that it commits in, with a heartbeat by the
+// clock of the server. A process that waits too long ends the sessions of those whose heartbeat is stale. A process
+// that was only suspended finds its transaction gone and tries again.
 
 type processDocument struct {
 	ID          string        `bson:"_id"`
@@ -23,7 +23,7 @@ type processDocument struct {
 	HeartbeatAt bson.DateTime `bson:"heartbeatAt"`
 }
 
-// process is this process among those that share the database.
+// process is this process, as others that share the database see it.
 type process struct {
 	s          *Store
 	id         string
@@ -31,7 +31,7 @@ type process struct {
 
 	mu        sync.Mutex
 	session   bson.Binary
-	condemned []bson.Binary // sessions of this process in which something may be open
+	condemned []bson.Binary // former sessions of this process, in which a transaction may be open
 
 	stopping chan struct{}
 	beating  sync.WaitGroup
@@ -41,7 +41,7 @@ func newProcess(s *Store) *process {
 	return &process{s: s, id: rand.Text(), collection: s.db.Collection(processesName), stopping: make(chan struct{})}
 }
 
-// start registers the session and keeps the heart beating.
+// start registers the session and starts the heartbeat.
 func (p *process) start(ctx context.Context, session *mongo.Session) error {
 	if err := p.register(ctx, session); err != nil {
 		return err
@@ -56,14 +56,14 @@ func (p *process) start(ctx context.Context, session *mongo.Session) error {
 			case <-ticker.C:
 			}
 			ctx, cancel := context.WithTimeout(context.Background(), p.s.options.timeouts.answer)
-			_ = p.beat(ctx) // a database that is gone is noticed by those who commit
+			_ = p.beat(ctx) // Commit and View report a database that is gone
 			cancel()
 		}
 	})
 	return nil
 }
 
-// register says which session others may end. It must be known before a transaction begins in it.
+// register stores which session others may end. That must be done before a transaction begins in it.
 func (p *process) register(ctx context.Context, session *mongo.Session) error {
 	subtype, id := session.ID().Lookup("id").Binary()
 	p.mu.Lock()
@@ -92,7 +92,7 @@ func (p *process) stop(ctx context.Context) {
 	_, _ = p.collection.DeleteOne(ctx, bson.D{{Key: "_id", Value: p.id}})
 }
 
-// endStale ends the sessions of processes that no longer say that they live.
+// endStale ends the sessions of processes whose heartbeat is stale.
 func (p *process) endStale(ctx context.Context) error {
 	var hello struct {
 		LocalTime bson.DateTime `bson:"localTime"`
@@ -129,20 +129,20 @@ func (p *process) endStale(ctx context.Context) error {
 	return nil
 }
 
-// kill ends a session and what is open in it.
+// kill ends a session and the transaction that is open in it.
 func (p *process) kill(ctx context.Context, session bson.Binary) error {
 	return p.s.client.Database("admin").RunCommand(ctx,
 		bson.D{{Key: "killSessions", Value: bson.A{bson.D{{Key: "id", Value: session}}}}}).Err()
 }
 
-// condemn has the session that this process commits in ended before it uses another.
+// condemn marks the current session. killCondemned must end it before another is used.
 func (p *process) condemn() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.condemned = append(p.condemned, p.session)
 }
 
-// killCondemned ends the sessions of this process that it does not use any more.
+// killCondemned ends the sessions that were condemned.
 func (p *process) killCondemned(ctx context.Context) error {
 	for {
 		p.mu.Lock()

@@ -12,10 +12,10 @@ import (
 	"github.com/holdfast/holdfast/internal/store"
 )
 
-// Receipts are in collections that are named by the head. The first of those is written to for a day, and then a new
-// one; the one before it is still looked into, and older ones are dropped whole. So a receipt lives for one to two
-// days, and none is deleted row by row. Where they cannot be rotated, that is tried again after [store.RotateRetry],
-// and until then receipts only live longer.
+// Receipts are in collections that the head names, newest first. The first is written to for a day; then a new one
+// becomes the first. The one before it is still read, and older ones are dropped whole. So a receipt lives for one to
+// two days, and none is deleted by itself. If changing the collection fails, the store tries again after
+// [store.RotateRetry]; until then receipts live longer.
 const (
 	receiptsPrefix = "receipts_"
 	receiptsKept   = 2
@@ -23,14 +23,14 @@ const (
 
 func receiptsName(n int) string { return receiptsPrefix + strconv.Itoa(n) }
 
-// mustRotate reports whether the collection that is written to has been written to for a day.
+// mustRotate reports whether the first collection has been written to for a day.
 func (s *Store) mustRotate(h *headDocument, now inventory.Time) bool {
 	return h.ReceiptsSince != 0 && now-store.RotateEvery >= timeOf(h.ReceiptsSince) &&
 		time.Since(s.rotationFailed) >= store.RotateRetry
 }
 
-// rotateReceipts makes a new collection the one that is written to, in a transaction of its own, and drops what no
-// longer counts.
+// rotateReceipts makes a new collection the first, in a transaction of its own, and drops those that are no longer
+// read.
 func (s *Store) rotateReceipts(ctx context.Context, now inventory.Time) {
 	err := s.within(ctx, func(ctx context.Context) error { return s.rotateOnce(ctx, now) })
 	if err != nil {
@@ -53,8 +53,8 @@ func (s *Store) rotateOnce(ctx context.Context, now inventory.Time) error {
 		return err
 	}
 	live := append([]string{next}, d.Receipts[:min(len(d.Receipts), receiptsKept-1)]...)
-	// The filter makes this a change of the head that was read, even if another process has rotated them or committed
-	// since.
+	// The filter makes sure that the receipts of the head are still as they were read. Another process may have rotated
+	// them, or committed, since then.
 	result, err := s.db.Collection(headName).UpdateOne(ctx,
 		bson.D{
 			{Key: "_id", Value: headID},
@@ -76,7 +76,7 @@ func (s *Store) rotateOnce(ctx context.Context, now inventory.Time) error {
 	return nil
 }
 
-// loadReceipts looks keys up in the collections that count.
+// loadReceipts loads the receipts of keys from all collections that the head names.
 func (l *loader) loadReceipts(ctx context.Context) error {
 	if len(l.keys.Receipts) == 0 {
 		return nil

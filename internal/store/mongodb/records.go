@@ -11,7 +11,7 @@ import (
 	"github.com/holdfast/holdfast/internal/store"
 )
 
-// recordID names a record. A kind is made of letters, so ids are in the order of kinds and then, byte by byte, of keys.
+// recordID is the id of a record. Kinds have only letters, so ids sort by kind, and then by key in byte order.
 func recordID(key inventory.RecordKey) string { return key.Kind + "/" + key.Key }
 
 func recordIDs(keys []inventory.RecordKey) []string {
@@ -39,7 +39,7 @@ func readRecord(raw bson.Raw) (*inventory.Record, error) {
 	return &inventory.Record{RecordKey: key, Version: d.Version, Data: d.Data}, nil
 }
 
-// recordRange is the filter and the order that read a range.
+// recordRange returns the filter and the order that read a range.
 func recordRange(of inventory.RecordRange) (bson.D, *findOptions) {
 	id := func(key string) string { return recordID(inventory.RecordKey{Kind: of.Kind, Key: key}) }
 	return bson.D{{Key: "_id", Value: bson.D{
@@ -85,7 +85,8 @@ func (l *loader) loadRange(ctx context.Context, c *mongo.Collection, of inventor
 	return err
 }
 
-// writeRecords changes and deletes only what is stored in the version that was loaded.
+// writeRecords writes the changed records. It changes and deletes a record only if its version is still the one that
+// was loaded.
 func (w *writer) writeRecords(ctx context.Context) error {
 	var d documents
 	for i := range w.changes.Records {

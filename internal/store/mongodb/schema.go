@@ -15,7 +15,7 @@ import (
 	"github.com/holdfast/holdfast/internal/store"
 )
 
-// The collections. Those of the receipts are named by the head; see receipts.go.
+// The collections. The head names those of receipts: see receipts.go.
 const (
 	headName         = "head"
 	productsName     = "products"
@@ -41,7 +41,7 @@ var (
 	lines       = bson.D{{Key: "bsonType", Value: "array"}}
 )
 
-// shape is a $jsonSchema: these members, of these types, must be there.
+// shape is a validator that requires these fields, each of its type.
 func shape(members bson.D) bson.D {
 	required := bson.A{}
 	for _, m := range members {
@@ -90,7 +90,7 @@ var validators = map[string]bson.D{
 	headName: {}, journalName: {}, processesName: {}, proofName: {},
 }
 
-// collectionNames in the order in which they are made.
+// collectionNames are the collections, in the order in which they are made.
 var collectionNames = []string{
 	stockName, headName, productsName, reservationsName, ordersName, recordsName,
 	journalName, processesName, proofName,
@@ -110,9 +110,8 @@ func index(partial bson.D, unique bool, keys ...bson.E) mongo.IndexModel {
 func up(name string) bson.E   { return bson.E{Key: name, Value: 1} }
 func down(name string) bson.E { return bson.E{Key: name, Value: -1} }
 
-// indexes find what must be found: the due holds in deadline order, the overdue holds of one stock row, the ACTIVE
-// reservations of a product, a customer's reservations and orders, orders by reference, by status CONFIRMED and by
-// reservation (I4).
+// indexes serve to find due holds in the order of deadlines, overdue holds of a stock row, ACTIVE reservations of a
+// product, reservations and orders of a customer, and orders by reference, by status CONFIRMED and by reservation (I4).
 func indexes() map[string][]mongo.IndexModel {
 	active := bson.D{{Key: "status", Value: "ACTIVE"}}
 	has := func(name string) bson.D {
@@ -136,8 +135,7 @@ func indexes() map[string][]mongo.IndexModel {
 	}
 }
 
-// migrate makes what is missing: collections and indexes first, then, in one write, the head, or the raised head of an
-// older store.
+// migrate makes the collections and indexes that are missing, and then makes or upgrades the head, in one write.
 func migrate(ctx context.Context, db *mongo.Database, log *slog.Logger) error {
 	warned := false
 	for _, name := range collectionNames {
@@ -168,14 +166,14 @@ func migrate(ctx context.Context, db *mongo.Database, log *slog.Logger) error {
 			Store: strings.ToLower(rand.Text()), Format: store.Format, Layout: layout, BatchID: make([]byte, 16),
 			Chain: make([]byte, 32), Receipts: []string{first},
 		}}}, options.UpdateOne().SetUpsert(true))
-	if err != nil && !mongo.IsDuplicateKeyError(err) { // else another process has just made it
+	if err != nil && !mongo.IsDuplicateKeyError(err) { // a duplicate means that another process has just made it
 		return err
 	}
 	return raise(ctx, db)
 }
 
-// raise brings the head of an older store to the format and layout of this program. Processes of an older program stop
-// at their next batch.
+// raise upgrades the head of an older store to the format and layout of this program. Processes of an older program
+// stop at their next batch.
 func raise(ctx context.Context, db *mongo.Database) error {
 	older := func(name string, version int) bson.D {
 		return bson.D{{Key: name, Value: bson.D{{Key: "$lt", Value: version}}}}
@@ -204,11 +202,11 @@ func createCollection(ctx context.Context, db *mongo.Database, name string, vali
 	return err
 }
 
-// errNoTransactions: the server must not be served from.
+// errNoTransactions means that the server must not be used.
 var errNoTransactions = errors.New("the server has no transactions")
 
-// prove shows that transactions really work: what is inserted and aborted is not there, what is inserted and committed
-// is there, and a duplicate key takes everything with it. A server that only pretends would sell one unit twice.
+// prove shows that transactions work: what is inserted and aborted is not there, what is inserted and committed is
+// there, and a duplicate key undoes the whole transaction. On a server that only pretends, a unit could be sold twice.
 func prove(ctx context.Context, db *mongo.Database) (err error) {
 	proof := db.Collection(proofName)
 	aborted, committed, spoilt := rand.Text(), rand.Text(), rand.Text()
@@ -256,7 +254,7 @@ func prove(ctx context.Context, db *mongo.Database) (err error) {
 	return expect(ctx, proof, spoilt, 0)
 }
 
-// expect requires so many documents with an id.
+// expect requires that this number of documents has an id.
 func expect(ctx context.Context, proof *mongo.Collection, id string, want int64) error {
 	n, err := proof.CountDocuments(ctx, bson.D{{Key: "_id", Value: id}})
 	if err == nil && n != want {

@@ -20,10 +20,10 @@ type view struct {
 	db      *mongo.Database
 	now     func() time.Time
 
-	read *headDocument // the head, once it was read
+	read *headDocument // the head; nil until it is read
 }
 
-// inside makes a context of the transaction.
+// inside returns a context that runs commands within the transaction.
 func (v *view) inside(ctx context.Context) context.Context {
 	return mongo.NewSessionContext(ctx, v.session)
 }
@@ -61,7 +61,7 @@ func (v *view) readHead(ctx context.Context) (*headDocument, error) {
 	return &heads[0], heads[0].check()
 }
 
-// ended is the error of ctx where it has one: what failed because of it is not the server's fault.
+// ended returns the error of ctx if it has ended, else err: the server is not to blame for what the end of ctx stopped.
 func ended(ctx context.Context, err error) error {
 	if err != nil && ctx.Err() != nil {
 		return ctx.Err()
@@ -84,15 +84,15 @@ func (v *view) each(ctx context.Context, collection string, filter any, o *findO
 	use func(bson.Raw) error,
 ) error {
 	if err := ctx.Err(); err != nil {
-		return err // the driver would take the transaction for begun
+		return err // the driver would believe that the transaction has begun on the server
 	}
 	return ended(ctx, translate(each(v.inside(ctx), v.db.Collection(collection), filter, o, use)))
 }
 
-// errFull ends a find whose page is full.
+// errFull ends a find when the page is full.
 var errFull = errors.New("the page is full")
 
-// until is like each, for use functions that may end it with errFull.
+// until is like each, and use may end it without an error by returning errFull.
 func (v *view) until(ctx context.Context, collection string, filter any, o *findOptions,
 	use func(bson.Raw) error,
 ) error {
@@ -131,21 +131,21 @@ func (v *view) Products(ctx context.Context, q store.ProductQuery) ([]*inventory
 	for _, p := range found {
 		page.Add(p.Product, p.ID, p.bytes+len(p.Stock)*store.StockBytes)
 	}
-	_ = page.Fail(bad) // where it fits: else it comes with a later page
+	_ = page.Fail(bad) // a full page drops it: the next page will meet the same product
 	return page.Result()
 }
 
-// sized is a product with the bytes of its document.
+// sized is a product with the size of its document in bytes.
 type sized struct {
 	*inventory.Product
 	bytes int
 }
 
-// products reads products without their stock, up to the first that cannot be used. Where the page is bounded it stops
-// once they fill it.
-func (v *view) products(ctx context.Context, bounded bool, filter bson.D, o *findOptions) (found []sized, bad,
-	err error,
-) {
+// products reads products without their stock, up to the first that cannot be used, which is bad. If bounded, it stops
+// at [store.PageBytes].
+func (v *view) products(
+	ctx context.Context, bounded bool, filter bson.D, o *findOptions,
+) (found []sized, bad, err error) {
 	bytes := 0
 	err = v.until(ctx, productsName, filter, o, func(raw bson.Raw) error {
 		p, err := readProduct(raw)
@@ -164,8 +164,8 @@ func (v *view) products(ctx context.Context, bounded bool, filter bson.D, o *fin
 	return found, nil, err
 }
 
-// stockOf reads the stock rows of products, which are sorted by id. Where the page is bounded it reads as many as fill
-// it, and the rest of the last product: products after that get none, and are not shown.
+// stockOf reads the stock rows of products that are sorted by id. If bounded, it reads as many stock rows as fill a
+// page, and those of one more product. Products after that get no stock, and the page is full before them.
 func (v *view) stockOf(ctx context.Context, found []sized, bounded bool) error {
 	if len(found) == 0 {
 		return nil
@@ -192,7 +192,7 @@ func (v *view) stockOf(ctx context.Context, found []sized, bounded bool) error {
 	})
 }
 
-// before is the condition that a page begins after a document, newest first.
+// before adds the condition of a page that begins after a document, newest first.
 func before(filter bson.D, cursor inventory.ID, prefix string) bson.D {
 	if cursor.IsZero() {
 		return filter
@@ -200,9 +200,9 @@ func before(filter bson.D, cursor inventory.ID, prefix string) bson.D {
 	return append(filter, bson.E{Key: "_id", Value: bson.D{{Key: "$lt", Value: cursor.Text(prefix)}}})
 }
 
-func (v *view) Reservations(ctx context.Context, q store.ReservationQuery) ([]*inventory.Reservation, inventory.ID,
-	error,
-) {
+func (v *view) Reservations(
+	ctx context.Context, q store.ReservationQuery,
+) ([]*inventory.Reservation, inventory.ID, error) {
 	if q.IDs != nil {
 		page, err := byID(ctx, v, reservationsName, q.IDs, inventory.ReservationPrefix, readReservation, reservationID)
 		return page, inventory.ID{}, err
@@ -244,7 +244,7 @@ func (v *view) Orders(ctx context.Context, q store.OrderQuery) ([]*inventory.Ord
 
 func orderID(o *inventory.Order) inventory.ID { return o.ID }
 
-// byID reads the documents that ids name, in their order.
+// byID reads the documents of ids, and returns them in the order of ids.
 func byID[T any](ctx context.Context, v *view, collection string, ids []inventory.ID, prefix string,
 	read func(bson.Raw) (*T, error), id func(*T) inventory.ID,
 ) (page []*T, err error) {
@@ -291,9 +291,9 @@ func search[T any](
 	return page.Result()
 }
 
-func (v *view) Journal(ctx context.Context, from store.JournalPosition, limit, maxBytes int) (page []store.Entry,
-	err error,
-) {
+func (v *view) Journal(
+	ctx context.Context, from store.JournalPosition, limit, maxBytes int,
+) (page []store.Entry, err error) {
 	start := from.BatchNo
 	if start == 0 {
 		if start, err = v.batchOf(ctx, from.Seq); err != nil || start == 0 {
@@ -316,7 +316,7 @@ func (v *view) Journal(ctx context.Context, from store.JournalPosition, limit, m
 	return page, err
 }
 
-// batchOf finds the first batch whose last event is not before a sequence, or 0.
+// batchOf finds the first batch whose last event is seq or later; 0 means that there is none.
 func (v *view) batchOf(ctx context.Context, seq int64) (batchNo int64, err error) {
 	o := &findOptions{sort: bson.D{up("lastSequence"), up("_id")}, limit: 1}
 	err = v.each(ctx, journalName, bson.D{{Key: "lastSequence", Value: bson.D{{Key: "$gte", Value: seq}}}}, o,
@@ -338,7 +338,7 @@ func (v *view) Due(ctx context.Context, until inventory.Time, limit int) (page [
 	}, func(raw bson.Raw) error {
 		id, ok := inventory.ParseID(inventory.ReservationPrefix, idOf(raw))
 		at, isDate := raw.Lookup("expiresAt").DateTimeOK()
-		if ok && isDate { // others are for verify to name
+		if ok && isDate { // verify names the others
 			page = append(page, store.Deadline{ID: id, At: inventory.Time(at)})
 		}
 		return nil
@@ -346,8 +346,8 @@ func (v *view) Due(ctx context.Context, until inventory.Time, limit int) (page [
 	return page, err
 }
 
-// Strays names stock documents whose id is not that of their product and location, or whose product is missing: the
-// stock of products that are there is read with them.
+// Strays names stock documents whose id does not fit their product and location, or whose product is missing. The stock
+// of existing products is read, and checked, with them.
 func (v *view) Strays(ctx context.Context, limit int) (list []string, err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err

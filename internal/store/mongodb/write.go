@@ -13,11 +13,11 @@ import (
 	"github.com/holdfast/holdfast/internal/store"
 )
 
-// errMatches: a change found other documents than those that were loaded.
+// errMatches means that a change did not find the document that was loaded.
 var errMatches = errors.New("the stored documents are not those that were loaded: run holdfast verify")
 
-// writer writes the changes of a batch, one command for each kind of document. Every change carries what it changes in
-// its filter.
+// writer writes the changes of a batch, with at most two commands for each collection. The filter of every change has
+// what is changed.
 type writer struct {
 	*loader
 	changes *inventory.Changes
@@ -36,7 +36,7 @@ func (w *writer) write(ctx context.Context) error {
 	return nil
 }
 
-// documents are the new and the changed ones of a collection, deleted ones among the changed.
+// documents are what is written to a collection: new documents, and changes and deletions of others.
 type documents struct {
 	added   []any
 	changed []mongo.WriteModel

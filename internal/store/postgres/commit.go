@@ -16,9 +16,10 @@ import (
 )
 
 const (
-	// attemptLimit is how often a batch is tried where the server asks for it, or a connection turns out to be gone.
+	// attemptLimit is how often a batch is tried if the server asks for it or its connection is gone.
 	attemptLimit = 8
-	// firstBackoff doubles with each attempt; half of it is random.
+	// firstBackoff is the mean wait before the second attempt. It doubles with each further attempt. A wait is between
+	// a half and one and a half of it.
 	firstBackoff = 2 * time.Millisecond
 )
 
@@ -49,8 +50,8 @@ func backoff(attempt int) time.Duration {
 	return d/2 + mathrand.N(d)
 }
 
-// attempt is one transaction. An error that [store.IsRetryable] says that it had no effect and that another may fare
-// better.
+// attempt tries a batch in one transaction. After an error that is [store.IsRetryable], the batch had no effect and
+// another attempt may succeed.
 func (s *Store) attempt(ctx context.Context, keys *inventory.Keys, decide store.Decide) error {
 	fresh := s.writer == nil
 	if fresh {
@@ -61,7 +62,7 @@ func (s *Store) attempt(ctx context.Context, keys *inventory.Keys, decide store.
 	l := newLoader(s, keys)
 	if err := l.load(ctx); err != nil {
 		if s.abandon(ctx, err) && !fresh {
-			return store.Retryable{Err: err} // the server was restarted, say: a new connection will tell
+			return store.Retryable{Err: err} // the server may have been restarted: try a new connection
 		}
 		return err
 	}
@@ -87,22 +88,22 @@ func (s *Store) attempt(ctx context.Context, keys *inventory.Keys, decide store.
 	return s.settle(ctx, &entry)
 }
 
-// abandon ends a transaction that failed before its COMMIT. It reports whether the connection is gone with it.
+// abandon ends a transaction that failed before its COMMIT was sent. It reports whether the connection was given up.
 func (s *Store) abandon(ctx context.Context, err error) (lost bool) {
 	if isAnswer(err) {
 		s.rollback(ctx)
 	} else if code(err) != "" || s.writer.IsClosed() || isTimeout(err) {
 		s.disconnect()
 	} else {
-		s.rollback(ctx) // the rows could not be read
+		s.rollback(ctx) // the server is well, but a row could not be decoded
 	}
 	return s.writer == nil
 }
 
 func isTimeout(err error) bool { return errors.Is(err, context.DeadlineExceeded) }
 
-// rollback ends a transaction that wrote nothing. Where that cannot be said to the server, giving up the connection
-// says it.
+// rollback ends a transaction that wrote nothing. If the server cannot be told, the connection is given up, which ends
+// the transaction too.
 func (s *Store) rollback(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, s.options.timeouts.answer)
 	defer cancel()
@@ -111,8 +112,8 @@ func (s *Store) rollback(ctx context.Context) {
 	}
 }
 
-// write is the second round trip: everything that the batch writes, and COMMIT. When it fails with [errUnsettled] the
-// batch may have been written.
+// write is the second round trip: all that the batch writes, and COMMIT. If it fails with [errUnsettled], the batch may
+// have been written.
 func (s *Store) write(ctx context.Context, w *writer) error {
 	ctx, cancel := context.WithTimeout(ctx, s.options.timeouts.answer)
 	defer cancel()
@@ -120,7 +121,7 @@ func (s *Store) write(ctx context.Context, w *writer) error {
 	switch {
 	case err == nil && w.committed:
 		return nil
-	case err == nil: // the server turned COMMIT into ROLLBACK
+	case err == nil: // the server answered COMMIT with ROLLBACK
 		return store.Retryable{Err: fmt.Errorf("%w: the server rolled the batch back", store.ErrUnavailable)}
 	case isAnswer(err): // COMMIT was not reached
 		s.rollback(ctx)
@@ -134,9 +135,9 @@ func (s *Store) write(ctx context.Context, w *writer) error {
 	}
 }
 
-// settle finds out what became of a batch whose COMMIT was not answered. Looking would not be enough: the old
-// transaction may still be on its way. It therefore writes the head in a new transaction, which cannot get past an open
-// old one, and believes what it read there only once that is committed.
+// settle finds out what became of a batch whose COMMIT was not answered. Reading the journal is not enough, because the
+// old transaction may still be under way. So settle writes the head in a new transaction, which has to wait until the
+// old one is over, and believes what it has read there only after that is committed.
 func (s *Store) settle(ctx context.Context, entry *store.Entry) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, s.options.timeouts.settle)
 	defer cancel()
@@ -157,7 +158,7 @@ func (s *Store) settle(ctx context.Context, entry *store.Entry) (err error) {
 	}
 }
 
-// look reports whether the journal has this batch.
+// look reports whether the journal has the batch of this entry.
 func (s *Store) look(ctx context.Context, entry *store.Entry) (written bool, err error) {
 	if s.writer == nil {
 		if err := s.connect(ctx); err != nil {

@@ -10,7 +10,7 @@ import (
 	"github.com/holdfast/holdfast/internal/store"
 )
 
-// SQLSTATE codes and classes (the first two characters), from appendix A of the PostgreSQL manual.
+// SQLSTATE codes and classes (the first two characters of a code), from appendix A of the PostgreSQL manual.
 const (
 	serializationFailure       = "40001"
 	deadlockDetected           = "40P01"
@@ -37,7 +37,7 @@ func code(err error) string {
 	return ""
 }
 
-// isRace reports whether another process was making the same tables.
+// isRace reports whether making the tables failed because another process was making them.
 func isRace(err error) bool {
 	switch code(err) {
 	case uniqueViolation, duplicateTable, duplicateSchema, serializationFailure, deadlockDetected:
@@ -46,16 +46,16 @@ func isRace(err error) bool {
 	return false
 }
 
-// isAnswer reports whether the server refused a statement, and with it the transaction, and the connection lives on.
-// Anything else (a lost connection, a server that ends the session) leaves open what became of a COMMIT that was under
-// way.
+// isAnswer reports whether the server refused a statement, and with it the transaction, while the connection lives on.
+// After any other error (a lost connection, a session that the server ended) a COMMIT that was sent may have been
+// carried out.
 func isAnswer(err error) bool {
 	var e *pgconn.PgError
 	return errors.As(err, &e) && e.SeverityUnlocalized == "ERROR" && e.Code != statementCompletionUnknown
 }
 
-// translate turns an error of the driver into one of package store, by its code. What is left as it was is the batch's
-// own fault. Only for failures of which it is known that nothing was written.
+// translate turns an error of the driver into one of package store, by its code. An error that it returns unchanged is
+// the fault of the batch. It must be used only for failures that certainly wrote nothing.
 func translate(err error) error {
 	if err == nil || errors.Is(err, context.Canceled) || store.IsCorrupt(err) {
 		return err

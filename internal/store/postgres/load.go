@@ -12,7 +12,7 @@ import (
 	"github.com/holdfast/holdfast/internal/store"
 )
 
-// loader fills the state of a batch, in one round trip, and remembers the keys of the rows that it loaded.
+// loader fills the state of a batch in one round trip, and remembers the row keys of what it loaded.
 type loader struct {
 	s    *Store
 	keys *inventory.Keys
@@ -24,7 +24,7 @@ type loader struct {
 	overdue  []overdueRow
 }
 
-// overdueRow is a hold past its deadline, with the reservation if there is one.
+// overdueRow is an overdue hold. Its reservation is missing only if the rows contradict each other.
 type overdueRow struct {
 	demand int // position in keys.Stock
 	found  bool
@@ -42,12 +42,13 @@ const (
 	orderColumns       = "o.key, o.reservation, o.status, coalesce(o.customer, ''), coalesce(o.reference, ''), o.data"
 )
 
-// The statements of a load. Each begins with a snapshot of its own (READ COMMITTED), taken after the head was locked.
+// The statements of a load. Each sees what was committed before it began (READ COMMITTED), so all that was committed
+// before the head was locked.
 const (
 	lockHead = "SELECT " + headColumns + " FROM head FOR UPDATE"
 
-	// loadClock reads the clock, and the overdue holds of the stock rows that have less than the batch wants: $2 to $4
-	// are the wanted products, locations and units; $5 is one more than may be loaded.
+	// loadClock reads the clock and the overdue holds of the stock rows that have fewer units than the batch wants. $2
+	// to $4 are the wanted products, locations and units; $5 is the limit of holds plus one.
 	loadClock = `
 WITH clock AS MATERIALIZED (
 	SELECT c.source, greatest(c.source, h.at) AS now
@@ -78,12 +79,12 @@ ORDER BY o.demand, o.expires_at, o.reservation`
 JOIN products p ON p.id = d.product JOIN stock s ON s.product = p.key AND s.location = d.location`
 
 	loadReservations = "SELECT " + reservationColumns + " FROM reservations r WHERE r.key = ANY($1)"
-	// An order is asked for by its key, or by that of its reservation.
+	// An order is loaded by its key, or by the key of its reservation.
 	loadOrders = "SELECT " + orderColumns + " FROM orders o WHERE o.key = ANY($1) UNION SELECT " + orderColumns +
 		" FROM orders o WHERE o.reservation = ANY($2)"
 
-	// The stock rows that the lines of reservations ($2) and of the reservations of orders ($1) are about, and their
-	// products.
+	// The stock rows of the lines of reservations ($2) and of the reservations of orders ($1), and the products of
+	// those rows.
 	lineKeys = `SELECT unnest(r.stock) FROM reservations r WHERE r.key = ANY($2)
 UNION SELECT unnest(r.stock) FROM orders o JOIN reservations r ON r.key = o.reservation WHERE o.key = ANY($1)`
 	loadLineStock = "SELECT " + stockColumns + " FROM (" + lineKeys +
@@ -119,12 +120,12 @@ func loading(err error) error {
 		return err
 	}
 	if errors.Is(err, store.ErrNewerFormat) {
-		return fmt.Errorf("%w: %w", store.ErrBroken, err) // another process has brought the store up to a later program
+		return fmt.Errorf("%w: %w", store.ErrBroken, err) // another process has upgraded the store
 	}
 	return fmt.Errorf("loading a batch: %w", translate(err))
 }
 
-// wanted lists the products, locations and units that the batch wants.
+// wanted lists the products, locations and units of the demands of the batch.
 func (l *loader) wanted() (products, locations []string, units []int64) {
 	n := len(l.keys.Stock)
 	products, locations, units = make([]string, n), make([]string, n), make([]int64, n)
@@ -200,7 +201,7 @@ func (l *loader) queueProducts(b *pgx.Batch) {
 	}
 }
 
-// queueLines loads reservations and orders, with the rows that their lines are about.
+// queueLines loads reservations and orders, with the products and stock rows of their lines.
 func (l *loader) queueLines(b *pgx.Batch) {
 	if len(l.keys.Reservations)+len(l.keys.Orders) == 0 {
 		return
@@ -270,7 +271,7 @@ func eachStock(rows pgx.Rows, use func(key int64, productID string, s inventory.
 	return err
 }
 
-// eachReservation decodes rows of reservationColumns. What it uses of them it copies.
+// eachReservation decodes rows of reservationColumns. The decoded reservations share no memory with them.
 func eachReservation(rows pgx.Rows, use func(*inventory.Reservation)) error {
 	var row store.ReservationRow
 	_, err := pgx.ForEachRow(rows, []any{&row.Key, &row.Status, &row.ExpiresAt, &row.CustomerID, &row.Data}, func() error {
@@ -298,8 +299,8 @@ func eachOrder(rows pgx.Rows, use func(*inventory.Order)) error {
 	return err
 }
 
-// addOverdue enters the overdue holds into the state (I8), and loads what their other lines are about where that is not
-// there yet: only for carts that a third round trip is needed.
+// addOverdue enters the overdue holds into the state (I8). The other lines of a cart may need stock rows that are not
+// loaded yet; only then does it take another round trip.
 func (l *loader) addOverdue(ctx context.Context) error {
 	more := len(l.overdue) > inventory.MaxOverdueLoaded
 	if more {
@@ -311,7 +312,7 @@ func (l *loader) addOverdue(ctx context.Context) error {
 		o := &l.overdue[i]
 		r, err := o.row.Decode()
 		if !o.found || err != nil {
-			continue // a damaged hold keeps its units, but must not stop every buyer; the sweeper reports it, verify names it
+			continue // a damaged hold keeps its units but stops nobody; the sweeper and verify report it
 		}
 		if loaded := l.state.Reservations[r.ID]; loaded == nil {
 			l.state.Reservations[r.ID] = r
@@ -323,8 +324,8 @@ func (l *loader) addOverdue(ctx context.Context) error {
 		}
 	}
 	if more {
-		// Waiting for the next batch helps only if this one makes progress: not where all that was found here is
-		// damaged.
+		// Waiting for the next batch helps only if this one frees some units. It does not if all the holds that were
+		// found are damaged.
 		cut := l.keys.Stock[l.overdue[len(l.overdue)-1].demand].StockKey
 		if l.state.MoreOverdue[cut] && len(l.state.Overdue[cut]) == 0 {
 			delete(l.state.MoreOverdue, cut)
@@ -339,8 +340,8 @@ func (l *loader) addOverdue(ctx context.Context) error {
 	return l.s.writer.SendBatch(ctx, b).Close()
 }
 
-// moreOverdue marks the stock row at which loading stopped, and those after it, which were not looked at: whoever wants
-// units of them waits for the next batch, where they come first.
+// moreOverdue marks the stock row at which the limit of holds was reached, and the short ones after it, whose holds
+// were not loaded. Commands that need their units wait for the next batch.
 func (l *loader) moreOverdue(from int) {
 	for i := from; i < len(l.keys.Stock); i++ {
 		d := &l.keys.Stock[i]

@@ -1,7 +1,7 @@
 // Package postgres is the store on PostgreSQL 13 or later, for one or many processes that share a database.
 //
-// One connection commits: its batch is two round trips and one flush. The first locks the head row, reads the server's
-// clock and loads the rows; the second writes and commits. Readers have a pool of connections of their own.
+// One connection commits. A batch takes two round trips and one flush: the first locks the head row, reads the clock
+// and loads the rows, the second writes and commits. Readers have a pool of other connections.
 package postgres
 
 import (
@@ -22,32 +22,33 @@ import (
 
 // Options are what a store needs from outside.
 type Options struct {
-	// Now is the clock that decides, for tests; default: the server's clock, read in each batch once the head is
+	// Now is the clock that decides, in tests. Default: the clock of the server, read in each batch once the head is
 	// locked.
 	Now         func() time.Time
 	AcceptClock bool
-	// AcceptNoFsync serves a server that runs with fsync=off, which loses acknowledged commits when its machine
-	// crashes.
+	// AcceptNoFsync allows a server with fsync=off, which loses acknowledged commits if its machine crashes.
 	AcceptNoFsync bool
-	// ReadOnly opens tables that exist, and writes nothing: View works, Commit does not.
+	// ReadOnly opens existing tables for View only. Nothing is written, and Commit fails.
 	ReadOnly bool
 	Log      *slog.Logger // default: none
 
-	timeouts timeouts // of tests
+	timeouts timeouts // set by tests
 }
 
-// timeouts bound what a batch waits for. Those that the server keeps can be set in the store URL as well.
+// timeouts bound what a batch waits for. The store URL can set those whose names are in parentheses.
 type timeouts struct {
-	connect   time.Duration // a new connection (connect_timeout)
+	connect   time.Duration // for a new connection (connect_timeout)
 	lock      time.Duration // for the head, while other processes commit (lock_timeout)
-	statement time.Duration // any one statement, its wait for a lock included (statement_timeout)
-	// the server ends a transaction whose process says nothing for so long (idle_in_transaction_session_timeout)
-	idle   time.Duration
-	answer time.Duration // for the server's answer, beyond the wait for the head
-	settle time.Duration // to find out what became of a batch
+	statement time.Duration // for one statement, with its wait for a lock (statement_timeout)
+	answer    time.Duration // for the server's answer, in addition to the wait for the head
+	settle    time.Duration // to find out what became of a batch
+
+	// idle is how long a process may be silent within a transaction before the server ends it
+	// (idle_in_transaction_session_timeout).
+	idle time.Duration
 }
 
-// A process that dies in its transaction holds up the others for the idle timeout: it must stay under 5 seconds.
+// Other processes wait for one that died within a transaction until the idle timeout, which must be under 5 seconds.
 var defaultTimeouts = timeouts{
 	connect: 5 * time.Second, lock: 10 * time.Second, statement: 12 * time.Second, idle: 3 * time.Second,
 	answer: 5 * time.Second, settle: 12 * time.Second,
@@ -59,17 +60,17 @@ type Store struct {
 	config  *pgx.ConnConfig // of the connection that commits
 
 	turn           *store.Turn
-	writer         *pgx.Conn // nil: to be made
-	rotationFailed time.Time // when it last did, of the receipts
+	writer         *pgx.Conn // nil: there is none, the next batch makes it
+	rotationFailed time.Time // when receipts last could not be dropped
 
 	readers *pgxpool.Pool
 }
 
 var _ store.Store = (*Store)(nil)
 
-// Open connects to a database and brings its tables up to date. The URL is PostgreSQL's own
-// (postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNSTRING), with pgxpool's pool_max_conns and the like for the
-// readers; search_path names the schema of the tables, holdfast where it is not given.
+// Open connects to a database and upgrades its tables. The URL is one that PostgreSQL knows
+// (postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNSTRING). It may have parameters of pgxpool, such as
+// pool_max_conns, for the readers. Its search_path names the schema of the tables; the default is holdfast.
 func Open(ctx context.Context, address string, o Options) (*Store, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -90,7 +91,7 @@ func Open(ctx context.Context, address string, o Options) (*Store, error) {
 	return s, nil
 }
 
-// withoutSecrets keeps what a parser quotes of a URL out of messages.
+// withoutSecrets replaces an error that quotes the password of a URL.
 func withoutSecrets(err error, address string) error {
 	u, parseErr := url.Parse(address)
 	if parseErr != nil {
@@ -120,9 +121,9 @@ func configure(c *pgx.ConnConfig, o *Options, connectTimeoutGiven bool) {
 	set("idle_in_transaction_session_timeout", milliseconds(o.timeouts.idle))
 }
 
-// sessionSettings steer the planner: every statement is prepared once, and must go by index even while the statistics
-// still say that a table is empty. tcp_user_timeout ends the session of a host that is gone. Servers that do not know
-// one go without.
+// sessionSettings are the settings of every session. All but the first keep the planner to indexes: statements are
+// prepared once, possibly while the statistics say that a table is empty. tcp_user_timeout ends the session of a host
+// that is gone. A server that does not know a setting goes without it.
 var sessionSettings = [][2]string{
 	{"tcp_user_timeout", "4000"},
 	{"plan_cache_mode", "force_generic_plan"},
@@ -179,7 +180,7 @@ func (s *Store) open(ctx context.Context, pool *pgxpool.Config) (err error) {
 	return err
 }
 
-// schema is the first of the search path.
+// schema returns the first schema of the search path.
 func (s *Store) schema() string {
 	first, _, _ := strings.Cut(s.config.RuntimeParams["search_path"], ",")
 	return strings.Trim(strings.TrimSpace(first), `"`)
@@ -211,7 +212,7 @@ func (s *Store) checkServer(ctx context.Context) error {
 	return nil
 }
 
-// connect makes the connection that commits.
+// connect opens the connection that commits.
 func (s *Store) connect(ctx context.Context) error {
 	conn, err := pgx.ConnectConfig(ctx, s.config)
 	if err != nil {
@@ -227,7 +228,7 @@ func (s *Store) connect(ctx context.Context) error {
 	return nil
 }
 
-// disconnect gives up the connection that commits: the next batch makes another. The server ends what was open on it.
+// disconnect gives up the connection that commits; the next batch opens another. The server ends what was open on it.
 func (s *Store) disconnect() {
 	if s.writer != nil {
 		hangUp(s.writer)
@@ -257,7 +258,7 @@ func (s *Store) Close() error {
 	})
 }
 
-// SoleWriter implements [store.Store]: other processes may share the database.
+// SoleWriter implements [store.Store]. Other processes may share the database.
 func (s *Store) SoleWriter() (clock func() time.Time, sole bool) { return nil, false }
 
 // View implements [store.Store].
@@ -288,7 +289,7 @@ func (s *Store) View(ctx context.Context, read func(store.View) error) error {
 	return err
 }
 
-// now is the source of the clock as a parameter: null stands for the server's.
+// sourceParameter returns the parameter that stands for the source of the clock: null means the clock of the server.
 func sourceParameter(now func() time.Time) *int64 {
 	if now == nil {
 		return nil
@@ -297,7 +298,7 @@ func sourceParameter(now func() time.Time) *int64 {
 	return &source
 }
 
-// clockSQL is the server's clock in milliseconds.
+// clockSQL reads the clock of the server, in milliseconds.
 const clockSQL = "floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
 
 // querier is a connection or a transaction.
@@ -305,12 +306,12 @@ type querier interface {
 	QueryRow(ctx context.Context, sql string, arguments ...any) pgx.Row
 }
 
-// head is the head row: what all stores have, and this one's own.
+// head is the head row: the head of every store, and what only this store keeps there.
 type head struct {
 	store.Head
-	nextKey       int64 // of products and stock rows
-	receiptsTable int   // that is written to
-	receiptsSince int64 // when it was first written to, milliseconds
+	nextKey       int64 // the next row key of a product or stock row
+	receiptsTable int   // the number of the table that receipts are written to
+	receiptsSince int64 // since when, in milliseconds; 0 means that there are no receipts yet
 }
 
 const headColumns = "store, format, batch_no, batch_id, seq, at, chain, next_key, receipts_table, receipts_since"

@@ -152,8 +152,7 @@ func TestServerClock(t *testing.T) {
 		t.Errorf("made at %d, between %d and %d by the server", p.CreatedAt, before, after)
 	}
 	exec(t, address, fmt.Sprintf("UPDATE head SET at = %d", clock()+3_600_000))
-	if _, err := storetest.Commit(context.Background(), s, storetest.Hold("mug", "")); !errors.Is(err,
-		store.ErrClockBehind) {
+	if _, err := storetest.Commit(t.Context(), s, storetest.Hold("mug", "")); !errors.Is(err, store.ErrClockBehind) {
 		t.Errorf("an hour behind the head: %v", err)
 	}
 	accepting := open(t, address, Options{AcceptClock: true})
@@ -213,8 +212,7 @@ func TestRetries(t *testing.T) {
 			"CREATE TRIGGER fail BEFORE INSERT ON journal FOR EACH ROW EXECUTE FUNCTION fail()")
 		storetest.Must(t, s, storetest.Hold("mug", ""))
 		exec(t, address, "SELECT setval('tries', 1, false)", "ALTER SEQUENCE tries INCREMENT -1 MINVALUE -1000000")
-		if _, err := storetest.Commit(context.Background(), s, storetest.Hold("mug", "")); !errors.Is(err,
-			store.ErrUnavailable) {
+		if _, err := storetest.Commit(t.Context(), s, storetest.Hold("mug", "")); !errors.Is(err, store.ErrUnavailable) {
 			t.Errorf("%s without end: %v", sqlstate, err)
 		}
 		exec(t, address, "DROP TRIGGER fail ON journal", "DROP FUNCTION fail()", "DROP SEQUENCE tries")
@@ -247,8 +245,7 @@ func TestRefusedStores(t *testing.T) {
 	s := open(t, address, Options{})
 	storetest.Must(t, s, storetest.Product("mug"))
 	reader := open(t, address, Options{ReadOnly: true})
-	if _, err := storetest.Commit(context.Background(), reader, storetest.Hold("mug", "")); !errors.Is(err,
-		store.ErrUnavailable) {
+	if _, err := storetest.Commit(t.Context(), reader, storetest.Hold("mug", "")); !errors.Is(err, store.ErrUnavailable) {
 		t.Errorf("a store for reading committed: %v", err)
 	}
 	exec(t, address, "UPDATE head SET format = 99")

@@ -11,28 +11,28 @@ import (
 	"github.com/holdfast/holdfast/internal/store"
 )
 
-// Receipts are in two tables. One is written to for a day; then the other is emptied whole and written to. So a receipt
-// lives for one to two days, and none is deleted row by row. Where the other table cannot be emptied, because a backup
-// reads it, say, that is tried again after [store.RotateRetry], and until then receipts only live longer.
+// Receipts are in two tables. One is written to for a day; then the other is emptied and written to. So a receipt lives
+// for one to two days, and none is deleted by itself. If the other table cannot be emptied, for example because a
+// backup reads it, the store tries again after [store.RotateRetry]; until then receipts live longer.
 
-// mustRotate reports whether the table that is written to has been written to for a day.
+// mustRotate reports whether a table has been written to for a day.
 func (s *Store) mustRotate(h *head, now inventory.Time) bool {
 	return h.receiptsSince != 0 && int64(now-store.RotateEvery) >= h.receiptsSince &&
 		time.Since(s.rotationFailed) >= store.RotateRetry
 }
 
-// rotateReceipts empties the other table and makes it the one that is written to, in a transaction of its own. TRUNCATE
-// has to wait for whoever reads the table, so it is not waited for: a backup must not stop the sale.
+// rotateReceipts empties the other table and makes it the one to write to, in a transaction of its own. It does not
+// wait for whoever reads that table, as TRUNCATE would: a backup must not stop the sale.
 func (s *Store) rotateReceipts(ctx context.Context, now inventory.Time) {
 	ctx, cancel := context.WithTimeout(ctx, s.options.timeouts.lock+s.options.timeouts.answer)
 	defer cancel()
 	if s.writer == nil {
-		return // the batch will make a connection and come again
+		return // the batch opens a connection and tries once more
 	}
 	err := pgx.BeginFunc(ctx, s.writer, func(tx pgx.Tx) error {
 		h, err := readHead(ctx, tx, " FOR UPDATE")
 		if err != nil || int64(now-store.RotateEvery) < h.receiptsSince {
-			return err // another process has rotated them
+			return err // nil if another process has done it
 		}
 		other := 1 - h.receiptsTable
 		table := receiptsTable(other)

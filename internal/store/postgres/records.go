@@ -17,8 +17,8 @@ const (
 JOIN records r ON r.kind = k.kind AND r.key = k.key ORDER BY k.at`
 )
 
-// recordRange is the statement that reads a range in the order of its keys. It has one lower bound, so that the index
-// is entered where the range goes on.
+// recordRange returns the statement that reads a range, in the order of keys. It has one lower bound: with Prefix and
+// After as two, the server could read all that is before After.
 func recordRange(of inventory.RecordRange) (sql string, arguments []any) {
 	sql = "SELECT " + recordColumns + " FROM records r WHERE r.kind = $1 AND r.key >= $2 AND r.key <> $3"
 	arguments = []any{of.Kind, max(of.Prefix, of.After), of.After, of.Limit}
@@ -29,7 +29,7 @@ func recordRange(of inventory.RecordRange) (sql string, arguments []any) {
 	return sql + " ORDER BY r.key LIMIT $4", arguments
 }
 
-// eachRecord hands out the records of rows, until use wants no more.
+// eachRecord calls use for each record of rows, until use returns false.
 func eachRecord(rows pgx.Rows, use func(*inventory.Record) (more bool)) error {
 	var r inventory.Record
 	var data []byte
@@ -45,7 +45,7 @@ func eachRecord(rows pgx.Rows, use func(*inventory.Record) (more bool)) error {
 	return err
 }
 
-// columnsOf are the kinds and keys of n records.
+// columnsOf lists the kinds and the keys of n records.
 func columnsOf(n int, key func(i int) inventory.RecordKey) (kinds, keys []string) {
 	kinds, keys = make([]string, n), make([]string, n)
 	for i := range n {
@@ -78,7 +78,8 @@ func (l *loader) queueRecords(b *pgx.Batch) {
 	}
 }
 
-// writeRecords changes and deletes only what is stored in the version that was loaded.
+// writeRecords writes the changed records. It changes and deletes a record only if its version is still the one that
+// was loaded.
 func (w *writer) writeRecords() {
 	var added, changed, deleted struct {
 		kinds, keys      []string
@@ -115,7 +116,7 @@ WHERE r.kind = u.kind AND r.key = u.key
 WHERE r.kind = u.kind AND r.key = u.key AND r.version = u.before`, deleted.kinds, deleted.keys, deleted.before)
 }
 
-// notNull is what a column that must not be null gets of bytes that may be nil.
+// notNull returns an empty slice for nil, which a column would take for null.
 func notNull(b []byte) []byte {
 	if b == nil {
 		return []byte{}
@@ -124,7 +125,7 @@ func notNull(b []byte) []byte {
 }
 
 func (v *view) Records(ctx context.Context, q store.RecordQuery) ([]*inventory.Record, string, error) {
-	if v.readOnly { // the store may be of a format without records
+	if v.readOnly { // then the store may have a format without records
 		if head, err := v.Head(ctx); err != nil || head.Format < store.RecordsFormat {
 			return nil, "", err
 		}

@@ -11,23 +11,23 @@ import (
 	"github.com/holdfast/holdfast/internal/store"
 )
 
-// schemaName is where the tables are when the store URL sets no search_path: names such as orders may be taken
-// elsewhere.
+// schemaName is the schema of the tables if the store URL sets no search_path. They have common names, such as orders,
+// which may exist in the public schema.
 const schemaName = "holdfast"
 
-// migrations make the tables: entry n brings a database from version n (column version of head) to n+1. Never change an
-// entry that was released; add one.
+// migrations make the tables. Entry n upgrades a database from version n (column version of head) to n+1. Never change
+// an entry that was released; add one.
 //
-// Of products, reservations and orders the data column is the truth (the compact form of package inventory); the other
-// columns are what must be found by index. Row keys are integers: of a reservation or order the sequence of the event
-// that created it, which its id carries; of products and stock rows from the counter next_key of the head.
+// In products, reservations and orders the column data has the whole row, in the encoding of package inventory, and is
+// authoritative. The other columns are there for indexes. Row keys are integers. That of a reservation or order is the
+// sequence of the event that created it, which its id carries too; those of products and stock rows come from the
+// counter next_key of the head.
 //
-// reservations.stock are the keys of the stock rows of its lines: so a batch loads a hold and its stock in one round
-// trip. holds has a row for every stock row that an ACTIVE reservation takes from: it finds the overdue holds of one
-// stock row, and the ACTIVE reservations of a product.
+// reservations.stock has the keys of the stock rows of the lines, so that a batch loads a hold and its stock in one
+// round trip. holds has a row for every stock row that an ACTIVE reservation takes units from. It serves to find the
+// overdue holds of a stock row and the ACTIVE reservations of a product.
 //
-// The rows of head and stock change with every batch; a low fill factor leaves room for their versions on the same page
-// (HOT).
+// Every batch changes rows of head and stock. A low fill factor leaves room for the new version on the same page (HOT).
 var migrations = []string{`
 CREATE TABLE head (
 	one            integer PRIMARY KEY CHECK (one = 1),
@@ -117,15 +117,15 @@ CREATE TABLE records (
 UPDATE head SET format = 2;
 `}
 
-// optional statements make a store cheaper where the server knows them: events are compact already, so compressing them
-// only costs time.
+// optional statements may fail on a server that does not know them. Events are compact already, so compressing them
+// would only cost time.
 var optional = []string{"ALTER TABLE journal ALTER COLUMN events SET STORAGE EXTERNAL"}
 
-// migrateAttempts is how often the schema is tried: of several processes that start at the same moment on an empty
-// database one makes it, and the others find it made.
+// migrateAttempts is how often migrating is tried. If several processes start on an empty database at once, one makes
+// the tables, and the others fail and find them made when they try again.
 const migrateAttempts = 5
 
-// migrate brings the tables to the version of this program, or refuses newer ones.
+// migrate upgrades the tables to the version of this program. It refuses newer ones.
 func migrate(ctx context.Context, conn *pgx.Conn, schema string) (err error) {
 	for range migrateAttempts {
 		if err = migrateOnce(ctx, conn, schema); err == nil || !isRace(err) {
@@ -158,7 +158,7 @@ func migrateOnce(ctx context.Context, conn *pgx.Conn, schema string) error {
 	return nil
 }
 
-// createSchema makes the schema unless it is there: then no right to make one is needed.
+// createSchema makes the schema if it is missing. If it exists, the role does not need the right to make one.
 func createSchema(ctx context.Context, conn *pgx.Conn, schema string) error {
 	var found bool
 	err := conn.QueryRow(ctx, "SELECT EXISTS (SELECT 1 FROM information_schema.schemata WHERE schema_name = $1)", schema).
@@ -174,7 +174,7 @@ func createSchema(ctx context.Context, conn *pgx.Conn, schema string) error {
 	return nil
 }
 
-// schemaVersion is 0 where there are no tables yet.
+// schemaVersion returns the version of the tables; 0 means that there are none.
 func schemaVersion(ctx context.Context, conn *pgx.Conn) (version int, err error) {
 	var found bool
 	err = conn.QueryRow(ctx, "SELECT EXISTS (SELECT 1 FROM information_schema.tables WHERE table_schema = "+

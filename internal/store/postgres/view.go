@@ -17,7 +17,7 @@ import (
 type view struct {
 	conn    *pgx.Conn
 	now     func() time.Time
-	timeout time.Duration // of a query
+	timeout time.Duration // for one query
 
 	readOnly bool
 
@@ -26,7 +26,7 @@ type view struct {
 	head   head
 }
 
-// query runs one statement and hands its rows to scan.
+// query runs one statement and calls scan with its rows.
 func (v *view) query(ctx context.Context, scan func(pgx.Rows) error, sql string, arguments ...any) error {
 	b := &pgx.Batch{}
 	v.begin(b)
@@ -34,7 +34,7 @@ func (v *view) query(ctx context.Context, scan func(pgx.Rows) error, sql string,
 	return v.send(ctx, b, v.timeout)
 }
 
-// begin queues what opens the snapshot, once: its head and the clock are read with it.
+// begin queues the statements that begin the transaction, if it has not begun, and read the clock and the head.
 func (v *view) begin(b *pgx.Batch) {
 	if v.begun {
 		return
@@ -50,7 +50,7 @@ func (v *view) begin(b *pgx.Batch) {
 	b.Queue("SELECT " + headColumns + " FROM head").QueryRow(func(row pgx.Row) error { return v.head.scan(row) })
 }
 
-// send runs a batch of statements. A timeout of 0 is none.
+// send runs queued statements. A timeout of 0 means none.
 func (v *view) send(ctx context.Context, b *pgx.Batch, timeout time.Duration) error {
 	bounded := ctx
 	if timeout > 0 {
@@ -107,22 +107,22 @@ func (v *view) Products(ctx context.Context, q store.ProductQuery) ([]*inventory
 	for _, row := range found {
 		page.Add(row.product, row.product.ID, row.bytes+len(row.product.Stock)*store.StockBytes)
 	}
-	_ = page.Fail(bad) // where it fits: else it comes with a later page
+	_ = page.Fail(bad) // a full page drops it: the next page will meet the same product
 	return page.Result()
 }
 
-// productRow is a product as it is stored.
+// productRow is a product, with its row key and its size in stored bytes.
 type productRow struct {
 	key     int64
 	product *inventory.Product
 	bytes   int
 }
 
-// productRows reads products without their stock, up to the first that cannot be used. Where the page is bounded it
-// stops once they fill it.
-func (v *view) productRows(ctx context.Context, bounded bool, sql string, arguments []any) (found []productRow, bad,
-	err error,
-) {
+// productRows reads products without their stock, up to the first that cannot be used, which is bad. If bounded, it
+// stops at [store.PageBytes].
+func (v *view) productRows(
+	ctx context.Context, bounded bool, sql string, arguments []any,
+) (found []productRow, bad, err error) {
 	bytes := 0
 	err = v.query(ctx, func(rows pgx.Rows) error {
 		for rows.Next() {
@@ -162,8 +162,8 @@ func scanProduct(rows pgx.Rows) (row productRow, err error) {
 	return row, err
 }
 
-// stockOf reads the stock rows of products, which are sorted by id. Where the page is bounded it reads as many as fill
-// it, and the rest of the last product: products after that get none, and are not shown.
+// stockOf reads the stock rows of products that are sorted by id. If bounded, it reads as many stock rows as fill a
+// page, and those of one more product. Products after that get no stock, and the page is full before them.
 func (v *view) stockOf(ctx context.Context, found []productRow, bounded bool) error {
 	if len(found) == 0 {
 		return nil
@@ -188,9 +188,9 @@ func (v *view) stockOf(ctx context.Context, found []productRow, bounded bool) er
 		"p.id, s.location LIMIT $2", keys, limit)
 }
 
-func (v *view) Reservations(ctx context.Context, q store.ReservationQuery) ([]*inventory.Reservation, inventory.ID,
-	error,
-) {
+func (v *view) Reservations(
+	ctx context.Context, q store.ReservationQuery,
+) ([]*inventory.Reservation, inventory.ID, error) {
 	if q.IDs != nil {
 		page, err := byID(ctx, v, q.IDs, "SELECT "+reservationColumns+" FROM reservations r WHERE r.key = ANY($1)",
 			scanReservation, reservationID)
@@ -200,7 +200,7 @@ func (v *view) Reservations(ctx context.Context, q store.ReservationQuery) ([]*i
 	if q.CustomerID != "" {
 		l.only("customer = %s", q.CustomerID)
 	}
-	if q.ProductID != "" { // with status ACTIVE, which is what has rows in holds
+	if q.ProductID != "" { // the status is ACTIVE then, and holds has the rows of those
 		l.only(`key = ANY (ARRAY (SELECT DISTINCT reservation FROM holds WHERE reservation < $1 AND stock IN
 	(SELECT s.key FROM stock s JOIN products p ON p.key = s.product WHERE p.id = %s)
 		ORDER BY reservation DESC LIMIT $2))`, q.ProductID)
@@ -231,11 +231,11 @@ func scanReservation(rows pgx.Rows) (*inventory.Reservation, int, error) {
 
 func reservationID(r *inventory.Reservation) inventory.ID { return r.ID }
 
-// check requires of each reservation that its stock column names the stock rows of its lines and, while it is ACTIVE,
-// that it has its rows in holds. The page ends at the first that fails.
-func (v *view) check(ctx context.Context, page []*inventory.Reservation, next inventory.ID) ([]*inventory.Reservation,
-	inventory.ID, error,
-) {
+// check requires that the stock column of each reservation names the stock rows of its lines, and that an ACTIVE one
+// has its rows in holds. The page ends at the first reservation for which that is not so.
+func (v *view) check(
+	ctx context.Context, page []*inventory.Reservation, next inventory.ID,
+) ([]*inventory.Reservation, inventory.ID, error) {
 	var positions, keys, deadlines []int64
 	var products, locations []string
 	for i, r := range page {
@@ -318,7 +318,7 @@ func scanOrder(rows pgx.Rows) (*inventory.Order, int, error) {
 
 func orderID(o *inventory.Order) inventory.ID { return o.ID }
 
-// before is the row key below which a page begins.
+// before returns the row key that all rows of a page are below.
 func before(cursor inventory.ID) int64 {
 	if cursor.IsZero() {
 		return math.MaxInt64
@@ -326,7 +326,7 @@ func before(cursor inventory.ID) int64 {
 	return cursor.Sequence()
 }
 
-// byID reads the rows that ids name, in their order.
+// byID reads the rows of ids, and returns them in the order of ids.
 func byID[T any](ctx context.Context, v *view, ids []inventory.ID, sql string, scan func(pgx.Rows) (*T, int, error),
 	id func(*T) inventory.ID,
 ) (page []*T, err error) {
@@ -357,24 +357,23 @@ func byID[T any](ctx context.Context, v *view, ids []inventory.ID, sql string, s
 	return page, bad
 }
 
-// list is a page of a list: rows of a table, newest first.
+// list describes a page of a list: rows of a table, newest first.
 type list struct {
 	table, columns, alias string
-	conditions            string // that an index serves
+	conditions            string // those that an index serves
 	arguments             []any
-	where                 string // what else a row must meet
+	where                 string // the other conditions; empty: there are none
 	before                inventory.ID
 	limit                 int
 }
 
-// only adds a condition that an index serves; %s stands for the value.
+// only adds a condition that an index serves. %s in it stands for the value.
 func (l *list) only(condition string, value any) {
 	l.arguments = append(l.arguments, value)
 	l.conditions += " AND " + fmt.Sprintf(condition, fmt.Sprintf("$%d", len(l.arguments)+2))
 }
 
-// scanned are the rows that the page looks at. Where an index serves all conditions it need not look at more than it
-// shows.
+// scanned selects the rows that the page looks at. If an index serves all conditions, these are the rows of the page.
 func (l *list) scanned() (sql string, arguments []any) {
 	most := store.ScanLimit
 	if l.where == "" {
@@ -384,7 +383,7 @@ func (l *list) scanned() (sql string, arguments []any) {
 	return sql, append([]any{before(l.before), most}, l.arguments...)
 }
 
-// search collects the rows that match, until the page is full or enough rows were looked at.
+// search collects the rows that match.
 func search[T any](ctx context.Context, v *view, l *list, scan func(pgx.Rows) (*T, int, error),
 	id func(*T) inventory.ID,
 ) ([]*T, inventory.ID, error) {
@@ -420,7 +419,7 @@ func search[T any](ctx context.Context, v *view, l *list, scan func(pgx.Rows) (*
 	return list, next, err
 }
 
-// stoppedAt says where the search stopped: zero if it came to the end.
+// stoppedAt returns where a search stopped after [store.ScanLimit] rows, or zero if it reached the end.
 func (v *view) stoppedAt(ctx context.Context, from string, arguments []any) (next inventory.ID, err error) {
 	var key, looked int64
 	err = v.query(ctx, func(rows pgx.Rows) error {
@@ -433,9 +432,9 @@ func (v *view) stoppedAt(ctx context.Context, from string, arguments []any) (nex
 	return next, err
 }
 
-func (v *view) Journal(ctx context.Context, from store.JournalPosition, limit, maxBytes int) (page []store.Entry,
-	err error,
-) {
+func (v *view) Journal(
+	ctx context.Context, from store.JournalPosition, limit, maxBytes int,
+) (page []store.Entry, err error) {
 	start := "$1"
 	position := from.BatchNo
 	if from.BatchNo == 0 {
@@ -476,7 +475,7 @@ func (v *view) Due(ctx context.Context, until inventory.Time, limit int) (page [
 	return page, err
 }
 
-// Strays reads whole tables: it may take its time, and joins them by hashing.
+// Strays reads whole tables. It has no timeout of its own, and joins them by hashing.
 func (v *view) Strays(ctx context.Context, limit int) (page []string, err error) {
 	b := &pgx.Batch{}
 	v.begin(b)

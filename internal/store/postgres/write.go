@@ -11,7 +11,8 @@ import (
 	"github.com/holdfast/holdfast/internal/store"
 )
 
-// writer turns the changes of a batch into statements, one for each kind of row, over the rows that its loader read.
+// writer turns the changes of a batch into statements, one for each kind of row and change. It uses the row keys that
+// its loader remembers.
 type writer struct {
 	*loader
 	changes   *inventory.Changes
@@ -25,7 +26,7 @@ func newWriter(l *loader, c *inventory.Changes, entry *store.Entry) *writer {
 	return &writer{loader: l, changes: c, entry: entry, out: &pgx.Batch{}, nextKey: l.head.nextKey}
 }
 
-// batch is the second round trip.
+// batch returns the statements of the second round trip.
 func (w *writer) batch() *pgx.Batch {
 	w.writeProducts()
 	w.writeStock()
@@ -41,15 +42,15 @@ func (w *writer) batch() *pgx.Batch {
 	return w.out
 }
 
-// insert queues a statement for n new rows.
+// insert queues a statement that adds n rows, unless n is 0.
 func (w *writer) insert(n int, sql string, arguments ...any) {
 	if n > 0 {
 		w.out.Queue(sql, arguments...)
 	}
 }
 
-// change queues a statement that must change n rows. The server checks it: by the time that an answer is here, COMMIT
-// is on its way. Where the rows are not those that were loaded, the division by zero ends the transaction.
+// change queues a statement that must change n rows, unless n is 0. The server checks the number, because COMMIT is
+// sent before an answer is here: if the number is another, a division by zero ends the transaction.
 func (w *writer) change(n int, sql string, arguments ...any) {
 	if n > 0 {
 		sql = fmt.Sprintf("WITH changed AS (%s RETURNING 1) SELECT 1 / (count(*) = $%d)::integer FROM changed", sql,
@@ -120,10 +121,10 @@ WHERE s.key = u.key AND s.seq = u.before`,
 		changed.keys, changed.available, changed.reserved, changed.committed, changed.seqs, changed.before)
 }
 
-// held are rows of holds.
+// held are rows of holds, by column.
 type held struct{ stock, expiresAt, reservations []int64 }
 
-// add enters the rows of an ACTIVE reservation. Its lines may name one stock row twice.
+// add adds the rows of a reservation if it is ACTIVE. The keys of its stock rows are distinct.
 func (h *held) add(r *inventory.Reservation, stock []int64) {
 	if r.Status != inventory.ReservationActive {
 		return
@@ -135,7 +136,7 @@ func (h *held) add(r *inventory.Reservation, stock []int64) {
 	}
 }
 
-// stockOf are the keys of the stock rows that lines are about, each once.
+// stockOf lists the keys of the stock rows of lines, without repetition.
 func (w *writer) stockOf(lines []inventory.Line) []int64 {
 	keys := make([]int64, 0, len(lines))
 	for i := range lines {
@@ -151,7 +152,8 @@ func (w *writer) stockOf(lines []inventory.Line) []int64 {
 	return keys
 }
 
-// arrayLiteral writes keys as PostgreSQL reads an array: arrays of different lengths cannot be the elements of one.
+// arrayLiteral formats keys as text that PostgreSQL reads as an array. An array of arrays would need all of them to
+// have the same length.
 func arrayLiteral(keys []int64) string {
 	b := append(make([]byte, 0, 2+8*len(keys)), '{')
 	for i, key := range keys {

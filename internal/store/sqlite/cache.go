@@ -2,11 +2,11 @@ package sqlite
 
 import "github.com/holdfast/holdfast/internal/inventory"
 
-// cacheBytes is about how much memory the cache may take; then it is emptied and begins anew.
+// cacheBytes is about how much memory the cache may take. When it is reached, the cache is emptied.
 const cacheBytes = 32 << 20
 
-// cache keeps the catalogue and stock rows that batches loaded or wrote, as the last commit left them. They are exact:
-// the file belongs to this process, and only its committed batches are entered.
+// cache keeps products and stock rows that batches loaded or wrote, as the last commit left them. They are always
+// exact: only this process writes the file, and only what was committed is entered.
 type cache struct {
 	products map[string]cachedProduct
 	stock    map[inventory.StockKey]cachedStock
@@ -23,7 +23,7 @@ type cachedStock struct {
 	row inventory.Stock
 }
 
-// entryBytes is about what an entry takes beside the data of a product.
+// entryBytes is about how much memory an entry takes, in addition to the data of a product.
 const entryBytes = 256
 
 func (c *cache) grow(n int) {
@@ -48,7 +48,7 @@ func (c *cache) putStock(id inventory.StockKey, key int64, row inventory.Stock) 
 	c.stock[id] = cachedStock{key, row}
 }
 
-// committed enters what a batch has written.
+// committed enters what a committed batch has written.
 func (c *cache) committed(l *loader, changes *inventory.Changes) {
 	for i := range changes.Products {
 		p := changes.Products[i].After

@@ -36,7 +36,7 @@ func (s *Store) Commit(ctx context.Context, keys *inventory.Keys, decide store.D
 	return err
 }
 
-// transact is one attempt: there is never a second, because nobody else writes.
+// transact runs the transaction of a batch. It is never tried again: nobody else writes, so nothing would be different.
 func (s *Store) transact(keys *inventory.Keys, decide store.Decide, now inventory.Time) (err error) {
 	if err := exec(s.writer, "BEGIN IMMEDIATE", nil); err != nil {
 		return translate(err)
@@ -47,7 +47,7 @@ func (s *Store) transact(keys *inventory.Keys, decide store.Decide, now inventor
 		}
 		undo := exec(s.writer, "ROLLBACK", nil)
 		if undo == nil && err != nil {
-			undo = s.receipts.load(s.writer) // what the batch had changed in memory
+			undo = s.receipts.load(s.writer) // the batch may have changed them in memory
 		}
 		if undo != nil {
 			err = fmt.Errorf("%w: %w", store.ErrBroken, errors.Join(err, undo))
@@ -85,10 +85,10 @@ func (s *Store) transact(keys *inventory.Keys, decide store.Decide, now inventor
 	return nil
 }
 
-// checkpoint copies the log into the file once enough was written. The batch before it is durable, whatever happens
-// here: a failure breaks the store for the next one.
+// checkpoint copies the write-ahead log into the file once enough was written. The batch before it is durable even if
+// this fails; then the store is broken for the next batch.
 func (s *Store) checkpoint(c *inventory.Changes) {
-	// as measured, roughly
+	// rough measurements
 	const pagesPerBatch, pagesPerStockRow, pagesPerRecord, receiptsPerPage, rowBytesPerPage = 8, 2, 2, 4, 2048
 	s.logPages += pagesPerBatch + pagesPerStockRow*len(c.Stock) + pagesPerRecord*len(c.Records) +
 		len(c.Receipts)/receiptsPerPage + len(c.Events)/rowBytesPerPage
@@ -109,7 +109,7 @@ func (s *Store) checkpoint(c *inventory.Changes) {
 	}
 }
 
-// walCheckpoint returns the length of the log in pages.
+// walCheckpoint runs a checkpoint and returns the length of the log, in pages.
 func (s *Store) walCheckpoint(pragma string) (length int, err error) {
 	err = exec(s.writer, pragma, func(row *sqlite.Stmt) error {
 		length = row.ColumnInt(1)
@@ -120,13 +120,14 @@ func (s *Store) walCheckpoint(pragma string) (length int, err error) {
 
 // checkpoints say when the write-ahead log is copied into the file.
 type checkpoints struct {
-	// pages is after about how many written pages it is.
+	// pages is about how many written pages make a checkpoint due.
 	pages int
-	// restartPages is how long the log may become before the writer waits for the readers, so that it can begin anew.
-	// Readers that follow each other without a gap, as an audit does, would otherwise let it grow for as long as they
-	// go on.
+	// restartPages is the length of the log, in pages, from which the writer waits for readers, so that the log can
+	// begin anew. Without that, readers that follow each other without a gap, as in an audit, would let it grow as long
+	// as they go on.
 	restartPages int
-	// patience bounds that wait; where the log is four times as long, it is busyTimeout.
+	// patience is how long the writer waits for them. Once the log is four times as long as restartPages, it waits for
+	// busyTimeout.
 	patience time.Duration
 }
 

@@ -8,8 +8,8 @@ import (
 	"github.com/holdfast/holdfast/internal/store"
 )
 
-// translate turns a SQLite error into one of package store, by its code. What is left as it was is the batch's own
-// fault.
+// translate turns a SQLite error into one of package store, by its code. An error that it returns unchanged is the
+// fault of the batch.
 func translate(err error) error {
 	switch sqlite.ErrCode(err).ToPrimary() {
 	case sqlite.ResultOK, sqlite.ResultConstraint, sqlite.ResultTooBig, sqlite.ResultMismatch, sqlite.ResultRange:

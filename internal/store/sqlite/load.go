@@ -11,7 +11,7 @@ import (
 	"github.com/holdfast/holdfast/internal/store"
 )
 
-// loader fills the state of a batch and remembers the row keys of what it loaded.
+// loader fills the state of a batch, and remembers the row keys of the products and stock rows that it loaded.
 type loader struct {
 	conn     *sqlite.Conn
 	state    *inventory.State
@@ -141,7 +141,7 @@ func (l *loader) lines(lines []inventory.Line) error {
 	return nil
 }
 
-// reservations loads several, each of which is named once.
+// reservations loads the reservations of distinct ids.
 func (l *loader) reservations(ids []inventory.ID) error {
 	for ; len(ids) >= rowsPerStatement; ids = ids[rowsPerStatement:] {
 		if err := l.someReservations(ids[:rowsPerStatement]); err != nil {
@@ -173,7 +173,7 @@ func (l *loader) someReservations(ids []inventory.ID) error {
 	found := make([]*inventory.Reservation, 0, rowsPerStatement)
 	err := exec(l.conn, selectReservations, func(row *sqlite.Stmt) error {
 		r, err := scanReservation(row)
-		if err == nil && slices.Contains(ids, r.ID) { // not another one of the same sequence
+		if err == nil && slices.Contains(ids, r.ID) { // else its id has the same sequence and another salt
 			found = append(found, r)
 		}
 		return err
@@ -211,7 +211,7 @@ func (l *loader) order(id inventory.ID) error {
 	return l.lines(o.Lines)
 }
 
-// overdue loads the holds whose units the batch may need back (I8).
+// overdue loads the overdue holds of each stock row that has fewer units than the batch wants (I8).
 func (l *loader) overdue(keys *inventory.Keys) error {
 	budget := int64(inventory.MaxOverdueLoaded)
 	var first *place
@@ -257,7 +257,7 @@ func (l *loader) overdueOf(key inventory.StockKey, first place, budget int64) (f
 		r, err := reservationRow(l.conn, row)
 		var bad *store.CorruptRow
 		if errors.As(err, &bad) || (err == nil && r == nil) {
-			continue // a damaged hold keeps its units, but must not stop every buyer; the sweeper reports it, verify names it
+			continue // a damaged hold keeps its units but stops nobody; the sweeper and verify report it
 		}
 		if err != nil {
 			return 0, err
@@ -269,7 +269,8 @@ func (l *loader) overdueOf(key inventory.StockKey, first place, budget int64) (f
 		}
 		l.state.Overdue[key] = append(l.state.Overdue[key], r.ID)
 	}
-	// Waiting for the next batch helps only if this one makes progress: not where all that was found here is damaged.
+	// Waiting for the next batch helps only if this one frees some units. It does not if all the holds that were found
+	// are damaged.
 	l.state.MoreOverdue[key] = more && (budget == 0 || len(l.state.Overdue[key]) > 0)
 	return int64(len(rows)), nil
 }

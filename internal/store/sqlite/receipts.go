@@ -12,23 +12,24 @@ import (
 )
 
 const (
-	// slotLength is how long receipts are written to one pair of tables.
+	// slotLength is how long receipts are written to the tables of one slot.
 	slotLength = store.RotateEvery
-	// slotsKept is how many slots are kept, so a receipt lives for one to two slots.
+	// slotsKept is how many slots are kept: a receipt lives for one to two slots.
 	slotsKept = 2
-	// tailLimit is how many receipts are found through memory before they are entered into the index together.
+	// tailLimit is how many receipts are found through memory before they are entered into the index, all at once.
 	tailLimit = 2048
 )
 
-// slots are the tables of the receipts, a pair for each time slot: old receipts go by dropping tables, not row by row.
+// slots are the tables of receipts. Each time slot has two, so that old receipts are dropped with their tables, not row
+// by row.
 //
-//	receipts_N      (row, key, fingerprint, answer)   in the order in which they came
-//	receipt_keys_N  (key, row)                        the index, behind by at most tailLimit receipts
+//	receipts_N      (row, key, fingerprint, answer)   in the order in which they were written
+//	receipt_keys_N  (key, row)                        the index, which lacks at most the last tailLimit receipts
 //
-// Keys are random, so entering each into the index with its batch would make every one dirty a page of its own, which
-// costs more than everything else a keyed request does. Receipts are therefore appended, and indexed many at a time, in
-// key order, by which neighbours share pages. Those that the index lacks are in the tail, in memory; it is read again
-// when the store is opened.
+// Keys are random. If each batch entered its keys into the index, every key would change a page of its own, which costs
+// more than all the rest of a request with a key. Receipts are therefore appended to the first table, and many keys are
+// entered into the index together, in key order, so that neighbours share pages. The receipts that the index lacks are
+// the tail, which is kept in memory and read again when the store is opened.
 type slots struct {
 	live []int64 // newest first
 	tail map[[16]byte]int64
@@ -40,7 +41,8 @@ type slots struct {
 func receiptTable(slot int64) string { return fmt.Sprintf("receipts_%d", slot) }
 func indexTable(slot int64) string   { return fmt.Sprintf("receipt_keys_%d", slot) }
 
-// load reads the slots and the tail from the file: at the beginning, and after a batch that was rolled back.
+// load reads the slots and the tail from the file. It is called when the store is opened, and after a batch that was
+// rolled back.
 func (s *slots) load(conn *sqlite.Conn) error {
 	s.live, s.tail, s.row = nil, map[[16]byte]int64{}, 0
 	var indexed []int64
@@ -62,7 +64,7 @@ func (s *slots) load(conn *sqlite.Conn) error {
 		}, integer(indexed[0]))
 }
 
-// find looks a key up.
+// find returns the receipt of a key, or nil.
 func (s *slots) find(conn *sqlite.Conn, key [16]byte) (*inventory.Receipt, error) {
 	if row, found := s.tail[key]; found {
 		return s.read(conn, s.live[0], row, key)
@@ -96,7 +98,7 @@ func (s *slots) read(conn *sqlite.Conn, slot, row int64, key [16]byte) (found *i
 	return found, err
 }
 
-// write adds receipts to the slot of now, inside the batch's transaction.
+// write adds receipts to the slot of the time now, within the transaction of the batch.
 func (s *slots) write(conn *sqlite.Conn, receipts []*inventory.Receipt, now inventory.Time) error {
 	if len(receipts) == 0 {
 		return nil
@@ -147,7 +149,7 @@ func (s *slots) index(conn *sqlite.Conn) error {
 	return exec(conn, "UPDATE receipt_slots SET indexed = ? WHERE slot = ?", nil, integer(s.row), integer(s.live[0]))
 }
 
-// rotate completes the index of the newest slot, opens a new one, and drops those that are old enough.
+// rotate completes the index of the newest slot, begins a new slot, and drops the slots that are old enough.
 func (s *slots) rotate(conn *sqlite.Conn, slot int64) error {
 	if err := s.index(conn); err != nil {
 		return err

@@ -11,9 +11,10 @@ import (
 
 const selectRecord = "SELECT kind, key, version, data FROM records WHERE kind = ? AND "
 
-// eachRecord reads the records of a range in the order of their keys, until use wants no more.
+// eachRecord reads the records of a range in the order of their keys, until use returns false.
 func eachRecord(conn *sqlite.Conn, of inventory.RecordRange, use func(*inventory.Record) (more bool)) error {
-	// One lower bound, so that the index is entered where the range goes on.
+	// SQLite uses one lower bound to enter the index. With Prefix and After as two, it could read all that is before
+	// After.
 	where, arguments := "key >= ? AND key <> ?", []value{text(of.Kind), text(max(of.Prefix, of.After)), text(of.After)}
 	if end := store.PrefixEnd(of.Prefix); end != "" {
 		where += " AND key < ?"
@@ -31,7 +32,7 @@ func readRecord(row *sqlite.Stmt) *inventory.Record {
 	}
 }
 
-// recordOf reads one record; nil where it is not there.
+// recordOf reads one record, or nil.
 func recordOf(conn *sqlite.Conn, key inventory.RecordKey) (found *inventory.Record, err error) {
 	err = exec(conn, selectRecord+"key = ?", func(row *sqlite.Stmt) error {
 		found = readRecord(row)
@@ -66,7 +67,8 @@ func (l *loader) records(keys *inventory.Keys) error {
 
 var insertRecords = newInserter("records", 4)
 
-// writeRecords changes and deletes only what is stored in the version that was loaded.
+// writeRecords writes the changed records. It changes and deletes a record only if its version is still the one that
+// was loaded.
 func (w *writer) writeRecords(changes []inventory.RecordChange) error {
 	added := rows{statements: insertRecords}
 	for i := range changes {

@@ -10,15 +10,15 @@ import (
 	"github.com/holdfast/holdfast/internal/store"
 )
 
-// migrations make the schema: entry n brings a file from version n (PRAGMA user_version) to n+1. Never change an entry
-// that was released; add one.
+// migrations make the schema. Entry n upgrades a file from version n (PRAGMA user_version) to n+1. Never change an
+// entry that was released; add one.
 //
-// Of products, reservations and orders the data column is the truth (the compact form of package inventory); the other
-// columns are what must be found by index. Row keys are integers: of a reservation or order the sequence of the event
-// that created it, which its id carries.
+// In products, reservations and orders the column data has the whole row, in the encoding of package inventory, and is
+// authoritative. The other columns are there for indexes. Row keys are integers. That of a reservation or order is the
+// sequence of the event that created it, which its id carries too.
 //
-// holds has a row for every stock row that an ACTIVE reservation takes from: it finds the overdue holds of one stock
-// row, and the ACTIVE reservations of a product. Rows before the first of those are dead (see holds.go).
+// holds has a row for every stock row that an ACTIVE reservation takes units from. It serves to find the overdue holds
+// of a stock row and the ACTIVE reservations of a product. Some of its rows are dead: see holds.go.
 var migrations = []string{`
 CREATE TABLE head (
 	one      INTEGER PRIMARY KEY CHECK (one = 1),
@@ -103,7 +103,7 @@ CREATE TABLE records (
 UPDATE head SET format = 2;
 `}
 
-// migrate brings the file to the schema of this program, or refuses a newer one.
+// migrate upgrades the file to the schema of this program. It refuses a file with a newer one.
 func migrate(conn *sqlite.Conn, path string) error {
 	version, err := userVersion(conn)
 	if err != nil {

@@ -1,7 +1,6 @@
-// Package sqlite is the embedded store: one SQLite file in WAL mode, with synchronous=FULL, that belongs to one
-// process.
+// Package sqlite is the embedded store: one SQLite file that belongs to one process, in WAL mode with synchronous=FULL.
 //
-// One connection writes, and it alone checkpoints; readers have connections of their own and never wait for it.
+// One connection writes and makes the checkpoints. Readers have connections of their own and never wait for it.
 package sqlite
 
 import (
@@ -27,7 +26,7 @@ const busyTimeout = 2 * time.Second
 type Options struct {
 	Now         func() time.Time // default: time.Now
 	AcceptClock bool
-	// ReadOnly opens the file beside a server that may be running: View works, Commit does not.
+	// ReadOnly opens an existing file for View only. Another process may be serving it. Commit fails.
 	ReadOnly bool
 }
 
@@ -39,14 +38,14 @@ type Store struct {
 
 	turn      *store.Turn
 	writer    *sqlite.Conn
-	head      store.Head // as the last commit left it: nobody else writes
+	head      store.Head // as the last commit left it
 	receipts  slots
 	cache     cache
 	collector collector
 	broken    error
 
 	checkpoints checkpoints
-	logPages    int // about how many were written since the last checkpoint
+	logPages    int // about how many pages were written to the log since the last checkpoint
 
 	beforeCommit func() // set by tests
 
@@ -56,8 +55,8 @@ type Store struct {
 
 var _ store.Store = (*Store)(nil)
 
-// Open opens or creates the file and brings its schema up to date. It refuses a file that another process serves, one
-// that is not a Holdfast store, and one that a newer Holdfast wrote.
+// Open opens a file, or creates it, and upgrades its schema. It fails if another process is serving the file, if it is
+// not a Holdfast store, or if a newer Holdfast has written it.
 func Open(path string, o Options) (*Store, error) {
 	if o.Now == nil {
 		o.Now = time.Now
@@ -90,7 +89,7 @@ func Open(path string, o Options) (*Store, error) {
 	return s, nil
 }
 
-// resolve makes one name of a file that can be reached by several, so that all of them lock the same one.
+// resolve returns the absolute path of a file without symbolic links, so that all processes lock the same one.
 func resolve(path string) (string, error) {
 	absolute, err := filepath.Abs(path)
 	if err != nil {
@@ -153,7 +152,7 @@ func (s *Store) openReadOnly() error {
 	return err
 }
 
-// connect opens one connection. Nobody checkpoints by itself: the writer does, when it is time.
+// connect opens a connection. None makes checkpoints on its own; Commit asks the writer for them.
 func (s *Store) connect(flags ...sqlite.OpenFlags) (*sqlite.Conn, error) {
 	conn, err := sqlite.OpenConn(s.path, flags...)
 	if err != nil {
@@ -193,7 +192,7 @@ func (s *Store) Close() error {
 	})
 }
 
-// SoleWriter implements [store.Store]: the lock on the file lets nobody else open it for writing.
+// SoleWriter implements [store.Store]. The lock on the file keeps other writers out.
 func (s *Store) SoleWriter() (clock func() time.Time, sole bool) {
 	if s.options.ReadOnly {
 		return nil, false
@@ -232,7 +231,8 @@ func (s *Store) View(ctx context.Context, read func(store.View) error) (err erro
 	return interrupted(ctx, translate(read(&view{conn, s.options.Now, ctx.Done()})))
 }
 
-// exec runs a statement that the connection keeps prepared, calling row for each result.
+// exec runs a statement and calls row, if that is not nil, for each row of the result. The connection keeps the
+// statement prepared.
 func exec(conn *sqlite.Conn, sql string, row func(*sqlite.Stmt) error, arguments ...value) error {
 	return scan(conn, sql, func(stmt *sqlite.Stmt) (more bool, err error) {
 		if row != nil {
@@ -242,7 +242,7 @@ func exec(conn *sqlite.Conn, sql string, row func(*sqlite.Stmt) error, arguments
 	}, arguments...)
 }
 
-// scan is like exec, and stops where row wants no more.
+// scan is like exec, and stops when row returns false.
 func scan(conn *sqlite.Conn, sql string, row func(*sqlite.Stmt) (more bool, err error),
 	arguments ...value,
 ) (err error) {
@@ -282,7 +282,7 @@ func integer(v int64) value { return value{kind: sqlite.TypeInteger, int: v} }
 func text(v string) value   { return value{kind: sqlite.TypeText, text: v} }
 func blob(v []byte) value   { return value{kind: sqlite.TypeBlob, bytes: v} }
 
-// optional is text, or null where there is none.
+// optional makes text, or null if it is empty.
 func optional(v string) value {
 	if v == "" {
 		return value{kind: sqlite.TypeNull}
@@ -303,7 +303,7 @@ func (v *value) bind(stmt *sqlite.Stmt, at int) {
 	}
 }
 
-// column copies a blob out of a row.
+// column copies the bytes of a column.
 func column(row *sqlite.Stmt, at int) []byte {
 	b := make([]byte, row.ColumnLen(at))
 	row.ColumnBytes(at, b)

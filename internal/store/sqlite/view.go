@@ -13,15 +13,16 @@ import (
 	"github.com/holdfast/holdfast/internal/store"
 )
 
-// view is a read transaction. The end of the context of View interrupts its connection.
+// view is a read transaction. Its connection is interrupted when the context of View ends.
 type view struct {
 	conn *sqlite.Conn
 	now  func() time.Time
-	done <-chan struct{} // of the context of View
+	done <-chan struct{} // of the context of the View call
 }
 
-// during lets the end of ctx stop a method, for a context that ends before that of View as well. The function that it
-// returns ends that, and gives the method the error of ctx where it was stopped.
+// during makes the end of ctx interrupt a method, also if ctx ends before the context of View. The method calls the
+// returned function at its end: it restores the interruption by View, and replaces the error of an interrupted
+// statement by that of ctx.
 func (v *view) during(ctx context.Context, err *error) func() {
 	other := ctx.Done() != v.done
 	if other {
@@ -35,7 +36,7 @@ func (v *view) during(ctx context.Context, err *error) func() {
 	}
 }
 
-// interrupted is the error of ctx where its end is what stopped a statement.
+// interrupted returns the error of ctx if err comes from a statement that its end interrupted, else err.
 func interrupted(ctx context.Context, err error) error {
 	if err != nil && sqlite.ErrCode(err).ToPrimary() == sqlite.ResultInterrupt && ctx.Err() != nil {
 		return ctx.Err()
@@ -109,9 +110,9 @@ func (v *view) product(row *sqlite.Stmt) (*inventory.Product, error) {
 	return p, err
 }
 
-func (v *view) Reservations(ctx context.Context, q store.ReservationQuery) (page []*inventory.Reservation,
-	next inventory.ID, err error,
-) {
+func (v *view) Reservations(
+	ctx context.Context, q store.ReservationQuery,
+) (page []*inventory.Reservation, next inventory.ID, err error) {
 	defer v.during(ctx, &err)()
 	if q.IDs != nil {
 		page, err := byID(v.conn, q.IDs, readReservation)
@@ -139,7 +140,7 @@ func (v *view) Reservations(ctx context.Context, q store.ReservationQuery) (page
 		})
 }
 
-// scanChecked also requires that an ACTIVE reservation has its rows in holds.
+// scanChecked decodes a row, and requires that an ACTIVE reservation has its rows in holds.
 func (v *view) scanChecked(row *sqlite.Stmt) (*inventory.Reservation, error) {
 	r, err := scanReservation(row)
 	if err != nil || r.Status != inventory.ReservationActive {
@@ -190,7 +191,7 @@ func (v *view) Orders(ctx context.Context, q store.OrderQuery) (page []*inventor
 	})
 }
 
-// before is the row key below which a page begins.
+// before returns the row key that all rows of a page are below.
 func before(cursor inventory.ID) value {
 	if cursor.IsZero() {
 		return integer(math.MaxInt64)
@@ -198,9 +199,9 @@ func before(cursor inventory.ID) value {
 	return integer(cursor.Sequence())
 }
 
-func byID[T any](conn *sqlite.Conn, ids []inventory.ID, read func(*sqlite.Conn, inventory.ID) (*T, error)) (page []*T,
-	err error,
-) {
+func byID[T any](
+	conn *sqlite.Conn, ids []inventory.ID, read func(*sqlite.Conn, inventory.ID) (*T, error),
+) (page []*T, err error) {
 	for _, id := range ids {
 		row, err := read(conn, id)
 		if err != nil {
@@ -213,7 +214,7 @@ func byID[T any](conn *sqlite.Conn, ids []inventory.ID, read func(*sqlite.Conn, 
 	return page, nil
 }
 
-// search collects the rows that match. The last column is the row's data.
+// search collects the rows that match. The last column must be the data of the row.
 func search[T any](
 	conn *sqlite.Conn, sql string, arguments []value, limit int,
 	read func(*sqlite.Stmt) (*T, error), match func(*T) (inventory.ID, bool),
@@ -237,9 +238,9 @@ func search[T any](
 	return page.Result()
 }
 
-func (v *view) Journal(ctx context.Context, from store.JournalPosition, limit, maxBytes int) (page []store.Entry,
-	err error,
-) {
+func (v *view) Journal(
+	ctx context.Context, from store.JournalPosition, limit, maxBytes int,
+) (page []store.Entry, err error) {
 	defer v.during(ctx, &err)()
 	start := from.BatchNo
 	if start == 0 {
@@ -270,8 +271,8 @@ func readEntry(row *sqlite.Stmt) store.Entry {
 	return e
 }
 
-// batchOf finds the first batch whose last event is not before a sequence, or 0. Sequences rise with batch numbers, so
-// halving finds it in some thirty look-ups; an index would cost every batch a page.
+// batchOf finds the first batch whose last event is seq or later; 0 means that there is none. Sequences rise with batch
+// numbers, so a binary search takes about thirty look-ups. An index would cost every batch a page.
 func (v *view) batchOf(seq int64) (int64, error) {
 	head, err := readHead(v.conn)
 	if err != nil || seq > head.Seq {
@@ -281,7 +282,7 @@ func (v *view) batchOf(seq int64) (int64, error) {
 	for low < high {
 		middle := low + (high-low)/2
 		last := int64(0)
-		// An entry may be missing in a damaged file: the next one is as good.
+		// If an entry of a damaged file is missing, the next one serves as well.
 		err := exec(v.conn, "SELECT last_seq FROM journal WHERE batch_no >= ? ORDER BY batch_no LIMIT 1",
 			func(row *sqlite.Stmt) error {
 				last = row.ColumnInt64(0)

@@ -11,7 +11,7 @@ import (
 	"github.com/holdfast/holdfast/internal/store"
 )
 
-// writer writes the changes of a batch over the rows that its loader read.
+// writer writes the changes of a batch, using the row keys that its loader remembers.
 type writer struct {
 	*loader
 	now       inventory.Time
@@ -23,16 +23,16 @@ type writer struct {
 	collector *collector
 }
 
-// rowsPerStatement is how many rows one statement reads or writes: most of what a row costs is the statement.
+// rowsPerStatement is how many rows one statement reads or writes. Most of the cost of a row is that of its statement.
 const rowsPerStatement = 16
 
-// placeholders are the places of so many rows of so many columns.
+// placeholders returns the parameters for a number of rows and columns, as VALUES takes them.
 func placeholders(rows, columns int) string {
 	row := "(?" + strings.Repeat(", ?", columns-1) + ")"
 	return row + strings.Repeat(", "+row, rows-1)
 }
 
-// statements write rows of one table, one of them or rowsPerStatement, with the same values.
+// statements are two statements that write rows of a table: one for a single row, one for rowsPerStatement rows.
 type statements struct {
 	width     int // columns
 	one, many string
@@ -54,13 +54,14 @@ var (
 	}
 )
 
-// rows of one table wait for a statement that writes several of them.
+// rows are rows of one table that wait until a statement can write rowsPerStatement of them.
 type rows struct {
 	*statements
 	values []value
 }
 
-// add writes the rows that wait once there are enough of them. Bytes among the values must stay as they are until then.
+// add adds a row, and writes the rows that wait if they are enough. Byte slices among the values must not change before
+// that.
 func (r *rows) add(conn *sqlite.Conn, values ...value) error {
 	r.values = append(r.values, values...)
 	if len(r.values) < rowsPerStatement*r.width {
@@ -71,7 +72,7 @@ func (r *rows) add(conn *sqlite.Conn, values ...value) error {
 	return err
 }
 
-// flush writes the rows that still wait.
+// flush writes the rows that wait.
 func (r *rows) flush(conn *sqlite.Conn) error {
 	for ; len(r.values) > 0; r.values = r.values[r.width:] {
 		if err := exactly(conn, 1, r.one, r.values[:r.width]...); err != nil {
@@ -184,7 +185,7 @@ func (w *writer) reservation(c *inventory.Change[inventory.Reservation]) error {
 	return w.holds(r, func(values ...value) error { return w.held.add(w.conn, values...) })
 }
 
-// holds writes a row for every stock row that an ACTIVE reservation takes from.
+// holds calls write with a row for every stock row that an ACTIVE reservation takes units from.
 func (w *writer) holds(r *inventory.Reservation, write func(...value) error) error {
 	if r.Status != inventory.ReservationActive {
 		return nil
@@ -192,7 +193,7 @@ func (w *writer) holds(r *inventory.Reservation, write func(...value) error) err
 	for i := range r.Lines {
 		key := r.Lines[i].Key()
 		if slices.ContainsFunc(r.Lines[:i], func(l inventory.Line) bool { return l.Key() == key }) {
-			continue // a line before names the same stock row
+			continue // an earlier line takes from the same stock row
 		}
 		if err := write(integer(w.stock[key]), integer(int64(r.ExpiresAt)), integer(r.ID.Sequence())); err != nil {
 			return err
@@ -201,15 +202,15 @@ func (w *writer) holds(r *inventory.Reservation, write func(...value) error) err
 	return nil
 }
 
-// release takes the entries of an ACTIVE reservation out of holds.
+// release deletes the entries of an ACTIVE reservation from holds.
 func (w *writer) release(r *inventory.Reservation) error {
 	return w.holds(r, func(values ...value) error {
 		return w.one("DELETE FROM holds WHERE stock = ? AND expires_at = ? AND reservation = ?", values...)
 	})
 }
 
-// leaveLapsed leaves the entries of lapsed holds to the collector where they are dead now that everything else is
-// written, and takes out the others.
+// leaveLapsed is called when everything else is written. It leaves the entries of lapsed holds to the collector if they
+// are dead by then, and deletes the others.
 func (w *writer) leaveLapsed() error {
 	if len(w.lapsed) == 0 {
 		return nil
@@ -246,7 +247,8 @@ func (w *writer) one(statement string, arguments ...value) error {
 	return exactly(w.conn, 1, statement, arguments...)
 }
 
-// exactly runs a statement that must change so many rows: anything else means that the file is not as it was loaded.
+// exactly runs a statement that must change this number of rows. If it changes another number, the file is not as it
+// was loaded.
 func exactly(conn *sqlite.Conn, rows int, statement string, arguments ...value) error {
 	if err := exec(conn, statement, nil, arguments...); err != nil {
 		return err

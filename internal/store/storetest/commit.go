@@ -123,8 +123,7 @@ func afterClose(f *fixture) {
 	if err := errors.Join(f.Close(), f.Close()); err != nil {
 		f.Fatal(err)
 	}
-	if _, err := f.try(context.Background(), &inventory.Request{Command: newProduct("mug", 1)}); !errors.Is(err,
-		store.ErrClosed) {
+	if _, err := f.try(f.Context(), &inventory.Request{Command: newProduct("mug", 1)}); !errors.Is(err, store.ErrClosed) {
 		f.Fatalf("Commit after Close: %v", err)
 	}
 	if err := f.View(context.Background(), func(store.View) error { return nil }); !errors.Is(err, store.ErrClosed) {
@@ -143,6 +142,20 @@ func cancelledContext(f *fixture) {
 	}
 	if err := f.View(ctx, func(store.View) error { return nil }); !errors.Is(err, context.Canceled) {
 		f.Fatalf("View: %v", err)
+	}
+}
+
+// cancelledLate: a transaction that has begun goes on although its context ends.
+func cancelledLate(f *fixture) {
+	ctx, cancel := context.WithCancel(f.Context())
+	requests := []*inventory.Request{{Command: newProduct("mug", 1)}}
+	err := f.Commit(ctx, inventory.KeysOf(requests), func(state *inventory.State) (*inventory.Changes, error) {
+		cancel()
+		_, changes, err := inventory.Decide(state, requests)
+		return changes, err
+	})
+	if err != nil || f.product("mug") == nil {
+		f.Fatalf("Commit: %v", err)
 	}
 }
 
@@ -186,8 +199,8 @@ func clockJumps(f *fixture) {
 	}
 	f.Advance(-10 * time.Second)
 	before := f.head()
-	if _, err := f.try(context.Background(), &inventory.Request{Command: reserve("mug", 1, time.Minute)}); !errors.Is(err,
-		store.ErrClockBehind) {
+	_, err := f.try(f.Context(), &inventory.Request{Command: reserve("mug", 1, time.Minute)})
+	if !errors.Is(err, store.ErrClockBehind) {
 		f.Fatalf("far behind: %v", err)
 	}
 	if f.head() != before {
@@ -205,7 +218,7 @@ func concurrentWriters(f *fixture) {
 	for range 8 {
 		writers.Go(func() {
 			for range 25 {
-				if _, err := f.try(context.Background(), &inventory.Request{Command: reserve("mug", 1, time.Minute)}); err != nil {
+				if _, err := f.try(f.Context(), &inventory.Request{Command: reserve("mug", 1, time.Minute)}); err != nil {
 					f.Error(err)
 				}
 			}
@@ -311,8 +324,7 @@ func soleWriter(f *fixture) {
 	}
 }
 
-// sharedByProcesses: several stores on one database commit beside each other as one would alone, and share its
-// receipts.
+// sharedByProcesses: several stores on one database sell no more than there is, and have the same receipts.
 func sharedByProcesses(f *fixture) {
 	if f.backend.Share == nil {
 		f.Skip("declared: this store is of one process")

@@ -12,11 +12,10 @@ import (
 	"github.com/holdfast/holdfast/internal/store"
 )
 
-// Cuts commits n holds one after another. Between the load and the write of each it calls cut, which sees to it that
-// the connection to the database breaks, and afterwards mend. The store must find out what became of each batch: every
-// hold is acknowledged and there once, whatever was cut, and the audit is clean. A store that says within its time that
-// a batch had no effect has told the truth as well, if the same key then makes the hold: one in two hundred may, on a
-// machine that is busy. The store reads its own clock.
+// Cuts commits n holds, one after another. Between the load and the write of each it calls cut, which breaks the
+// connection to the database, and afterwards mend. The store must find out what became of each batch: every hold is
+// acknowledged and stored once, and the audit is clean. On a busy machine one hold in two hundred may fail as
+// unavailable; then the same key must make the hold. The store reads its own clock.
 func Cuts(t *testing.T, s store.Store, n int, cut func(i int), mend func()) {
 	f := &fixture{TB: t, Store: s}
 	f.do(newProduct("mug", int64(n)))

@@ -10,9 +10,9 @@ import (
 )
 
 // Commit decides requests as one batch.
-func Commit(ctx context.Context, s store.Store, requests ...*inventory.Request) (outcomes []inventory.Outcome,
-	err error,
-) {
+func Commit(
+	ctx context.Context, s store.Store, requests ...*inventory.Request,
+) (outcomes []inventory.Outcome, err error) {
 	err = s.Commit(ctx, inventory.KeysOf(requests), func(state *inventory.State) (changes *inventory.Changes, err error) {
 		outcomes, changes, err = inventory.Decide(state, requests)
 		return changes, err

@@ -53,7 +53,7 @@ func (f *fixture) records(changes ...inventory.RecordChange) {
 	}
 }
 
-// loadRecords is what a batch finds of these keys.
+// loadRecords returns the state that a batch is given for these keys.
 func (f *fixture) loadRecords(keys *inventory.Keys) (state *inventory.State) {
 	f.Helper()
 	err := f.Commit(context.Background(), keys, func(loaded *inventory.State) (*inventory.Changes, error) {
@@ -66,7 +66,7 @@ func (f *fixture) loadRecords(keys *inventory.Keys) (state *inventory.State) {
 	return state
 }
 
-// listRecords reads all pages of a query, and requires that none is above its limit.
+// listRecords reads all pages of a query. No page may be above the limit.
 func (f *fixture) listRecords(q store.RecordQuery) (list []*inventory.Record, pages int) {
 	f.Helper()
 	for {
@@ -93,7 +93,7 @@ func describeRecords(list []*inventory.Record) string {
 	return strings.Join(words, " ")
 }
 
-// expectRecords requires that these are the records of the kind.
+// expectRecords requires that the records of the kind "note" are these.
 func (f *fixture) expectRecords(want string) {
 	f.Helper()
 	list, _ := f.listRecords(store.RecordQuery{Kind: "note", Limit: 100})
@@ -117,7 +117,7 @@ func recordLife(f *fixture) {
 	}
 }
 
-// recordsAreLoaded: by key, and by range, in one batch.
+// recordsAreLoaded: a batch loads records by key and by range.
 func recordsAreLoaded(f *fixture) {
 	f.records(put(record("a", 1, "x")), put(record("b/1", 1, "y")), put(record("b/2", 3, "z")), put(record("c", 1, "")))
 	other := &inventory.Record{
@@ -175,7 +175,7 @@ func recordOrder(f *fixture) {
 	}
 }
 
-// expectRange requires of a range that its pages have these keys, and that a batch is given the first of them.
+// expectRange requires that the pages of a range have these keys, and that a batch is given the first of them.
 func (f *fixture) expectRange(of inventory.RecordRange, want []string) {
 	f.Helper()
 	keysOf := func(list []*inventory.Record) (keys []string) {
@@ -218,7 +218,7 @@ func recordPages(f *fixture) {
 	}
 }
 
-// recordGuards: a change that does not begin with what is stored ends its batch, and the other changes have no effect.
+// recordGuards: if one change does not begin with what is stored, the whole batch has no effect.
 func recordGuards(f *fixture) {
 	stored, missing := record("a", 2, "x"), record("none", 1, "")
 	f.records(put(stored))
@@ -243,7 +243,7 @@ func recordGuards(f *fixture) {
 	f.expectRecords("a:3:y")
 }
 
-// recordsWithoutEvents: such a batch has a journal entry, as one with receipts alone has.
+// recordsWithoutEvents: a batch that writes only records has a journal entry.
 func recordsWithoutEvents(f *fixture) {
 	f.do(newProduct("mug", 1))
 	before := f.head()
@@ -294,7 +294,7 @@ func recordsRollBack(f *fixture) {
 	f.stock("mug", inventory.Buckets{Reserved: 1})
 }
 
-// recordsLikeAMap: whatever batches do to records, the store has what a map has.
+// recordsLikeAMap: after any batches, the store has the records that a map has.
 func recordsLikeAMap(f *fixture) {
 	words := rapid.StringOfN(rapid.SampledFrom([]rune("ab/é~")), 1, 3, -1)
 	n := 0
@@ -311,7 +311,7 @@ func recordsLikeAMap(f *fixture) {
 	})
 }
 
-// recordMachine does the same to a store and to a map.
+// recordMachine makes the same changes to a store and to a map.
 type recordMachine struct {
 	*fixture
 	kind  string
@@ -319,7 +319,7 @@ type recordMachine struct {
 	words *rapid.Generator[string]
 }
 
-// batch changes some records, over what the store has loaded of them. Some batches are given up.
+// batch commits some changes, and compares what was loaded for them with the map. Some batches are given up.
 func (m *recordMachine) batch(t *rapid.T) {
 	keys := &inventory.Keys{}
 	next := maps.Clone(m.model)
@@ -354,7 +354,7 @@ func (m *recordMachine) batch(t *rapid.T) {
 	m.model = next
 }
 
-// draw is a change of a record, which may be there: it is made, changed, deleted or left away.
+// draw makes a change of a record that may exist: it is made, changed, deleted or left alone.
 func (m *recordMachine) draw(t *rapid.T, key inventory.RecordKey) inventory.RecordChange {
 	c := inventory.RecordChange{RecordKey: key}
 	c.Before = m.model[key.Key]
@@ -368,7 +368,7 @@ func (m *recordMachine) draw(t *rapid.T, key inventory.RecordKey) inventory.Reco
 	return c
 }
 
-// check reads a range of the kind in pages, and holds it against the map.
+// check compares the pages of a range with the map.
 func (m *recordMachine) check(t *rapid.T) {
 	prefix := rapid.OneOf(rapid.Just(""), m.words).Draw(t, "prefix")
 	limit := rapid.IntRange(1, 5).Draw(t, "limit")

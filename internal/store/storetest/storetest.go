@@ -13,13 +13,13 @@ import (
 
 // Backend says how to get a kind of store, and in what it differs from the others.
 type Backend struct {
-	// Open makes an empty store that reads this clock. The suite closes it.
+	// Open makes an empty store that reads this clock. The suite closes the store.
 	Open func(t testing.TB, now func() time.Time) store.Store
-	// Reopen closes a store and opens it again; nil where nothing is kept.
+	// Reopen closes a store and opens it once more. It is nil if the store keeps nothing.
 	Reopen func(t testing.TB, s store.Store, now func() time.Time) store.Store
-	// Share opens another store on the database of one, as another process would; nil where that cannot be.
+	// Share opens another store on the same database, as another process would. It is nil if that is not possible.
 	Share func(t testing.TB, s store.Store, now func() time.Time) store.Store
-	// Enforces says that the store itself refuses a negative bucket, the second wall of I1.
+	// Enforces says that the store itself refuses a negative bucket (the second wall of I1).
 	Enforces bool
 }
 
@@ -32,7 +32,7 @@ func Run(t *testing.T, b Backend) {
 		"Empty": empty, "Commit": commits, "NothingToWrite": nothingToWrite, "DecideError": decideError,
 		"DecidedAgain":     decidedAgain,
 		"RefusedNeighbour": refusedNeighbour, "NegativeBucket": negativeBucket, "AfterClose": afterClose,
-		"CancelledContext": cancelledContext, "CancelledInside": cancelledInside,
+		"CancelledContext": cancelledContext, "CancelledLate": cancelledLate, "CancelledInside": cancelledInside,
 		"CaseOfIDs": caseOfIDs, "WrongSalt": wrongSalt, "Precision": precision, "ClockJumps": clockJumps,
 		"ConcurrentWriters": concurrentWriters,
 		"Receipts":          receipts, "OverdueIsLoaded": overdueIsLoaded, "OverdueIsBounded": overdueIsBounded,
@@ -54,8 +54,7 @@ func Run(t *testing.T, b Backend) {
 	}
 }
 
-// Benchmark measures a store at the engine: commands a second in batches of 1, 64 and 1,024, on one product and on
-// 1,000.
+// Benchmark measures commands a second in batches of 1, 64 and 1,024, on one product and on 1,000.
 func Benchmark(b *testing.B, backend Backend) {
 	for _, size := range []int{1, 64, 1024} {
 		for _, products := range []int{1, 1000} {

@@ -7,8 +7,8 @@ import (
 	"github.com/holdfast/holdfast/internal/store"
 )
 
-// Upgrade opens a store of format 1 that has the product mug and one batch: for reading it is as it was, and has no
-// records; opened for writing it is brought to this program's format, with all that it had.
+// Upgrade opens a store of format 1 that has the product mug with 100 units, made by one batch. Opened for reading, it
+// stays as it is and has no records. Opened for writing, it is upgraded and keeps what it had.
 func Upgrade(t *testing.T, open func(readOnly bool) store.Store) {
 	reader := &fixture{TB: t, Store: open(true)}
 	if head := reader.head(); head.Format != 1 {

@@ -11,7 +11,7 @@ import (
 	"github.com/holdfast/holdfast/internal/store"
 )
 
-// cancelledInside: a method of a view heeds the context that it is given, which may end before that of View.
+// cancelledInside: a method of a view heeds its own context, which may end before that of View.
 func cancelledInside(f *fixture) {
 	f.do(newProduct("mug", 1))
 	ctx, cancel := context.WithCancel(f.Context())
@@ -235,7 +235,7 @@ func snapshotIsOne(f *fixture) {
 	})
 }
 
-// viewClock: readers go by the clock that decides, and never by one before the head.
+// viewClock: readers go by the clock that decides, but never by a time before the head.
 func viewClock(f *fixture) {
 	clock := func() (now inventory.Time) {
 		f.Helper()
