@@ -49,8 +49,8 @@ var PeerNames = map[string]string{
 	Redis:             "Redis, Lua script",
 }
 
-// connections to the database are as many as served each kind best here, of 4 to 256, with 64 and with 256 clients: on
-// PostgreSQL more only wait for the same row, on Redis more share a flush.
+// connections to the database, at most. On PostgreSQL and Redis they are those of 4 to 256 that did most holds for 64 and
+// 256 clients: with more, PostgreSQL's only wait for the same row, and with fewer, Redis's share no flush.
 var connections = map[string]int{
 	SQLite:            1,
 	PostgresGuarded:   PostgresConnections,
