@@ -18,12 +18,13 @@ import (
 
 // benchSheetCommand are the flags of holdfast bench sheet.
 type benchSheetCommand struct {
-	Parts        []string      `default:"http,reads,batch,redis,engine,sustained,alone,overload,large,lapse" enum:"http,reads,batch,redis,engine,sustained,alone,overload,large,lapse" help:"What to measure: ${enum}."`
+	Parts        []string      `default:"http,reads,shared,batch,redis,engine,sustained,alone,overload,large,lapse" enum:"http,reads,shared,batch,redis,engine,sustained,alone,overload,large,lapse" help:"What to measure: ${enum}."`
 	Duration     time.Duration `default:"2s" help:"Of each measurement."`
 	Rounds       int           `default:"3" help:"Medians of so many."`
 	Sustained    int           `default:"3000000" help:"Holds of the engine's long run, 100 at least."`
 	Reservations int           `default:"10000000" help:"Reservations in the large store: about 2 GB for ten million."`
 	Lapsing      int           `default:"1000000" help:"Holds that lapse at the same instant."`
+	Postgres     string        `env:"-" placeholder:"URL" help:"A database for what servers share, in a schema of its own that is removed afterwards."`
 	JSON         bool          `help:"Print JSON, a row a line."`
 }
 
@@ -43,6 +44,12 @@ func (c *benchSheetCommand) Run(ctx context.Context, env *environment) (err erro
 	if err != nil {
 		return err
 	}
+	shared := ""
+	if c.Postgres != "" {
+		if shared, err = m.scratch(ctx, c.Postgres); err != nil {
+			return err
+		}
+	}
 	if !c.JSON {
 		where := machine()
 		fmt.Fprintf(env.stdout, "%s\n\n", heading(&where))
@@ -50,7 +57,7 @@ func (c *benchSheetCommand) Run(ctx context.Context, env *environment) (err erro
 	return bench.Sheet(ctx, bench.SheetOptions{
 		Parts: c.Parts, Duration: c.Duration, Rounds: c.Rounds,
 		Reservations: c.Reservations, Lapsing: c.Lapsing, Sustained: c.Sustained,
-		Fresh: freshFiles(folder), Open: openFile, Start: &starter{m}, Progress: m.say,
+		Fresh: freshFiles(folder), Open: openFile, Start: &starter{m}, Shared: shared, Progress: m.say,
 	}, func(r bench.SheetRow) {
 		m.say("")
 		c.print(env, &r)
@@ -100,6 +107,11 @@ func asChild[S bench.Child](s S, err error) (bench.Child, error) {
 // Serve implements [bench.Starter].
 func (s *starter) Serve(ctx context.Context, path string, more ...string) (bench.Child, error) {
 	return asChild(s.serve(ctx, "sqlite:"+path, more...))
+}
+
+// ServeStore implements [bench.Starter].
+func (s *starter) ServeStore(ctx context.Context, url string) (bench.Child, error) {
+	return asChild(s.serve(ctx, url))
 }
 
 // Nothing implements [bench.Starter].

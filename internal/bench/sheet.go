@@ -54,6 +54,8 @@ type Child interface {
 type Starter interface {
 	// Serve starts Holdfast on a SQLite file, with more flags.
 	Serve(ctx context.Context, path string, more ...string) (Child, error)
+	// ServeStore starts Holdfast on any store.
+	ServeStore(ctx context.Context, url string) (Child, error)
 	// Nothing starts a handler that stores nothing, or only flushes.
 	Nothing(ctx context.Context, flushed bool) (Child, error)
 	// Bare starts a handler that gives one answer to every GET.
@@ -79,19 +81,21 @@ type SheetOptions struct {
 	Fresh        func() string // path of a new SQLite file
 	Open         func(ctx context.Context, path string, now func() time.Time) (store.Store, error)
 	Start        Starter
-	Progress     func(string)
+	// Shared is the URL of an empty place in a database that servers can share; empty: there is none.
+	Shared   string
+	Progress func(string)
 }
 
 // SheetParts are all parts of the sheet.
 var SheetParts = []string{
-	"http", "reads", "batch", "redis", "engine", "sustained", "alone", "overload", "large", "lapse",
+	"http", "reads", "shared", "batch", "redis", "engine", "sustained", "alone", "overload", "large", "lapse",
 }
 
 // Sheet measures everything that the embedded store should reach, in one sitting, and hands each row on as it is there.
 func Sheet(ctx context.Context, o SheetOptions, row func(SheetRow)) error {
 	s := &sheet{SheetOptions: o, row: row}
 	parts := map[string]func(context.Context) error{
-		"http": s.http, "reads": s.reads, "batch": s.batches, "redis": s.redis, "engine": s.engine,
+		"http": s.http, "reads": s.reads, "shared": s.shared, "batch": s.batches, "redis": s.redis, "engine": s.engine,
 		"sustained": s.sustained, "alone": s.alone, "overload": s.overload, "large": s.large, "lapse": s.lapse,
 	}
 	for _, name := range o.Parts {

@@ -7,12 +7,14 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/holdfast/holdfast/client"
 	"github.com/holdfast/holdfast/internal/load"
 )
 
 const (
 	batchHolds   = 1000 // of a request: as many as the contract allows
 	batchClients = 4
+	coalesced    = 256 // callers that share a client
 )
 
 // errNoBatch says why there are no rows of batches.
@@ -20,12 +22,16 @@ const errNoBatch = Missing("the server has no POST " + load.BatchPath)
 
 // batches are holds in batches, as an importer or a large shop sends them.
 func (s *sheet) batches(ctx context.Context) error {
-	hot := load.Workload{Name: "batches of one product", Products: 1, Lines: 1, Units: load.Plenty, Batch: batchHolds}
+	hot := load.Workload{Name: "batch", Products: 1, Lines: 1, Units: load.Plenty, Batch: batchHolds}
 	uniform := hot
-	uniform.Name, uniform.Products = "batches over 1,000 products", 1000
+	uniform.Name, uniform.Products = "batch-uniform", 1000
 	return errors.Join(
-		s.rate(ctx, batchRow("one hot product", 60_000, 100_000), s.batched(hot)),
-		s.rate(ctx, batchRow("uniform over 1,000 products", 40_000, 80_000), s.batched(uniform)),
+		s.rate(ctx, batchRow("one hot product", 100_000, 200_000), s.batched(hot)),
+		s.rate(ctx, SheetRow{
+			What: fmt.Sprintf("holds one at a time through client.Coalesce, %d callers in one process, one hot product", coalesced),
+			Unit: "/s", Goal: 60_000, Aim: 120_000,
+		}, s.coalesced),
+		s.rate(ctx, batchRow("uniform over 1,000 products", 60_000, 150_000), s.batched(uniform)),
 	)
 }
 
@@ -58,6 +64,26 @@ func (s *sheet) batchRate(ctx context.Context, c Child, w load.Workload) (float6
 		return 0, err
 	}
 	return r.GoodPerSecond(), nil
+}
+
+// coalesced is the rate of callers who each hold one unit at a time, through one client whose calls travel together.
+func (s *sheet) coalesced(ctx context.Context) (float64, error) {
+	c, err := s.Start.Serve(ctx, s.Fresh())
+	if err != nil {
+		return 0, err
+	}
+	hot := load.Workload{Products: 1, Units: load.Plenty}
+	shop := client.New("http://"+c.Host(), client.Coalesce())
+	rate, err := 0.0, load.Prepare(ctx, "http://"+c.Host(), &hot, "p")
+	if err == nil {
+		rate, err = hammer(ctx, coalesced, 1, s.Duration, func(ctx context.Context, product int) error {
+			_, err := shop.Reserve(ctx, client.NewReservation{
+				Lines: []client.NewLine{{ProductID: productID(product), Quantity: 1}}, TTLSeconds: 3600,
+			})
+			return err
+		})
+	}
+	return rate, errors.Join(err, c.Stop())
 }
 
 // hasBatch asks whether a server takes batches. An empty one has no effect, whatever it answers.

@@ -28,7 +28,7 @@ func (s *sheet) large(ctx context.Context) error {
 func (s *sheet) largeRate(ctx context.Context, c Child, name string) error {
 	uniform := workload("uniform")
 	var resident int64
-	r := SheetRow{What: name + ", rate / rate when empty", Goal: 0.8, Aim: 0.95}
+	r := SheetRow{What: name + ", rate / rate when empty", Goal: 0.9, Aim: 0.9}
 	err := s.ratio(ctx, r, func(ctx context.Context) (float64, error) {
 		r, err := s.run(ctx, c, uniform, 64, true)
 		if err != nil {
@@ -41,7 +41,7 @@ func (s *sheet) largeRate(ctx context.Context, c Child, name string) error {
 		return err
 	}
 	return s.emit(SheetRow{
-		What: name + ", resident memory", Value: float64(resident >> 20), Unit: "MiB", Goal: 300, Aim: 200, AtMost: true,
+		What: name + ", resident memory", Value: float64(resident >> 20), Unit: "MiB", Goal: 200, Aim: 200, AtMost: true,
 	}, nil)
 }
 
@@ -61,7 +61,7 @@ func (s *sheet) crash(ctx context.Context, c Child, path, name string) error {
 	}
 	took := time.Since(start).Seconds()
 	return errors.Join(s.emit(SheetRow{
-		What: name + ", start after a crash", Value: took, Unit: "s", Goal: 2, Aim: 0.5, AtMost: true,
+		What: name + ", start after a crash", Value: took, Unit: "s", Goal: 1, Aim: 1, AtMost: true,
 		Detail: "from the start of the process until it answers",
 	}, nil), c.Stop())
 }
