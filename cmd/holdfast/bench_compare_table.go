@@ -101,7 +101,8 @@ func peerLegend(peers []bench.Rate) (legend []string) {
 		return false
 	}
 	if has(bench.PostgresGuarded) {
-		legend = append(legend, "PostgreSQL does the obvious design, with a pool of 64 connections at most.")
+		legend = append(legend, fmt.Sprintf("The peers on PostgreSQL do the same as the obvious design, with a pool of %d connections.",
+			bench.PostgresConnections))
 	}
 	if has(bench.Redis) {
 		legend = append(legend, "Redis does less than the others: there is no order, nothing ends a hold at its deadline, "+

@@ -19,16 +19,19 @@ func TestBench(t *testing.T) {
 		t.Errorf("bench: exit %d: %s%s", code, stdout, stderr)
 	}
 	page, err := os.ReadFile(report)
-	if err != nil || !strings.Contains(string(page), "<svg") || strings.Contains(string(page), "http://") || strings.Contains(string(page), "https://") {
+	text := string(page)
+	if err != nil || !strings.Contains(text, "<svg") || strings.Contains(text, "http://") || strings.Contains(text, "https://") {
 		t.Errorf("the report needs charts and no network: %d bytes, %v", len(page), err)
 	}
 	s := serve(t, "--store=memory:")
-	code, stdout, stderr = execute(t.Context(), "bench", "--url="+s.url, "--duration=200ms", "--clients=4", "--workload=life", "--rate=200", "--json")
+	code, stdout, stderr = execute(t.Context(), "bench", "--url="+s.url, "--duration=200ms", "--clients=4",
+		"--workload=life", "--rate=200", "--json")
 	var out struct {
 		Results []struct{ Good int }
 		Audit   struct{ Acknowledged, Lost int }
 	}
-	if err := json.Unmarshal([]byte(stdout), &out); code != exitOK || err != nil || len(out.Results) != 1 || out.Results[0].Good == 0 || out.Audit.Acknowledged == 0 {
+	err = json.Unmarshal([]byte(stdout), &out)
+	if code != exitOK || err != nil || len(out.Results) != 1 || out.Results[0].Good == 0 || out.Audit.Acknowledged == 0 {
 		t.Errorf("bench --url: exit %d: %v %s%s", code, err, stdout, stderr)
 	}
 	code, stdout, stderr = execute(t.Context(), "bench", "--sweep", "--duration=100ms", "--clients=4", "--workload=hot")
@@ -36,7 +39,8 @@ func TestBench(t *testing.T) {
 		t.Errorf("bench --sweep: exit %d: %s%s", code, stdout, stderr)
 	}
 	onSharedStores(t, func(t *testing.T, address string) {
-		code, stdout, stderr := execute(t.Context(), "bench", "compare", "--duration=100ms", "--clients=2", "--products=2", "--share=2", "--store="+address)
+		code, stdout, stderr := execute(t.Context(), "bench", "compare", "--duration=100ms", "--clients=2", "--products=2",
+			"--share=2", "--store="+address)
 		if code != exitOK || !strings.Contains(stdout, "2 servers on one database") {
 			t.Errorf("bench compare: exit %d: %s%s", code, stdout, stderr)
 		}
@@ -46,8 +50,8 @@ func TestBench(t *testing.T) {
 	})
 }
 
-// TestBenchPeers: a comparison measures every peer that is there, and names those that are not, in the table, in the JSON and
-// on stderr.
+// TestBenchPeers: a comparison measures every peer that is there, and names those that are not: in the table, in the JSON
+// and on stderr.
 func TestBenchPeers(t *testing.T) {
 	arguments := []string{"bench", "compare", "--duration=100ms", "--clients=2", "--products=2"}
 	code, stdout, stderr := execute(t.Context(), arguments...)
@@ -58,7 +62,8 @@ func TestBenchPeers(t *testing.T) {
 	if !strings.Contains(stdout, lacking) || !strings.Contains(stderr, lacking) {
 		t.Errorf("a peer that is missing must be named: %s%s", stdout, stderr)
 	}
-	if _, err := exec.LookPath("redis-server"); err == nil && !strings.Contains(stdout, "  A  Redis, Lua script, appendfsync always") {
+	const first = "  A  Redis, Lua script, appendfsync always"
+	if _, err := exec.LookPath("redis-server"); err == nil && !strings.Contains(stdout, first) {
 		t.Errorf("Redis is there and was not measured: %s", stdout)
 	}
 	t.Setenv("PATH", t.TempDir())
@@ -92,7 +97,8 @@ func TestBenchSheet(t *testing.T) {
 		rows[r.What] = r
 	}
 	for _, what := range []string{
-		"GET one product / a bare handler, 64 connections", "GET one product, not modified (304) / a bare handler, 64 connections",
+		"GET one product / a bare handler, 64 connections",
+		"GET one product, not modified (304) / a bare handler, 64 connections",
 		"engine, hot, 1,024 callers, sustained over 1000 holds",
 	} {
 		if rows[what].Value == 0 {

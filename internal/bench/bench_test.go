@@ -104,7 +104,8 @@ func TestBareAnswersAlike(t *testing.T) {
 			t.Errorf("%v instead of %v: %v", again, first, err)
 		}
 	}
-	if _, err := record(t.Context(), strings.TrimPrefix(real.URL, "http://"), &load.Read{Path: "/p0", Status: 304}); err == nil {
+	unmodified := &load.Read{Path: "/p0", Status: http.StatusNotModified}
+	if _, err := record(t.Context(), strings.TrimPrefix(real.URL, "http://"), unmodified); err == nil {
 		t.Error("another status than the wanted one is no answer to compare with")
 	}
 }

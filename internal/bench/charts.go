@@ -54,7 +54,8 @@ func (c *chart) line(series int, name string, points [][2]float64) {
 	c.f(`"><title>%s</title></polyline>`, template.HTMLEscapeString(name))
 }
 
-// latencyChart draws latency by percentile: the percentiles are spread by their nines, the latencies by their powers of ten.
+// latencyChart draws latency by percentile: the percentiles are spread by their nines, the latencies by their powers of
+// ten.
 func latencyChart(runs []*load.Result) template.HTML {
 	c := newChart("latency by percentile")
 	highest := 1000.0

@@ -84,7 +84,7 @@ func (o *CompareOptions) prepare(ctx context.Context, e *engine) error {
 	if err := e.products(ctx, most); err != nil {
 		return err
 	}
-	p, err := OpenPeer(ctx, obviousKind(o.Obvious), o.Obvious, 1)
+	p, err := openPeer(ctx, obviousKind(o.Obvious), o.Obvious, 1)
 	if err != nil {
 		return err
 	}
@@ -107,7 +107,7 @@ func (o *CompareOptions) candidates(e *engine) []candidate {
 	list = append(
 		list,
 		o.through(Server{"Holdfast", o.HTTP}, func(row *Comparison, rate float64) { row.HTTP = rate }),
-		o.through(Server{"the handler that stores nothing", o.Nothing}, func(row *Comparison, rate float64) { row.Nothing = rate }),
+		o.through(Server{"nothing stored", o.Nothing}, func(row *Comparison, rate float64) { row.Nothing = rate }),
 	)
 	for _, peer := range o.Peers {
 		list = append(list, o.through(peer, func(row *Comparison, rate float64) {
@@ -122,7 +122,7 @@ const obviousConnections = 90
 
 // hammerObvious has a connection for each client, as far as the database allows.
 func (o *CompareOptions) hammerObvious(ctx context.Context, clients, products int) (perSecond float64, err error) {
-	p, err := OpenPeer(ctx, obviousKind(o.Obvious), o.Obvious, min(clients, obviousConnections))
+	p, err := openPeer(ctx, obviousKind(o.Obvious), o.Obvious, min(clients, obviousConnections))
 	if err != nil {
 		return 0, err
 	}

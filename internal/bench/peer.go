@@ -29,9 +29,9 @@ type Hold struct {
 
 var errSoldOut = errors.New("sold out")
 
-// Kinds of peers. All but Redis do what Holdfast does for a hold in one transaction a request, which takes the units from
-// the stock row, inserts the reservation, its entry among the holds of that row, and its event, and commits. Their tables
-// have the columns and indexes of Holdfast's, so that they pay for the same rows, and they flush as Holdfast does.
+// Kinds of peers. All but Redis do what Holdfast does for a hold in one transaction a request: it takes the units from the
+// stock row, inserts the reservation, its entry among the holds of that row, and its event, and commits. The tables have
+// the columns and indexes of Holdfast's, so that a peer pays for the same rows, and they are flushed as Holdfast's are.
 const (
 	SQLite            = "sqlite"              // guarded update, on one connection, as SQLite has one writer
 	PostgresGuarded   = "postgres-guarded"    // guarded update
@@ -49,9 +49,26 @@ var PeerNames = map[string]string{
 	Redis:             "Redis, Lua script",
 }
 
-// OpenPeer opens a peer on an empty place of a database, or on one that this kind has used before. It has so many
-// connections at most.
-func OpenPeer(ctx context.Context, kind, address string, connections int) (Peer, error) {
+// connections to the database, at most. On PostgreSQL and Redis they are those of 4 to 256 that did most holds for 64 and
+// 256 clients: with more, PostgreSQL's only wait for the same row, and with fewer, Redis's share no flush.
+var connections = map[string]int{
+	SQLite:            1,
+	PostgresGuarded:   PostgresConnections,
+	PostgresForUpdate: PostgresConnections,
+	MongoDB:           64,
+	Redis:             256,
+}
+
+// PostgresConnections are those of a peer on PostgreSQL, at most.
+const PostgresConnections = 16
+
+// OpenPeer opens a peer on an empty place of a database, or on one that this kind has used before.
+func OpenPeer(ctx context.Context, kind, address string) (Peer, error) {
+	return openPeer(ctx, kind, address, connections[kind])
+}
+
+// openPeer opens a peer with so many connections at most.
+func openPeer(ctx context.Context, kind, address string, connections int) (Peer, error) {
 	switch kind {
 	case SQLite:
 		return openSQLitePeer(strings.TrimPrefix(address, "sqlite:"))

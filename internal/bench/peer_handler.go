@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// ServePeer serves a peer on the two routes of Holdfast that a comparison needs, with answers of the same headers and size
-// from the same bare HTTP server, so that what differs is what a hold costs the peer.
+// ServePeer serves a peer on the two routes of Holdfast that a comparison needs. The answers have the same headers and
+// size, and come from the same bare HTTP server: what differs is what a hold costs the peer.
 func ServePeer(p Peer) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /metrics", noMetrics)
@@ -72,7 +72,7 @@ func readBody(w http.ResponseWriter, r *http.Request, into any) (ok bool) {
 
 // fail answers with a problem, as Holdfast does.
 func fail(w http.ResponseWriter, status int, code, detail string) {
-	body, _ := json.Marshal(map[string]any{"status": status, "code": code, "detail": detail}) // has nothing that it cannot write
+	body, _ := json.Marshal(map[string]any{"status": status, "code": code, "detail": detail}) // which cannot fail
 	h := w.Header()
 	setCommonHeaders(h)
 	h["Content-Type"] = []string{"application/problem+json"}

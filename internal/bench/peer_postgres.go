@@ -126,5 +126,6 @@ func insertHold(b *pgx.Batch, h Hold, stock int64) {
 	b.Queue(`INSERT INTO peer_reservations (key, status, expires_at, customer, stock, data)
 VALUES ($1, 1, $2, NULL, $3, $4)`, h.Key, expires, []int64{stock}, payload)
 	b.Queue(`INSERT INTO peer_holds (stock, expires_at, reservation) VALUES ($1, $2, $3)`, stock, expires, h.Key)
-	b.Queue(`INSERT INTO peer_journal (batch_no, last_seq, at, events) VALUES ($1, $1, $2, $3)`, h.Key, expires, eventPayload)
+	b.Queue(`INSERT INTO peer_journal (batch_no, last_seq, at, events)
+VALUES ($1, $1, $2, $3)`, h.Key, expires, eventPayload)
 }

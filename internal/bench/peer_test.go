@@ -62,7 +62,7 @@ func schema(t *testing.T, address string) string {
 
 func sellOut(t *testing.T, kind, address string) {
 	const units, clients = 40, 8
-	peer, err := OpenPeer(t.Context(), kind, address, clients)
+	peer, err := OpenPeer(t.Context(), kind, address)
 	if err != nil {
 		t.Fatal(err)
 	}

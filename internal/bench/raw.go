@@ -13,8 +13,8 @@ import (
 // rawBatch is how many holds the raw loop writes in a transaction: as many as a full batch of the door has.
 const rawBatch = 1024
 
-// rawLoop writes the rows that holds on one product are made of, in batches of 1,024, by a loop that decides nothing: what
-// the engine could do at best. It makes its tables, which are like Holdfast's, in a new file.
+// rawLoop writes the rows that holds on one product are made of, in batches of 1,024, by a loop that decides nothing: that
+// is what the engine could do at best. It makes its tables, which are like Holdfast's, in a new file.
 func rawLoop(path string, d time.Duration) (perSecond float64, err error) {
 	conn, err := openSQLiteTables(path)
 	if err != nil {

@@ -38,7 +38,8 @@ var reportTemplate = template.Must(template.New("report").Funcs(template.FuncMap
 	"sum":    sumOf, "ratio": ratio,
 }).Parse(reportHTML))
 
-// WriteReport writes one page that needs no network: charts are inline SVG, colours follow the reader's light or dark mode.
+// WriteReport writes one page that needs no network: charts are inline SVG, colours follow the reader's light or dark
+// mode.
 func WriteReport(w io.Writer, r *Report) error { return reportTemplate.Execute(w, r) }
 
 func sumOf(codes map[string]int) (sum int) {

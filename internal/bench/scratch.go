@@ -12,8 +12,8 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 )
 
-// Scratch makes an empty place for measurements beside what a store URL names, in the same database: a schema, a database,
-// a file in the folder. It returns the URL of the place and what removes it.
+// Scratch makes an empty place for measurements beside what a store URL names: a schema of the same database, a database of
+// the same server, or a file in the folder. It returns the URL of the place and what removes it.
 func Scratch(ctx context.Context, address, folder string) (scratch string, remove func(), err error) {
 	name := "holdfast_bench_" + strings.ToLower(rand.Text()[:12])
 	switch kind, _, _ := strings.Cut(address, ":"); kind {

@@ -28,7 +28,7 @@ func (s *Sharing) Slowest() float64 {
 	return slices.Min(s.Each) / (s.Together() / float64(len(s.Each)))
 }
 
-// Share measures servers that share a database, in turn one alone and all at once, each with so many clients, all of them
+// Share measures servers that share a database, in turn one alone and all at once, each with so many clients, who are all
 // after p0.
 func Share(
 	ctx context.Context, hosts []string, clients, rounds int, d time.Duration, progress func(string),

@@ -14,7 +14,7 @@ const (
 	lapseClients = 16 // buy while holds lapse
 	// fillTime for each hold is more than storing one takes, so that none lapses before all are stored.
 	fillTime = 25 * time.Microsecond
-	// drainTime for each hold is somewhat less than ending one may take: buyers are measured beside the drain, not after it.
+	// drainTime for each hold is less than ending one may take: buyers are measured beside the drain, not after it.
 	drainTime = 15 * time.Microsecond
 )
 
@@ -55,7 +55,9 @@ func (s *sheet) lapseOf(ctx context.Context, c Child, name string, deadline time
 	if err != nil {
 		return err
 	}
-	s.row(SheetRow{What: name + ", drained", Value: rate, Unit: "/s", Goal: 50_000, Aim: 100_000, Detail: "beside 16 clients"})
+	s.row(SheetRow{
+		What: name + ", drained", Value: rate, Unit: "/s", Goal: 50_000, Aim: 100_000, Detail: "beside 16 clients",
+	})
 	s.row(SheetRow{
 		What:  name + ", p99 of other requests / p99 before",
 		Value: float64(meanwhile.Latency.P99) / float64(before.Latency.P99), Goal: 3, Aim: 2, AtMost: true,

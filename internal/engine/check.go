@@ -124,10 +124,12 @@ func (e *Engine) now() inventory.Time {
 }
 
 // snapshot is [Engine.view], with the head of the snapshot. Memory is no older than that afterwards.
-func (e *Engine) snapshot(ctx context.Context, read func(store.View) error) (head store.Head, err error) {
+func (e *Engine) snapshot(ctx context.Context, read func(context.Context, store.View) error) (head store.Head, err error) {
+	ctx, cancel := context.WithTimeout(ctx, e.options.ReadTimeout)
+	defer cancel()
 	err = e.store.View(ctx, func(v store.View) (err error) {
 		if head, err = v.Head(ctx); err == nil {
-			err = read(v)
+			err = read(ctx, v)
 		}
 		return err
 	})

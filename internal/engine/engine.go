@@ -44,6 +44,8 @@ type Options struct {
 	BatchLimit      int // commands that share a commit, but for the last group; default 1,024
 	BatchBytesLimit int // bytes of them; default 4 MiB
 	MemoryLimit     int // bytes of committed products and reservations that are kept for readers; default 64 MiB
+	// ReadTimeout bounds each look into the store on behalf of a reader; default 15 seconds.
+	ReadTimeout time.Duration
 	// Render makes of a product what readers are sent, once for each state of it that is asked for; default: nothing.
 	Render  func(*inventory.Product) []byte
 	Log     *slog.Logger
@@ -65,6 +67,9 @@ func (o *Options) setDefaults() {
 	setDefault(&o.BatchLimit, 1024)
 	setDefault(&o.BatchBytesLimit, 4<<20)
 	setDefault(&o.MemoryLimit, 64<<20)
+	if o.ReadTimeout <= 0 {
+		o.ReadTimeout = 15 * time.Second
+	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
@@ -130,7 +135,9 @@ func (e *Engine) Close(ctx context.Context) error {
 
 // view reads from the store in one snapshot. What it shows is never newer than what memory shows afterwards: nobody may
 // see a hold first and then the stock as it was before.
-func (e *Engine) view(ctx context.Context, read func(store.View) error) error {
+func (e *Engine) view(ctx context.Context, read func(context.Context, store.View) error) error {
+	ctx, cancel := context.WithTimeout(ctx, e.options.ReadTimeout)
+	defer cancel()
 	var head store.Head
 	err := e.store.View(ctx, func(v store.View) (err error) {
 		if e.clock != nil {
@@ -138,7 +145,7 @@ func (e *Engine) view(ctx context.Context, read func(store.View) error) error {
 				return err
 			}
 		}
-		return read(v)
+		return read(ctx, v)
 	})
 	if err == nil && e.clock != nil {
 		err = e.caughtUp(ctx, head.Seq)

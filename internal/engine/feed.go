@@ -79,7 +79,7 @@ func (e *Engine) StopFollowing() { e.feed.stop.Do(func() { close(e.feed.stopping
 
 func (e *Engine) page(ctx context.Context, after int64, limit int) (page Page, err error) {
 	var entries []store.Entry
-	err = e.view(ctx, func(v store.View) error {
+	err = e.view(ctx, func(ctx context.Context, v store.View) error {
 		head, err := v.Head(ctx)
 		page.Head, page.Store = head.Seq, head.Store
 		if err != nil || after >= head.Seq {

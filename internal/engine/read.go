@@ -52,7 +52,7 @@ func (e *Engine) ProductsByID(ctx context.Context, ids []string) ([]*Product, er
 func (e *Engine) loadProducts(ctx context.Context, ids []string) ([]*Product, error) {
 	load := e.memory.begin(ids, nil)
 	var page []*inventory.Product
-	head, err := e.snapshot(ctx, func(v store.View) (err error) {
+	head, err := e.snapshot(ctx, func(ctx context.Context, v store.View) (err error) {
 		page, _, err = v.Products(ctx, store.ProductQuery{IDs: ids})
 		return err
 	})
@@ -71,7 +71,7 @@ func (e *Engine) loadProducts(ctx context.Context, ids []string) ([]*Product, er
 // Products are the products after an id, in byte order, up to limit. Where there are more, next is the after of the rest.
 // A page may be shorter than limit although there are more.
 func (e *Engine) Products(ctx context.Context, after string, limit int) (page []*inventory.Product, next string, err error) {
-	err = e.view(ctx, func(v store.View) (err error) {
+	err = e.view(ctx, func(ctx context.Context, v store.View) (err error) {
 		page, next, err = v.Products(ctx, store.ProductQuery{After: after, Limit: limit})
 		return err
 	})
@@ -108,7 +108,7 @@ func (e *Engine) reservation(ctx context.Context, id inventory.ID) (r *inventory
 func (e *Engine) loadReservation(ctx context.Context, id inventory.ID) (*inventory.Reservation, error) {
 	load := e.memory.begin(nil, []inventory.ID{id})
 	var page []*inventory.Reservation
-	head, err := e.snapshot(ctx, func(v store.View) (err error) {
+	head, err := e.snapshot(ctx, func(ctx context.Context, v store.View) (err error) {
 		page, _, err = v.Reservations(ctx, store.ReservationQuery{IDs: []inventory.ID{id}})
 		return err
 	})
@@ -145,7 +145,7 @@ func (e *Engine) Reservations(ctx context.Context, q ReservationQuery) ([]*inven
 
 // reservations also says which of them are due.
 func (e *Engine) reservations(ctx context.Context, q ReservationQuery) (page []*inventory.Reservation, next inventory.ID, due []inventory.ID, err error) {
-	err = e.view(ctx, func(v store.View) error {
+	err = e.view(ctx, func(ctx context.Context, v store.View) error {
 		now, err := v.Now(ctx)
 		if err != nil {
 			return err
@@ -173,7 +173,7 @@ func (e *Engine) Order(ctx context.Context, id inventory.ID) (*inventory.Order, 
 
 // Orders are the orders that a query selects, newest first. Where there may be more, next is the Before of the rest.
 func (e *Engine) Orders(ctx context.Context, q OrderQuery) (page []*inventory.Order, next inventory.ID, err error) {
-	err = e.view(ctx, func(v store.View) (err error) {
+	err = e.view(ctx, func(ctx context.Context, v store.View) (err error) {
 		page, next, err = v.Orders(ctx, q)
 		return err
 	})
@@ -183,7 +183,7 @@ func (e *Engine) Orders(ctx context.Context, q OrderQuery) (page []*inventory.Or
 // Due are reservations whose deadline has come or comes within so long, earliest first, up to limit, with the time by
 // the clock that decides.
 func (e *Engine) Due(ctx context.Context, within time.Duration, limit int) (list []Deadline, now inventory.Time, err error) {
-	err = e.view(ctx, func(v store.View) (err error) {
+	err = e.view(ctx, func(ctx context.Context, v store.View) (err error) {
 		if now, err = v.Now(ctx); err == nil {
 			list, err = v.Due(ctx, now+inventory.Time(within.Milliseconds()), limit)
 		}

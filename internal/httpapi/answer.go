@@ -21,11 +21,8 @@ type resource interface {
 
 // answer writes the result of a mutation.
 func (c *call) answer(o *inventory.Outcome, shown resource) {
+	c.placed(o)
 	h := c.w.Header()
-	h["Holdfast-Sequence"] = []string{strconv.FormatInt(o.Seq, 10)}
-	if o.Replayed {
-		h["Idempotent-Replayed"] = []string{"true"}
-	}
 	if version := shown.version(); version != 0 {
 		h["Etag"] = []string{etag(version)}
 	}
@@ -37,6 +34,15 @@ func (c *call) answer(o *inventory.Outcome, shown resource) {
 		h["Location"] = []string{path}
 	}
 	c.send(http.StatusCreated, shown.append)
+}
+
+// placed says where in the feed the effect of a request is, and whether it was an earlier one's.
+func (c *call) placed(o *inventory.Outcome) {
+	h := c.w.Header()
+	h["Holdfast-Sequence"] = []string{strconv.FormatInt(o.Seq, 10)}
+	if o.Replayed {
+		h["Idempotent-Replayed"] = []string{"true"}
+	}
 }
 
 // one writes a resource that was read, or 304 if the caller has it already.

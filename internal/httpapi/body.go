@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"mime"
 	"slices"
@@ -10,18 +11,18 @@ import (
 
 const maxBodyBytes = 1 << 20
 
-// body reads the body of a mutation: JSON, or one of the other media types.
-func (c *call) body(mediaTypes []string) ([]byte, error) {
+// body reads the body of a mutation, of up to limit bytes: JSON, or one of the other media types.
+func (c *call) body(limit int64, mediaTypes ...string) ([]byte, error) {
 	if c.ContentLength != 0 && !c.hasMediaType(mediaTypes) {
 		return nil, fail(CodeUnsupportedMediaType)
 	}
-	if c.ContentLength > maxBodyBytes {
-		return nil, fail(CodeBodyTooLarge)
+	if c.ContentLength > limit {
+		return nil, tooLarge(limit)
 	}
 	if c.ContentLength == 0 {
 		return nil, nil
 	}
-	return c.readBody()
+	return c.readBody(limit)
 }
 
 // hasMediaType reports whether the Content-Type is JSON in UTF-8, or one of the others; without one the body is JSON.
@@ -41,15 +42,19 @@ func (c *call) hasMediaType(others []string) bool {
 	return !hasCharset || strings.EqualFold(charset, "utf-8")
 }
 
-func (c *call) readBody() ([]byte, error) {
+func tooLarge(limit int64) *problem {
+	return fail(CodeBodyTooLarge, fmt.Sprintf("A body has at most %d MiB here: send a smaller one.", limit>>20))
+}
+
+func (c *call) readBody(limit int64) ([]byte, error) {
 	body := make([]byte, 0, max(c.ContentLength, 512))
-	limited := io.LimitReader(c.Request.Body, maxBodyBytes+1)
+	limited := io.LimitReader(c.Request.Body, limit+1)
 	for {
 		n, err := limited.Read(body[len(body):cap(body)])
 		body = body[:len(body)+n]
 		switch {
-		case len(body) > maxBodyBytes:
-			return nil, fail(CodeBodyTooLarge)
+		case int64(len(body)) > limit:
+			return nil, tooLarge(limit)
 		case errors.Is(err, io.EOF):
 			return body, nil
 		case err != nil:

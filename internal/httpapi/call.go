@@ -1,11 +1,9 @@
 package httpapi
 
 import (
-	"context"
 	"net/http"
 	"runtime/debug"
 	"strconv"
-	"time"
 
 	"github.com/holdfast/holdfast/internal/inventory"
 )
@@ -40,11 +38,6 @@ func (w *responseWriter) Write(b []byte) (int, error) {
 
 // Unwrap lets [http.ResponseController] reach the writer below.
 func (w *responseWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
-
-// within is the request's context, which ends after so long at the latest.
-func (c *call) within(limit time.Duration) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(c.Context(), limit)
-}
 
 // noCache lets a copy be kept, but asks for its ETag each time: nobody is to be shown old stock from a cache.
 var noCache = []string{"no-cache"}

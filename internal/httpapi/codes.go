@@ -27,6 +27,8 @@ const (
 	CodeCursorAhead          Code = "cursor-ahead"
 	CodeBodyTooLarge         Code = "body-too-large"
 	CodeUnsupportedMediaType Code = "unsupported-media-type"
+	CodeBatchRefused         Code = "batch-refused"
+	CodeBatchTooLarge        Code = "batch-too-large"
 	CodeIdempotencyKeyReused Code = "idempotency-key-reused"
 	CodeInternal             Code = "internal"
 	CodeOverloaded           Code = "overloaded"
@@ -150,8 +152,19 @@ var problemTypes = []problemType{
 		"Rebuild what you derived from the events, starting from after=0.",
 	},
 	{
+		CodeBatchRefused, 409, "An operation of the batch was refused",
+		"The batch is atomic, and one of its operations was refused, so none had an effect. `results` has what each would " +
+			"have come to, and null behind the one that was refused.",
+		"Correct the operation that was refused, or send the others without it.",
+	},
+	{
+		CodeBatchTooLarge, 409, "The batch is too large for one commit",
+		"What the batch would write or answer is more than one commit may hold, about 4 MiB. Nothing was changed.",
+		"Send its operations in several batches.",
+	},
+	{
 		CodeBodyTooLarge, 413, "The body is too large",
-		"A body has at most 1 MiB.",
+		"A body has at most 1 MiB, that of a batch 8 MiB.",
 		"Send a smaller body.",
 	},
 	{

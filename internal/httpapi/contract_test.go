@@ -79,7 +79,7 @@ func TestProblemPages(t *testing.T) {
 		client.ReservationCancelled, client.ReservationConfirmed, client.HoldLimitReached, client.OrderFulfilled,
 		client.OrderCancelled, client.VersionMismatch, client.CursorAhead, client.BodyTooLarge,
 		client.UnsupportedMediaType, client.IdempotencyKeyReused, client.Internal, client.Overloaded,
-		client.NotReady, client.OutcomeUnknown,
+		client.NotReady, client.OutcomeUnknown, client.BatchRefused, client.BatchTooLarge,
 	}
 	onEveryStore(t, func(h *harness) {
 		for _, code := range codes {

@@ -23,9 +23,7 @@ func (s *Server) listEvents(c *call) error {
 	if err := q.err(); err != nil {
 		return err
 	}
-	ctx, cancel := c.within(wait + s.o.RequestTimeout)
-	defer cancel()
-	page, err := s.o.Engine.Events(ctx, after, limit, wait)
+	page, err := s.o.Engine.Events(c.Context(), after, limit, wait)
 	if err != nil {
 		return err
 	}

@@ -95,6 +95,11 @@ func onEveryStore(t *testing.T, test func(*harness)) {
 	}
 }
 
+// newMemoryHarness is for what does not depend on the store.
+func newMemoryHarness(t *testing.T, clock *storetest.Clock) *harness {
+	return newHarness(t, clock, memory.Open(memory.Options{Now: clock.Now}), httpapi.Options{}, engine.Options{})
+}
+
 func newHarness(t *testing.T, clock *storetest.Clock, s store.Store, o httpapi.Options, c engine.Options) *harness {
 	h := &harness{T: t, Clock: clock, store: s}
 	c.Render = httpapi.Render

@@ -14,6 +14,8 @@ import (
 // maxIdempotencyKey is how many characters (code points) an Idempotency-Key has at most.
 const maxIdempotencyKey = 255
 
+const keyRule = "must have 1 to 255 characters and no control characters, quoted or bare"
+
 // receipt is what the request's Idempotency-Key makes repeatable, or nil without that header.
 func (c *call) receipt(body []byte) (*inventory.ReceiptID, error) {
 	given := c.Header["Idempotency-Key"]
@@ -22,8 +24,7 @@ func (c *call) receipt(body []byte) (*inventory.ReceiptID, error) {
 	}
 	key, ok := parseIdempotencyKey(given[0])
 	if !ok || len(given) > 1 {
-		return nil, badParameter("Idempotency-Key",
-			"must be given once, with 1 to 255 characters and no control characters, quoted or bare")
+		return nil, badParameter("Idempotency-Key", "must be given once; it "+keyRule)
 	}
 	return receiptOf(key, c.Method, c.URL.EscapedPath(), body), nil
 }

@@ -12,18 +12,26 @@ import (
 	"github.com/anishathalye/porcupine"
 
 	"github.com/holdfast/holdfast/client"
+	"github.com/holdfast/holdfast/internal/dbtest"
+	"github.com/holdfast/holdfast/internal/engine"
+	"github.com/holdfast/holdfast/internal/httpapi"
+	"github.com/holdfast/holdfast/internal/store"
+	"github.com/holdfast/holdfast/internal/store/mongodb"
+	"github.com/holdfast/holdfast/internal/store/postgres"
+	"github.com/holdfast/holdfast/internal/store/storetest"
 )
 
 // What clients do and are told, for the checker.
 type (
 	shopInput struct {
-		kind string // reserve, cancel, confirm, read
+		kind string // reserve, cancel, confirm, read the product, look at a hold
 		id   string
 	}
 	shopOutput struct {
 		code      client.Code // empty: success
 		id        string
 		available int64
+		status    client.Status
 	}
 	// shopState is a shop with one product, one operation at a time.
 	shopState struct {
@@ -50,6 +58,8 @@ func (s shopState) step(in shopInput, out shopOutput) (bool, shopState) {
 	switch status := s.holds[in.id]; in.kind {
 	case "read":
 		return out.available == s.available, s
+	case "look":
+		return out.status == status, s
 	case "reserve":
 		if s.available == 0 {
 			return out.code == client.InsufficientStock, s
@@ -79,48 +89,82 @@ func (s shopState) step(in shopInput, out shopOutput) (bool, shopState) {
 // operation happening at one moment between its request and its answer. Reads are part of it: they see what was
 // acknowledged before them.
 func TestLinearizable(t *testing.T) {
-	onEveryStore(t, func(h *harness) {
-		h.product("seat", shopUnits)
-		var mu sync.Mutex
-		var history []porcupine.Operation
-		var ids []string
-		start := time.Now()
-		together(6, func(worker int) {
-			random := rand.New(rand.NewPCG(7, uint64(worker)))
-			for range 40 {
-				mu.Lock()
-				in := shopInput{kind: "reserve"}
-				if kind := random.IntN(5); kind == 1 {
-					in.kind = "read"
-				} else if kind > 1 && len(ids) > 0 {
-					in = shopInput{
-						[]string{"cancel", "cancel", "confirm"}[kind-2],
-						ids[max(0, len(ids)-1-random.IntN(4))],
-					}
-				}
-				mu.Unlock()
-				called := time.Since(start)
-				out, err := h.operate(in)
-				returned := time.Since(start)
+	onEveryStore(t, func(h *harness) { checkLinearizable(h) })
+}
+
+// TestLinearizableProcesses: the same where two servers share a database, and each answers reads from its own memory.
+func TestLinearizableProcesses(t *testing.T) {
+	for kind, address := range map[string]func(testing.TB) string{"postgres": dbtest.Postgres, "mongodb": dbtest.MongoDB} {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			clock, url := storetest.NewClock(), address(t)
+			servers := make([]*harness, 2)
+			for i := range servers {
+				s, err := openShared(t, kind, url, clock)
 				if err != nil {
-					h.Error(err)
-					return
+					t.Fatal(err)
 				}
-				mu.Lock()
-				history = append(history, porcupine.Operation{
-					ClientId: worker, Input: in, Call: int64(called),
-					Output: out, Return: int64(returned),
-				})
-				if in.kind == "reserve" && out.code == "" {
-					ids = append(ids, out.id)
-				}
-				mu.Unlock()
+				servers[i] = newHarness(t, clock, s, httpapi.Options{}, engine.Options{})
 			}
+			checkLinearizable(servers...)
 		})
-		if result := porcupine.CheckOperationsTimeout(shopModel, history, time.Minute); result != porcupine.Ok {
-			h.Errorf("%d operations: %v", len(history), result)
+	}
+}
+
+func openShared(t *testing.T, kind, url string, clock *storetest.Clock) (store.Store, error) {
+	if kind == "postgres" {
+		return postgres.Open(t.Context(), url, postgres.Options{Now: clock.Now})
+	}
+	return mongodb.Open(t.Context(), url, mongodb.Options{Now: clock.Now})
+}
+
+// checkLinearizable has clients buy and look at random, each time at a server by chance.
+func checkLinearizable(servers ...*harness) {
+	h := servers[0]
+	h.product("seat", shopUnits)
+	var mu sync.Mutex
+	var history []porcupine.Operation
+	var ids []string
+	start := time.Now()
+	together(6, func(worker int) {
+		random := rand.New(rand.NewPCG(7, uint64(worker)))
+		for range 40 {
+			mu.Lock()
+			in := drawOperation(random, ids)
+			mu.Unlock()
+			called := time.Since(start)
+			out, err := servers[random.IntN(len(servers))].operate(in)
+			returned := time.Since(start)
+			if err != nil {
+				h.Error(err)
+				return
+			}
+			mu.Lock()
+			history = append(history, porcupine.Operation{
+				ClientId: worker, Input: in, Call: int64(called), Output: out, Return: int64(returned),
+			})
+			if in.kind == "reserve" && out.code == "" {
+				ids = append(ids, out.id)
+			}
+			mu.Unlock()
 		}
 	})
+	if result := porcupine.CheckOperationsTimeout(shopModel, history, time.Minute); result != porcupine.Ok {
+		h.Errorf("%d operations: %v", len(history), result)
+	}
+}
+
+// drawOperation reserves, reads the product or a hold, or ends one of the last few holds.
+func drawOperation(random *rand.Rand, ids []string) shopInput {
+	kind := random.IntN(7)
+	if kind == 1 || kind == 2 {
+		return shopInput{kind: "read"}
+	}
+	if kind < 3 || len(ids) == 0 {
+		return shopInput{kind: "reserve"}
+	}
+	id := ids[max(0, len(ids)-1-random.IntN(4))]
+	return shopInput{[]string{"cancel", "cancel", "confirm", "look"}[kind-3], id}
 }
 
 func (h *harness) operate(in shopInput) (out shopOutput, err error) {
@@ -132,6 +176,12 @@ func (h *harness) operate(in shopInput) (out shopOutput, err error) {
 			return out, err
 		}
 		return shopOutput{available: p.AvailableStock}, nil
+	case "look":
+		r, err := c.Reservation(h.Context(), in.id)
+		if err != nil {
+			return out, err
+		}
+		return shopOutput{status: r.Status}, nil
 	case "reserve":
 		var r *client.Reservation
 		if r, err = c.Reserve(h.Context(), oneSeat()); err == nil {

@@ -27,9 +27,18 @@ type mutation struct {
 // mutations are all of them, noun by noun.
 var mutations = slices.Concat(productMutations, stockMutations, reservationMutations, orderMutations)
 
+// mutationByName finds one by its operationId.
+var mutationByName = func() map[string]*mutation {
+	names := make(map[string]*mutation, len(mutations))
+	for i := range mutations {
+		names[mutations[i].operation] = &mutations[i]
+	}
+	return names
+}()
+
 // serve checks a request in the order of the contract, sends its command through the door and answers with the result.
 func (m *mutation) serve(c *call) error {
-	body, err := c.body(m.mediaTypes)
+	body, err := c.body(maxBodyBytes, m.mediaTypes...)
 	if err != nil {
 		return err
 	}
@@ -67,10 +76,15 @@ func (m *mutation) refuse(r *inventory.Refusal, body []byte) error {
 	return &refusal{Refusal: r, linePointer: pointer}
 }
 
+// target is what a command takes from the server's settings, with the id in its path.
+func (o *Options) target(id string) wire.Target {
+	return wire.Target{ID: id, HoldDefault: o.HoldDefault, HoldMax: o.HoldMax}
+}
+
 // target is what a command takes from the path, the headers and the server's settings.
 func (c *call) target() (wire.Target, error) {
 	o := &c.server.o
-	target := wire.Target{ID: c.PathValue("id"), HoldDefault: o.HoldDefault, HoldMax: o.HoldMax}
+	target := o.target(c.PathValue("id"))
 	if c.Method != http.MethodPatch { // only a PATCH has conditions
 		return target, nil
 	}

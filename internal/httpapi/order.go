@@ -41,9 +41,7 @@ func (s *Server) getOrder(c *call) error {
 	if err := c.noQuery(); err != nil {
 		return err
 	}
-	ctx, cancel := c.within(s.o.RequestTimeout)
-	defer cancel()
-	found, err := s.o.Engine.Order(ctx, c.pathID(inventory.OrderPrefix))
+	found, err := s.o.Engine.Order(c.Context(), c.pathID(inventory.OrderPrefix))
 	switch {
 	case err != nil:
 		return err
@@ -61,9 +59,7 @@ func (s *Server) listOrders(c *call) error {
 	var page []*inventory.Order
 	var next inventory.ID
 	if !nothing {
-		ctx, cancel := c.within(s.o.RequestTimeout)
-		defer cancel()
-		page, next, err = s.o.Engine.Orders(ctx, query)
+		page, next, err = s.o.Engine.Orders(c.Context(), query)
 	}
 	if err != nil {
 		return err

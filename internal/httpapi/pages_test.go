@@ -8,9 +8,6 @@ import (
 	"github.com/getkin/kin-openapi/openapi3"
 
 	"github.com/holdfast/holdfast/api"
-	"github.com/holdfast/holdfast/internal/engine"
-	"github.com/holdfast/holdfast/internal/httpapi"
-	"github.com/holdfast/holdfast/internal/store/memory"
 	"github.com/holdfast/holdfast/internal/store/storetest"
 )
 
@@ -25,7 +22,7 @@ func TestCodesAreTheContract(t *testing.T) {
 		inFile = append(inFile, code.(string))
 	}
 	clock := storetest.NewClock()
-	h := newHarness(t, clock, memory.Open(memory.Options{Now: clock.Now}), httpapi.Options{}, engine.Options{})
+	h := newMemoryHarness(t, clock)
 	var served []string
 	for _, part := range strings.Split(string(h.request("GET", "/docs", "", 200).body), `<td><a href="/problems/`)[1:] {
 		code, _, _ := strings.Cut(part, `"`)

@@ -26,6 +26,8 @@ type problem struct {
 	Errors    []fieldError `json:"errors,omitempty"`
 	Shortages []shortage   `json:"shortages,omitempty"`
 	Current   *current     `json:"current,omitempty"`
+	// Results are those of an atomic batch that was refused.
+	Results json.RawMessage `json:"results,omitempty"`
 }
 
 func (p *problem) Error() string { return string(p.Code) + ": " + p.Detail }

@@ -1,7 +1,6 @@
 package httpapi
 
 import (
-	"context"
 	"net/http"
 
 	"github.com/holdfast/holdfast/internal/engine"
@@ -48,9 +47,7 @@ func (s *Server) getProduct(c *call) error {
 	if err := c.noQuery(); err != nil {
 		return err
 	}
-	ctx, cancel := c.within(s.o.RequestTimeout)
-	defer cancel()
-	found, err := s.o.Engine.Product(ctx, c.pathProduct())
+	found, err := s.o.Engine.Product(c.Context(), c.pathProduct())
 	switch {
 	case err != nil:
 		return err
@@ -81,12 +78,10 @@ func (s *Server) listProducts(c *call) error {
 	if err := q.err(); err != nil {
 		return err
 	}
-	ctx, cancel := c.within(s.o.RequestTimeout)
-	defer cancel()
 	if ids != nil {
-		return s.productsByID(ctx, c, ids)
+		return s.productsByID(c, ids)
 	}
-	page, next, err := s.o.Engine.Products(ctx, after, limit)
+	page, next, err := s.o.Engine.Products(c.Context(), after, limit)
 	if err != nil {
 		return err
 	}
@@ -96,8 +91,8 @@ func (s *Server) listProducts(c *call) error {
 	return nil
 }
 
-func (s *Server) productsByID(ctx context.Context, c *call, ids []string) error {
-	page, err := s.o.Engine.ProductsByID(ctx, ids)
+func (s *Server) productsByID(c *call, ids []string) error {
+	page, err := s.o.Engine.ProductsByID(c.Context(), ids)
 	if err != nil {
 		return err
 	}

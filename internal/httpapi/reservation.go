@@ -43,9 +43,7 @@ func (s *Server) getReservation(c *call) error {
 	if err := c.noQuery(); err != nil {
 		return err
 	}
-	ctx, cancel := c.within(s.o.RequestTimeout)
-	defer cancel()
-	found, err := s.o.Engine.Reservation(ctx, c.pathID(inventory.ReservationPrefix))
+	found, err := s.o.Engine.Reservation(c.Context(), c.pathID(inventory.ReservationPrefix))
 	switch {
 	case err != nil:
 		return err
@@ -60,9 +58,7 @@ func (s *Server) listReservations(c *call) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := c.within(s.o.RequestTimeout)
-	defer cancel()
-	page, next, err := s.o.Engine.Reservations(ctx, query)
+	page, next, err := s.o.Engine.Reservations(c.Context(), query)
 	if err != nil {
 		return err
 	}

@@ -29,7 +29,7 @@ type Options struct {
 	HoldDefault time.Duration
 	// HoldMax is how long a hold may last, in whole seconds; default 24 hours.
 	HoldMax time.Duration
-	// RequestTimeout is how long a request waits for its outcome; default 15 seconds.
+	// RequestTimeout is how long a change waits for its outcome; default 15 seconds.
 	RequestTimeout time.Duration
 	Version        Version
 	Metrics        http.Handler      // of /metrics; nil: there is no such path
@@ -128,6 +128,7 @@ func (s *Server) routes() {
 	s.routeReservations()
 	s.routeOrders()
 	s.routeEvents()
+	s.handle("POST /v1/batch", "batch", s.batch)
 	s.routeHealth()
 	s.routePages()
 

@@ -79,7 +79,8 @@ func (a *Audit) compare(told acknowledgment, stored inventory.ReservationStatus)
 		return
 	}
 	a.Lost++
-	a.breach("I5: %s was acknowledged %v and is stored as %v", told.id.Text(inventory.ReservationPrefix), told.status, stored)
+	a.breach("I5: %s was acknowledged %v and is stored as %v",
+		told.id.Text(inventory.ReservationPrefix), told.status, stored)
 }
 
 // CheckFeed does what can be done without the store: it follows the event feed from a place on.

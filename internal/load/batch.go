@@ -39,8 +39,8 @@ func (b *buyer) actBatch(c *conn, tell func(...step)) error {
 
 var resultBegins = []byte(`{"status":`)
 
-// batchSteps reads the results of a batch of holds. A result begins with its numeric status, which the resources in it do not
-// have: theirs is a word.
+// batchSteps reads the results of a batch of holds. A result begins with its status, a number; where the resource in it has
+// a status, that is a word.
 func batchSteps(answer []byte, most int) (steps []step) {
 	_, rest, found := bytes.Cut(answer, resultBegins)
 	for found && len(steps) < most {

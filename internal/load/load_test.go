@@ -11,7 +11,7 @@ import (
 	"github.com/holdfast/holdfast/internal/store/memory"
 )
 
-// TestAuditFindsLoss: what was acknowledged and is not stored so fails a run, and so does a store that contradicts itself.
+// TestAuditFindsLoss: what was acknowledged and is not stored so fails a run.
 func TestAuditFindsLoss(t *testing.T) {
 	ctx := context.Background()
 	s := memory.Open(memory.Options{})

@@ -58,7 +58,8 @@ func (s *Sale) Run(ctx context.Context, url string) *SaleResult {
 	transport.MaxIdleConns = s.Buyers
 	defer transport.CloseIdleConnections()
 	s.transport.next = transport
-	c := client.New(url, client.WithAttempts(attempts), client.WithHTTPClient(&http.Client{Transport: &s.transport, Timeout: 20 * time.Second}))
+	h := &http.Client{Transport: &s.transport, Timeout: 20 * time.Second}
+	c := client.New(url, client.WithAttempts(attempts), client.WithHTTPClient(h))
 	var buyers sync.WaitGroup
 	gate := make(chan struct{})
 	for i := range s.Buyers {
@@ -77,7 +78,9 @@ func (s *Sale) Run(ctx context.Context, url string) *SaleResult {
 func (s *Sale) buy(ctx context.Context, c *client.Client, buyer string) {
 	start := time.Now()
 	s.transport.distinct.Add(1)
-	r, err := c.Reserve(ctx, client.NewReservation{Lines: []client.NewLine{{ProductID: s.ProductID, Quantity: 1}}, CustomerID: buyer})
+	r, err := c.Reserve(ctx, client.NewReservation{
+		Lines: []client.NewLine{{ProductID: s.ProductID, Quantity: 1}}, CustomerID: buyer,
+	})
 	took := time.Since(start)
 	s.answered.Add(1)
 	var order *client.Order
@@ -106,7 +109,8 @@ func (r *SaleResult) Percentile(share float64) time.Duration {
 	return r.Latencies[min(int(share*float64(len(r.Latencies))), len(r.Latencies)-1)]
 }
 
-// Missing returns the acknowledged orders that the server does not have as they were acknowledged, and how many orders it has.
+// Missing returns the acknowledged orders that the server does not have as they were acknowledged, and how many orders it
+// has.
 func (r *SaleResult) Missing(ctx context.Context, c *client.Client) (missing []string, stored int, err error) {
 	have := map[string]string{}
 	for order, err := range c.Orders(ctx, client.OrderFilter{}) {

@@ -23,6 +23,9 @@ type Target struct {
 	HoldMax     time.Duration // whole seconds
 	// IfMatch are the sequences that an ETag may have for the command to be carried out; nil: it may have any.
 	IfMatch []int64
+	// Reference is told of an id in the body that stands for what another operation of the same batch makes; nil: there
+	// is no batch, and such a text is an id that no server made.
+	Reference func(text string)
 }
 
 // product is the id of a product. Text that cannot be one becomes empty, which names nothing: some databases would
@@ -189,6 +192,8 @@ func describe(e *json.SemanticError) string {
 		return notTaken
 	}
 	switch e.GoType.Kind().String() {
+	case "bool":
+		return "must be true or false"
 	case "int64":
 		return "must be a whole number, written without fraction or exponent, of at most 2^53-1"
 	case "string":

@@ -1,6 +1,10 @@
 package wire
 
-import "github.com/holdfast/holdfast/internal/inventory"
+import (
+	"strings"
+
+	"github.com/holdfast/holdfast/internal/inventory"
+)
 
 type orderBody struct {
 	ReservationID optional[string]       `json:"reservationId"`
@@ -9,7 +13,7 @@ type orderBody struct {
 }
 
 // CreateOrder turns a body of the operation of that name into its command.
-func CreateOrder(body []byte, _ Target) (inventory.Command, error) {
+func CreateOrder(body []byte, t Target) (inventory.Command, error) {
 	b, err := decode[orderBody](body)
 	if err != nil {
 		return nil, err
@@ -19,9 +23,11 @@ func CreateOrder(body []byte, _ Target) (inventory.Command, error) {
 		Reference: c.text("/reference", &b.Reference, canOmit, 200),
 		Metadata:  c.metadata(&b.Metadata),
 	}
-	if c.given("/reservationId", b.ReservationID.set, required) {
+	if text := b.ReservationID.value; strings.HasPrefix(text, "#") && t.Reference != nil {
+		t.Reference(text)
+	} else if c.given("/reservationId", b.ReservationID.set, required) {
 		// An id that no server made is no error of the body: it names nothing, which is found out after all checks.
-		command.ReservationID, _ = inventory.ParseID(inventory.ReservationPrefix, b.ReservationID.value)
+		command.ReservationID, _ = inventory.ParseID(inventory.ReservationPrefix, text)
 	}
 	return command, c.Err()
 }
