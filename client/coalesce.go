@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -78,6 +79,7 @@ func (q *coalescer) run(c *Client) {
 
 // take takes what fits into one request.
 func (q *coalescer) take() []*waiter {
+	q.yield()
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	n, bytes := 0, 0
@@ -91,6 +93,21 @@ func (q *coalescer) take() []*waiter {
 	q.waiting = q.waiting[n:]
 	q.sending = n > 0
 	return group
+}
+
+// yield lets the goroutines run that are ready to call, for as long as they do: the callers who were just answered would
+// otherwise find that their next calls have to wait for a request with nobody else in it.
+func (q *coalescer) yield() {
+	for waiting := -1; ; {
+		q.mu.Lock()
+		now := len(q.waiting)
+		q.mu.Unlock()
+		if now == waiting {
+			return
+		}
+		waiting = now
+		runtime.Gosched()
+	}
 }
 
 // putBack has changes sent again, before those that came later.
