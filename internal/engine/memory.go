@@ -314,6 +314,7 @@ func (m *committedMemory) held(id inventory.ID) *inventory.Reservation {
 type load struct {
 	memory       *committedMemory
 	epoch        int
+	batchNo      int64 // up to which the journal was followed before the snapshot
 	products     []string
 	reservations []inventory.ID
 }
@@ -334,20 +335,25 @@ func (m *committedMemory) begin(products []string, reservations []inventory.ID) 
 		}
 		m.reservations[id].loading++
 	}
-	return &load{m, m.epoch, products, reservations}
+	return &load{m, m.epoch, m.head.BatchNo, products, reservations}
 }
 
-// enter ends the load with the rows that were found, in a snapshot whose last event has this sequence. It must not be
-// later than the memory's.
-func (l *load) enter(seq int64, products []*inventory.Product, reservations []*inventory.Reservation) {
+// enter ends the load with the rows that were found in a snapshot with this head, which must not be later than what
+// memory has by now. A snapshot from before what memory had when the load began (of a database that answers a reader
+// with less than it has told him) lacks what nobody will tell again: its rows are not kept.
+func (l *load) enter(head *store.Head, products []*inventory.Product, reservations []*inventory.Reservation) {
 	m := l.memory
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if l.epoch != m.epoch {
 		return
 	}
+	if head.BatchNo < l.batchNo {
+		l.end()
+		return
+	}
 	if m.seq.Load() == nothingKept {
-		m.seq.Store(seq)
+		m.seq.Store(head.Seq)
 	}
 	for _, p := range products {
 		if k := m.products[p.ID]; k.product == nil {

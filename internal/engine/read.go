@@ -60,7 +60,7 @@ func (e *Engine) loadProducts(ctx context.Context, ids []string) ([]*Product, er
 		load.abandon()
 		return nil, err
 	}
-	load.enter(head.Seq, page, nil)
+	load.enter(&head, page, nil)
 	list := make([]*Product, len(page))
 	for i, p := range page {
 		list[i] = &Product{Product: p, Rendered: e.options.Render(p)}
@@ -116,7 +116,7 @@ func (e *Engine) loadReservation(ctx context.Context, id inventory.ID) (*invento
 		load.abandon()
 		return nil, err
 	}
-	load.enter(head.Seq, nil, page)
+	load.enter(&head, nil, page)
 	if len(page) == 0 {
 		return nil, nil
 	}
