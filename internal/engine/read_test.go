@@ -232,3 +232,44 @@ func TestGroupWaitsForAnEnd(t *testing.T) {
 		t.Errorf("%+v (%v)", o, err)
 	}
 }
+
+// TestRefusedGroupSellsNothing: a hold that shares a commit with a group that was refused takes no more than there is.
+func TestRefusedGroupSellsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newFake()
+		e := Open(s, Options{})
+		do(t, e, create("mug", 10))
+		gate := make(chan struct{})
+		s.before = func(*inventory.Keys) error {
+			<-gate
+			return nil
+		}
+		go func() { _, _ = e.Do(context.Background(), product("pen")) }() // under way while the others gather
+		synctest.Wait()
+		name := "Cup"
+		group := &inventory.Group{Atomic: true}
+		for _, c := range []inventory.Command{
+			&inventory.UpdateProduct{ID: "mug", Name: &name},
+			&inventory.Adjust{ProductID: "mug", Location: here, Delta: 1000, Reason: "r"},
+			&inventory.Adjust{ProductID: "mug", Location: "attic", Delta: 1, Reason: "r"},
+			hold("mug", 5000),
+		} {
+			group.Operations = append(group.Operations, inventory.Operation{Request: &inventory.Request{Command: c}})
+		}
+		refused := call(context.Background(), e.door, &inventory.Request{Command: group})
+		synctest.Wait()
+		sold := call(context.Background(), e.door, &inventory.Request{Command: hold("mug", 500)})
+		synctest.Wait()
+		close(gate)
+		if r := <-refused; r.err != nil || r.outcome.Refusal == nil {
+			t.Fatalf("the group: %+v", r)
+		}
+		if r := <-sold; r.err != nil || r.outcome.Refusal == nil {
+			p, _ := e.Product(t.Context(), "mug")
+			t.Errorf("500 of 10 mugs are held; stored is %+v", p.Stock)
+		}
+		if err := e.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+}
