@@ -122,7 +122,10 @@ func (e *Engine) committed(state *inventory.State, changes *inventory.Changes) {
 }
 
 // uncertain is called where it is not known whether a batch was written: what was in memory may not be so any more.
-func (e *Engine) uncertain() { e.memory.forget() }
+func (e *Engine) uncertain() {
+	e.memory.forget()
+	e.feed.send() // nobody need wait any more for memory to catch up
+}
 
 // Close refuses new commands, commits those that were accepted, and closes the store. When ctx ends first, what still
 // waits is answered with [ErrNotReady].
@@ -164,6 +167,7 @@ func failed(err error) error {
 // caughtUp waits until memory has what a snapshot of a store that only this process writes has shown: the batch that is
 // being committed may be there a moment before the committer knows.
 func (e *Engine) caughtUp(ctx context.Context, seq int64) error {
+	e.memory.sync(seq)
 	for {
 		changed := e.feed.changed()
 		if e.memory.seq.Load() >= seq {
