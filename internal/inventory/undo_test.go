@@ -2,8 +2,13 @@ package inventory
 
 import (
 	"fmt"
+	"maps"
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
+
+	"pgregory.net/rapid"
 )
 
 func operations(commands ...Command) (list []Operation) {
@@ -123,5 +128,76 @@ func TestOneReceiptForAKey(t *testing.T) {
 	_, changes := w.decide(t, group)
 	if len(changes.Receipts) > 1 {
 		t.Errorf("%d receipts of one key are written", len(changes.Receipts))
+	}
+}
+
+// TestUndoLeavesNothing: an atomic group that is refused, with nothing due, leaves every row and the commands beside it
+// as if it had not been there, however much room the stored rows have for more locations.
+func TestUndoLeavesNothing(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		w := newWorld()
+		for i, id := range []string{"a", "b"} {
+			decideIn(t, w, &Request{Salt: uint32(i), Command: &CreateProduct{
+				ID: id, Name: id, Price: Money{100, "EUR"}, TotalStock: 8, Location: MainLocation,
+			}})
+		}
+		for range rapid.IntRange(1, 12).Draw(t, "batches") {
+			settle(w.State)
+			for _, id := range slices.Sorted(maps.Keys(w.Products)) {
+				tight := *w.Products[id]
+				tight.Stock = append(make([]Stock, 0, len(tight.Stock)+rapid.IntRange(0, 1).Draw(t, "room")), tight.Stock...)
+				w.Products[id] = &tight
+			}
+			group := &Group{Atomic: true}
+			for range rapid.IntRange(3, 7).Draw(t, "operations") {
+				group.Operations = append(group.Operations, Operation{Request: &Request{Command: drawAny(t, w)}})
+			}
+			group.Operations = append(group.Operations, operations(&Fulfill{})...) // there is no such order
+			before, behind := &Request{Command: drawAny(t, w), Salt: 1}, &Request{Command: drawAny(t, w), Salt: 2}
+			compareWithout(t, w, before, &Request{Command: group}, behind)
+		}
+	})
+}
+
+func drawAny(t *rapid.T, w *world) Command {
+	id := rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "product")
+	at := rapid.SampledFrom([]string{"a", "m", MainLocation, "q", "zz"}).Draw(t, "location")
+	switch rapid.IntRange(0, 3).Draw(t, "any") {
+	case 0:
+		return renamed(id)
+	case 1:
+		return &Adjust{ProductID: id, Location: at, Delta: 3, Reason: "r"}
+	case 2:
+		return &CreateProduct{ID: id, Name: "x", Price: Money{100, "EUR"}, TotalStock: 8, Location: at}
+	default:
+		return drawCommand(t, w)
+	}
+}
+
+// compareWithout decides two requests with and without a refused group between them.
+func compareWithout(t *rapid.T, w *world, before, group, behind *Request) {
+	without := copyOf(w)
+	want, _, err := Decide(without, []*Request{before, behind})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.prepare([]*Request{before, group, behind})
+	got, changes, err := Decide(w.State, []*Request{before, group, behind})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !reflect.DeepEqual(want, []Outcome{got[0], got[2]}) {
+		t.Fatalf("beside the group %+v and %+v, without it %+v", got[0], got[2], want)
+	}
+	if !reflect.DeepEqual(without.Products, w.Products) || !reflect.DeepEqual(without.Reservations, w.Reservations) ||
+		!reflect.DeepEqual(without.Orders, w.Orders) {
+		t.Fatal("the rows are not the same")
+	}
+	w.Seq += int64(changes.EventCount)
+	for _, c := range changes.Reservations {
+		w.name("r", c.After.ID)
+	}
+	for _, c := range changes.Orders {
+		w.name("o", c.After.ID)
 	}
 }
