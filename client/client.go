@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"maps"
 	mathrand "math/rand/v2"
 	"net/http"
 	"net/url"
@@ -26,6 +27,7 @@ const (
 	firstBackoff    = 50 * time.Millisecond
 	longestBackoff  = 5 * time.Second
 	longestPoll     = 30 * time.Second
+	attemptTimeout  = 20 * time.Second // of one attempt, beyond what it waits for events
 	maxAnswerBytes  = 64 << 20
 )
 
@@ -34,21 +36,27 @@ type Client struct {
 	base     string
 	http     *http.Client
 	attempts int
-	coalesce *coalescer // nil: every call is a request of its own
+	timeout  time.Duration // of one attempt
+	coalesce *coalescer    // nil: every call is a request of its own
 }
 
 // Option changes a new client.
 type Option func(*Client)
 
-// WithHTTPClient has requests sent by this HTTP client. Its Timeout should be longer than 30 seconds if events are followed.
+// WithHTTPClient has requests sent by this HTTP client. Its Timeout ends one attempt, not the call; it should be longer than 30
+// seconds if events are followed.
 func WithHTTPClient(h *http.Client) Option { return func(c *Client) { c.http = h } }
 
 // WithAttempts says how often a request is sent at most; 1 is no retries, the default 6.
 func WithAttempts(n int) Option { return func(c *Client) { c.attempts = max(n, 1) } }
 
+// WithAttemptTimeout says how long the answer to one attempt may take before the next begins; default 20 seconds. Time that
+// the server was asked to wait for events comes on top.
+func WithAttemptTimeout(d time.Duration) Option { return func(c *Client) { c.timeout = d } }
+
 // New makes a client of the Holdfast at a URL such as http://127.0.0.1:8420.
 func New(baseURL string, options ...Option) *Client {
-	c := &Client{base: strings.TrimRight(baseURL, "/"), http: http.DefaultClient, attempts: defaultAttempts}
+	c := &Client{base: strings.TrimRight(baseURL, "/"), http: http.DefaultClient, attempts: defaultAttempts, timeout: attemptTimeout}
 	for _, option := range options {
 		option(c)
 	}
@@ -122,7 +130,7 @@ func (c *Client) Cancel(ctx context.Context, reservationID, reason string) (*Res
 	return change[Reservation](ctx, c, cancelReservation(reservationID, reason))
 }
 
-// Extend moves the deadline of a reservation to ttl from now (whole seconds), never back.
+// Extend moves the deadline of a reservation to ttl from now, never back. A ttl that is not in whole seconds is an error.
 func (c *Client) Extend(ctx context.Context, reservationID string, ttl time.Duration) (*Reservation, error) {
 	return change[Reservation](ctx, c, extendReservation(reservationID, ttl))
 }
@@ -153,11 +161,14 @@ func (c *Client) CancelOrder(ctx context.Context, orderID, reason string) (*Orde
 	return change[Order](ctx, c, cancelOrder(orderID, reason))
 }
 
-// EventPage reads up to limit events (1 to 1000) after a place in the feed ("0" is the beginning), and waits up to wait (whole
-// seconds, at most 30) where there is none yet.
+// EventPage reads up to limit events (1 to 1000) after a place in the feed ("0" is the beginning), and waits up to wait where
+// there is none yet: rounded up to whole seconds, at most 30.
 func (c *Client) EventPage(ctx context.Context, after string, limit int, wait time.Duration) (*EventPage, error) {
-	query := values("after", after, "limit", strconv.Itoa(limit), "wait", strconv.Itoa(int(min(wait, longestPoll)/time.Second)))
-	return get[EventPage](ctx, c, "/v1/events?"+query.Encode())
+	seconds := int((min(wait, longestPoll) + time.Second - 1) / time.Second)
+	query := values("after", after, "limit", strconv.Itoa(limit), "wait", strconv.Itoa(seconds))
+	patient := *c
+	patient.timeout += time.Duration(seconds) * time.Second
+	return get[EventPage](ctx, &patient, "/v1/events?"+query.Encode())
 }
 
 // Events follows the feed from a place on ("0" is the beginning), waiting for new events until ctx ends or an error comes.
@@ -205,6 +216,7 @@ type page[T any] struct {
 
 func list[T any](ctx context.Context, c *Client, path string, query url.Values) iter.Seq2[*T, error] {
 	return func(yield func(*T, error) bool) {
+		query := maps.Clone(query) // ranging again begins anew
 		query.Set("limit", "1000")
 		for {
 			p, err := get[page[T]](ctx, c, path+"?"+query.Encode())
@@ -255,18 +267,20 @@ func keyOf(ctx context.Context) string {
 	return rand.Text()
 }
 
-// send makes a call, and repeats it while that can help.
+// send makes a call, and repeats it while that can help. An error of the transport, a time-out of one attempt included, says
+// nothing of what happened: that is what the key is for.
 func send[T any](ctx context.Context, c *Client, method, path, key string, body []byte) (*T, error) {
 	for attempt := 1; ; attempt++ {
 		content, err := c.once(ctx, method, path, key, body)
 		if err == nil {
 			return decode[T](content)
 		}
-		if attempt == c.attempts || !canRetry(err) {
+		var problem *Error
+		switch {
+		case errors.As(err, &problem) && !problem.temporary():
 			return nil, err
-		}
-		if pause(ctx, backoff(attempt, err)) != nil {
-			return nil, err
+		case attempt == c.attempts, ctx.Err() != nil, pause(ctx, backoff(attempt, err)) != nil:
+			return nil, unanswered(key, err)
 		}
 	}
 }
@@ -277,16 +291,6 @@ func decode[T any](content []byte) (*T, error) {
 		return nil, fmt.Errorf("holdfast: the answer is not what it should be: %w", err)
 	}
 	return answer, nil
-}
-
-// canRetry reports whether an error is worth another attempt. An error of the transport says nothing of what happened: that is
-// what the key is for.
-func canRetry(err error) bool {
-	var problem *Error
-	if errors.As(err, &problem) {
-		return problem.temporary()
-	}
-	return !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded)
 }
 
 // backoff doubles from attempt to attempt, with full jitter (Brooker, "Exponential Backoff And Jitter", 2015), and is never
@@ -314,6 +318,8 @@ func pause(ctx context.Context, d time.Duration) error {
 
 // once sends one request and returns the body of its answer.
 func (c *Client) once(ctx context.Context, method, path, key string, body []byte) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, method, c.base+path, bytes.NewReader(body))
 	if err != nil {
 		return nil, fmt.Errorf("holdfast: %w", err)

@@ -21,6 +21,7 @@ type script struct {
 	mu      sync.Mutex
 	answers []func() (*http.Response, error)
 	keys    []string
+	queries []string
 	times   []time.Time
 }
 
@@ -28,6 +29,7 @@ func (s *script) RoundTrip(r *http.Request) (*http.Response, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.keys = append(s.keys, r.Header.Get("Idempotency-Key"))
+	s.queries = append(s.queries, r.URL.RawQuery)
 	s.times = append(s.times, time.Now())
 	next := s.answers[0]
 	s.answers = s.answers[1:]
@@ -128,5 +130,91 @@ func TestListsFollowCursors(t *testing.T) {
 	}
 	if strings.Join(ids, "") != "abc" {
 		t.Errorf("%v", ids)
+	}
+}
+
+// patience is a transport that never answers: each attempt ends as its context says.
+type patience struct{ keys []string }
+
+func (p *patience) RoundTrip(r *http.Request) (*http.Response, error) {
+	p.keys = append(p.keys, r.Header.Get("Idempotency-Key"))
+	<-r.Context().Done()
+	return nil, r.Context().Err()
+}
+
+// TestTimeouts: a time-out of one attempt, the HTTP client's or ours, is not the caller's: the call goes on with the same
+// key, and when it is given up the error has it.
+func TestTimeouts(t *testing.T) {
+	for name, own := range map[string]*http.Client{"the client's": {}, "the HTTP client's": {Timeout: time.Second}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := &patience{}
+				own.Transport = p
+				c := client.New("http://shop.test", client.WithHTTPClient(own), client.WithAttempts(3))
+				_, err := c.Reserve(t.Context(), one)
+				var lost *client.Unanswered
+				if !errors.As(err, &lost) || len(p.keys) != 3 || p.keys[0] != p.keys[2] || p.keys[0] != `"`+lost.Key+`"` {
+					t.Errorf("%v after the keys %q", err, p.keys)
+				}
+			})
+		})
+	}
+}
+
+// TestLeavingInTheMiddle: a caller whose context ends learns the key of what may have happened.
+func TestLeavingInTheMiddle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		p := &patience{}
+		c := client.New("http://shop.test", client.WithHTTPClient(&http.Client{Transport: p}))
+		_, err := c.Reserve(client.WithKey(ctx, "cart-7"), one)
+		var lost *client.Unanswered
+		if !errors.As(err, &lost) || lost.Key != "cart-7" || !errors.Is(err, context.DeadlineExceeded) || len(p.keys) != 1 {
+			t.Errorf("%v after %d attempts", err, len(p.keys))
+		}
+		if _, err := c.Product(ctx, "mug"); errors.As(err, &lost) {
+			t.Errorf("a read has no key: %v", err)
+		}
+	})
+}
+
+// TestRateLimited: 429 is waited for as 503 is.
+func TestRateLimited(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, s := scripted(status(429, `{"code":"rate-limited"}`, "Retry-After", "2"), status(201, reservation))
+		if _, err := c.Reserve(t.Context(), one); err != nil || len(s.keys) != 2 || s.times[1].Sub(s.times[0]) < 2*time.Second {
+			t.Errorf("%v after %d requests", err, len(s.keys))
+		}
+	})
+}
+
+// TestRangingTwice: a list that is ranged over again begins anew.
+func TestRangingTwice(t *testing.T) {
+	first, second := status(200, `{"data":[{"id":"a"}],"nextCursor":"x"}`), status(200, `{"data":[{"id":"b"}],"nextCursor":null}`)
+	c, _ := scripted(first, second, first, second)
+	list := c.Products(t.Context())
+	for range 2 {
+		var ids []string
+		for p, err := range list {
+			if err != nil {
+				t.Fatal(err)
+			}
+			ids = append(ids, p.ID)
+		}
+		if strings.Join(ids, "") != "ab" {
+			t.Errorf("%v", ids)
+		}
+	}
+}
+
+// TestPartsOfSeconds: a time to hold is never cut, and a wait for events is rounded up.
+func TestPartsOfSeconds(t *testing.T) {
+	c, s := scripted(status(200, `{"data":[]}`))
+	if _, err := c.Extend(t.Context(), "rsv_1", 1500*time.Millisecond); err == nil || !strings.Contains(err.Error(), "1.5s") || len(s.keys) != 0 {
+		t.Errorf("%v after %d requests", err, len(s.keys))
+	}
+	if _, err := c.EventPage(t.Context(), "0", 10, 200*time.Millisecond); err != nil || !strings.Contains(s.queries[0], "wait=1") {
+		t.Errorf("%v, asked for %q", err, s.queries)
 	}
 }

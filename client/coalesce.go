@@ -10,7 +10,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"time"
 )
 
 // Coalesce has changes that are made while a request is under way travel together in the next one, as one batch in which
@@ -22,8 +21,6 @@ func Coalesce() Option { return func(c *Client) { c.coalesce = &coalescer{} } }
 const (
 	coalesceLimit = 1_000
 	coalesceBytes = 4 << 20
-	// coalesceTimeout is how long a request may take that callers share: each of them leaves when its own context ends.
-	coalesceTimeout = time.Minute
 )
 
 // coalescer is the changes that wait, and whoever sends them: one request at a time. The idea is that of TigerBeetle's
@@ -62,7 +59,7 @@ func (q *coalescer) do(ctx context.Context, c *Client, o *operation) ([]byte, er
 	case a := <-w.done:
 		return a.content, a.err
 	case <-ctx.Done():
-		return nil, fmt.Errorf("holdfast: %w", ctx.Err())
+		return nil, unanswered(o.Key, fmt.Errorf("holdfast: %w", ctx.Err()))
 	}
 }
 
@@ -118,9 +115,8 @@ func (q *coalescer) putBack(group []*waiter) {
 }
 
 func (q *coalescer) send(c *Client, group []*waiter) {
-	ctx, cancel := context.WithTimeout(context.Background(), coalesceTimeout)
-	defer cancel()
-	if len(group) == 1 { // as a request of its own: the same answer for less
+	ctx := context.Background() // callers leave when their own contexts end
+	if len(group) == 1 {        // as a request of its own: the same answer for less
 		w := group[0]
 		content, err := c.once(ctx, w.method, w.path(), w.Key, w.Body)
 		q.settle(c, group, []answer{{content, err}})
@@ -185,11 +181,16 @@ func (q *coalescer) settle(c *Client, group []*waiter, answers []answer) {
 	var again []*waiter
 	var reason error
 	for i, w := range group {
-		if w.attempts++; answers[i].err == nil || w.attempts >= c.attempts || !canRetry(answers[i].err) {
-			w.tell(answers[i].content, answers[i].err)
-			continue
+		err := answers[i].err
+		var problem *Error
+		switch w.attempts++; {
+		case err == nil, errors.As(err, &problem) && !problem.temporary():
+			w.tell(answers[i].content, err)
+		case w.attempts >= c.attempts:
+			w.tell(nil, unanswered(w.Key, err))
+		default:
+			again, reason = append(again, w), err
 		}
-		again, reason = append(again, w), answers[i].err
 	}
 	if again != nil {
 		_ = pause(context.Background(), backoff(again[0].attempts, reason)) // it cannot end early

@@ -2,6 +2,7 @@ package client
 
 import (
 	"fmt"
+	"net/http"
 	"time"
 )
 
@@ -97,4 +98,27 @@ func (e *Error) Error() string {
 func (e *Error) Is(target error) bool { return target == e.Code }
 
 // temporary reports whether the same request may be sent again: nothing happened, or it has an idempotency key.
-func (e *Error) temporary() bool { return e.Status >= 500 }
+func (e *Error) temporary() bool { return e.Status >= 500 || e.Status == http.StatusTooManyRequests }
+
+// Unanswered is the error of a change that may have had its effect: no attempt was answered with what became of it. The call
+// can be repeated with the same key ([WithKey]), also by another process, and then gives the true answer.
+type Unanswered struct {
+	Key string // the idempotency key of all attempts
+	Err error  // of the last one
+}
+
+// Error implements error.
+func (e *Unanswered) Error() string {
+	return fmt.Sprintf("%v (not known whether it took effect: repeat it with the idempotency key %q)", e.Err, e.Key)
+}
+
+// Unwrap implements the interface of errors.Is and errors.As.
+func (e *Unanswered) Unwrap() error { return e.Err }
+
+// unanswered wraps the error of a change; a read has no key, and no effect.
+func unanswered(key string, err error) error {
+	if key == "" {
+		return err
+	}
+	return &Unanswered{key, err}
+}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -46,7 +47,19 @@ type reasonInput struct {
 }
 
 type extendInput struct {
-	TTLSeconds int64 `json:"ttlSeconds"`
+	TTLSeconds seconds `json:"ttlSeconds"`
+}
+
+// seconds is a duration that the contract has in whole seconds. Any other is an error, not cut.
+type seconds time.Duration
+
+// MarshalJSON implements [json.Marshaler].
+func (s seconds) MarshalJSON() ([]byte, error) {
+	d := time.Duration(s)
+	if d%time.Second != 0 {
+		return nil, fmt.Errorf("the time to hold must be in whole seconds, %v is not", d)
+	}
+	return strconv.AppendInt(nil, int64(d/time.Second), 10), nil
 }
 
 func createProduct(p NewProduct) operation { return post("createProduct", "", "/v1/products", p) }
@@ -70,7 +83,7 @@ func cancelReservation(id, reason string) operation {
 }
 
 func extendReservation(id string, ttl time.Duration) operation {
-	return post("extendReservation", id, "/v1/reservations/{id}/extend", extendInput{int64(ttl / time.Second)})
+	return post("extendReservation", id, "/v1/reservations/{id}/extend", extendInput{seconds(ttl)})
 }
 
 func createOrder(o NewOrder) operation { return post("createOrder", "", "/v1/orders", o) }

@@ -105,7 +105,7 @@ func TestBenchSheet(t *testing.T) {
 			t.Errorf("no %s in %s", what, stdout)
 		}
 	}
-	if len(rows) != 15 {
+	if len(rows) != 16 {
 		t.Errorf("%d rows: %s", len(rows), stdout)
 	}
 }

@@ -111,7 +111,11 @@ func (e *Engine) catchUp(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return e.memory.follow(&from, &head, entries)
+	if err := e.memory.follow(&from, &head, entries); err != nil {
+		return err
+	}
+	e.feed.follow(&head, entries)
+	return nil
 }
 
 // now is the time by the clock that decides, or a moment before: what it says is due, a batch that begins later will

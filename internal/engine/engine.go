@@ -44,6 +44,8 @@ type Options struct {
 	BatchLimit      int // commands that share a commit, but for the last group; default 1,024
 	BatchBytesLimit int // bytes of them; default 4 MiB
 	MemoryLimit     int // bytes of committed products and reservations that are kept for readers; default 64 MiB
+	// FollowerLimit is how many may wait for events at a time; default 10,000.
+	FollowerLimit int
 	// ReadTimeout bounds each look into the store on behalf of a reader; default 15 seconds.
 	ReadTimeout time.Duration
 	// Render makes of a product what readers are sent, once for each state of it that is asked for; default: nothing.
@@ -67,6 +69,7 @@ func (o *Options) setDefaults() {
 	setDefault(&o.BatchLimit, 1024)
 	setDefault(&o.BatchBytesLimit, 4<<20)
 	setDefault(&o.MemoryLimit, 64<<20)
+	setDefault(&o.FollowerLimit, 10_000)
 	if o.ReadTimeout <= 0 {
 		o.ReadTimeout = 15 * time.Second
 	}
@@ -104,7 +107,8 @@ type Engine struct {
 // Open starts an engine on a store, which it then owns.
 func Open(s store.Store, o Options) *Engine {
 	o.setDefaults()
-	e := &Engine{store: s, options: o, memory: newMemory(o.MemoryLimit, o.Render), feed: newFeed()}
+	e := &Engine{store: s, options: o, memory: newMemory(o.MemoryLimit, o.Render)}
+	e.feed.open()
 	if clock, sole := s.SoleWriter(); sole {
 		e.clock = clock
 	}
@@ -115,20 +119,26 @@ func Open(s store.Store, o Options) *Engine {
 
 // committed makes a batch visible to readers and followers before anybody is told of it.
 func (e *Engine) committed(state *inventory.State, changes *inventory.Changes) {
-	if e.clock != nil {
-		e.memory.enter(state, changes)
+	if e.clock == nil {
+		e.feed.send() // whoever is woken checks
+		return
 	}
-	e.feed.send()
+	e.memory.enter(state, changes)
+	e.feed.enter(state.Seq, state.Now, changes.EventCount, changes.Events)
 }
 
 // uncertain is called where it is not known whether a batch was written: what was in memory may not be so any more.
-func (e *Engine) uncertain() { e.memory.forget() }
+func (e *Engine) uncertain() {
+	e.memory.forget()
+	e.feed.forget() // which also wakes whoever waits for memory to catch up
+}
 
 // Close refuses new commands, commits those that were accepted, and closes the store. When ctx ends first, what still
 // waits is answered with [ErrNotReady].
 func (e *Engine) Close(ctx context.Context) error {
 	e.StopFollowing()
 	err := e.door.close(ctx)
+	e.feed.polling.Wait()
 	e.checks.close()
 	return errors.Join(err, e.store.Close())
 }
@@ -164,6 +174,7 @@ func failed(err error) error {
 // caughtUp waits until memory has what a snapshot of a store that only this process writes has shown: the batch that is
 // being committed may be there a moment before the committer knows.
 func (e *Engine) caughtUp(ctx context.Context, seq int64) error {
+	e.memory.sync(seq)
 	for {
 		changed := e.feed.changed()
 		if e.memory.seq.Load() >= seq {

@@ -2,6 +2,8 @@ package engine
 
 import (
 	"context"
+	"math"
+	"sort"
 	"sync"
 	"time"
 
@@ -9,67 +11,235 @@ import (
 	"github.com/holdfast/holdfast/internal/store"
 )
 
+// The feed is the journal, for those who follow it. Its end is kept in memory: a commit costs one look at what was
+// written, however many follow, and those who are up to date cost nothing until there is more. Where this process alone
+// writes the store, commits enter the end as they are made; elsewhere checks (see check.go) read what others wrote, every
+// half a second while somebody waits.
+
 const (
-	// feedPoll is how often a waiting follower looks for events that another process committed.
+	// feedPoll is how often others' commits are looked for while somebody waits.
 	feedPoll = 500 * time.Millisecond
-	// maxPageBytes bounds the stored events that one page of the feed reads.
+	// maxPageBytes bounds the stored events that one page of the feed holds, but for a last batch.
 	maxPageBytes = 1 << 20
+	// endBytes bounds the stored events that are kept of the end.
+	endBytes = 8 << 20
 )
 
-// feed wakes those who wait for commits.
+// feed is the end of the journal, and those who wait for more.
 type feed struct {
-	mu       *sync.Mutex
+	mu       sync.Mutex
+	store    string        // the store's own id; empty until it was read
+	head     int64         // sequence of the last event; unknownHead until it was read
+	batches  []*batchInEnd // without a gap, up to head
+	bytes    int
 	next     chan struct{} // closed by the next commit
+	waiting  int
 	stopping chan struct{}
-	stop     *sync.Once
+	stop     sync.Once
+	polling  sync.WaitGroup
 }
 
-func newFeed() feed {
-	return feed{mu: new(sync.Mutex), next: make(chan struct{}), stopping: make(chan struct{}), stop: new(sync.Once)}
+const unknownHead = math.MinInt64
+
+// batchInEnd is one batch with events. They are read once, by whoever needs them first.
+type batchInEnd struct {
+	first, last int64
+	at          inventory.Time
+	stored      []byte
+	read        sync.Once
+	events      []inventory.Event
+	err         error
 }
 
-// changed is closed by the next commit of this process.
+func (b *batchInEnd) decoded() ([]inventory.Event, error) {
+	b.read.Do(func() { b.events, b.err = inventory.DecodeEvents(b.first, b.at, b.stored) })
+	return b.events, b.err
+}
+
+func (f *feed) open() {
+	f.head, f.next, f.stopping = unknownHead, make(chan struct{}), make(chan struct{})
+}
+
+// changed is closed by the next commit that this process hears of.
 func (f *feed) changed() <-chan struct{} {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.next
 }
 
+// send wakes all who wait.
 func (f *feed) send() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.wake()
+}
+
+func (f *feed) wake() {
 	close(f.next)
 	f.next = make(chan struct{})
 }
 
-// Page is a part of the event feed.
+// sync notes where the feed ends, once it was read.
+func (f *feed) sync(head *store.Head) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.store = head.Store
+	if f.head == unknownHead {
+		f.head = head.Seq
+	}
+}
+
+// forget drops the end: it is not known any more where that is.
+func (f *feed) forget() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.head, f.batches, f.bytes = unknownHead, nil, 0
+	f.wake()
+}
+
+// enter adds a batch that follows the sequence before it, and wakes those who wait.
+func (f *feed) enter(before int64, at inventory.Time, count int, events []byte) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if before != f.head {
+		f.batches, f.bytes = nil, 0
+	}
+	f.head = before + int64(count)
+	if count > 0 {
+		f.batches = append(f.batches, &batchInEnd{first: before + 1, last: f.head, at: at, stored: events})
+		f.bytes += len(events)
+	}
+	for len(f.batches) > 0 && f.bytes > endBytes {
+		f.bytes -= len(f.batches[0].stored)
+		f.batches = f.batches[1:]
+	}
+	f.wake()
+}
+
+// follow adds what a check has read of the journal. Where that does not lead from the end to the head, the end begins
+// anew.
+func (f *feed) follow(head *store.Head, entries []store.Entry) {
+	f.sync(head)
+	for i := range entries {
+		e := &entries[i]
+		f.enter(e.First-1, e.At, e.Count, e.Events)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.head != head.Seq {
+		f.head, f.batches, f.bytes = head.Seq, nil, 0
+		f.wake()
+	}
+}
+
+// after is what the end has behind a sequence: batches whose events fill a page. It reports false where it does not
+// reach so far back, or nothing is known of it.
+func (f *feed) after(seq int64) (list []*batchInEnd, page Page, known bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	page = Page{Head: f.head, Store: f.store}
+	switch {
+	case f.head == unknownHead || f.store == "":
+		return nil, page, false
+	case seq >= f.head:
+		return nil, page, true
+	case len(f.batches) == 0 || seq+1 < f.batches[0].first:
+		return nil, page, false
+	}
+	i := sort.Search(len(f.batches), func(i int) bool { return f.batches[i].last > seq })
+	end := i
+	for bytes := 0; end < len(f.batches) && bytes < maxPageBytes; end++ {
+		bytes += len(f.batches[end].stored)
+	}
+	return f.batches[i:end:end], page, true
+}
+
+// Page is a part of the event feed. Its events are shared by those who follow: never change them.
 type Page struct {
 	Events []inventory.Event
 	Head   int64  // sequence of the last event that there is
 	Store  string // the store's own id
 }
 
+// add adds the events of a batch that come after a sequence, until the page has limit of them.
+func (p *Page) add(events []inventory.Event, after int64, limit int) {
+	for i := range events {
+		if events[i].Seq > after && len(p.Events) < limit {
+			p.Events = append(p.Events, events[i])
+		}
+	}
+}
+
 // Events returns up to limit events that come after a sequence, at least one where there is any, and no more once they
 // hold about a megabyte. Where there is none it waits so long for one to be committed. An after beyond the end is
-// [ErrCursorAhead].
+// [ErrCursorAhead]; where too many wait already it is [ErrOverloaded].
 func (e *Engine) Events(ctx context.Context, after int64, limit int, wait time.Duration) (Page, error) {
-	waiting, cancel := context.WithTimeout(ctx, wait)
-	defer cancel()
-	poll := time.NewTicker(feedPoll)
-	defer poll.Stop()
+	changed := e.feed.changed() // before looking, so that nothing is missed between the two
+	page, err := e.page(ctx, after, limit)
+	if err != nil || len(page.Events) > 0 || wait <= 0 {
+		return page, err
+	}
+	if err := e.startWaiting(); err != nil {
+		return page, err
+	}
+	defer e.feed.stopWaiting()
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
 	for {
-		changed := e.feed.changed() // before looking, so that nothing is missed between the two
-		page, err := e.page(ctx, after, limit)
-		if err != nil || len(page.Events) > 0 || wait == 0 {
-			return page, err
-		}
 		select {
 		case <-changed:
-		case <-poll.C:
 		case <-e.feed.stopping:
 			return page, nil
-		case <-waiting.Done():
+		case <-timer.C:
 			return page, nil
+		case <-ctx.Done():
+			return page, ctx.Err()
+		}
+		changed = e.feed.changed()
+		if page, err = e.page(ctx, after, limit); err != nil || len(page.Events) > 0 {
+			return page, err
+		}
+	}
+}
+
+// startWaiting counts one who waits. The first one has others' commits looked for.
+func (e *Engine) startWaiting() error {
+	f := &e.feed
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.waiting >= e.options.FollowerLimit {
+		return ErrOverloaded
+	}
+	f.waiting++
+	if f.waiting == 1 && e.clock == nil {
+		f.polling.Go(e.poll)
+	}
+	return nil
+}
+
+func (f *feed) stopWaiting() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.waiting--
+}
+
+// hasWaiting reports whether somebody waits.
+func (f *feed) hasWaiting() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.waiting > 0
+}
+
+// poll looks for others' commits for as long as somebody waits for them.
+func (e *Engine) poll() {
+	ticker := time.NewTicker(feedPoll)
+	defer ticker.Stop()
+	for e.feed.hasWaiting() {
+		select {
+		case <-ticker.C:
+			_ = e.check(context.Background()) // one that fails is tried again; whoever asks by himself is told
+		case <-e.feed.stopping:
+			return
 		}
 	}
 }
@@ -77,11 +247,32 @@ func (e *Engine) Events(ctx context.Context, after int64, limit int, wait time.D
 // StopFollowing answers those who wait for events with what there is.
 func (e *Engine) StopFollowing() { e.feed.stop.Do(func() { close(e.feed.stopping) }) }
 
-func (e *Engine) page(ctx context.Context, after int64, limit int) (page Page, err error) {
+// page is what the end of the feed has behind a sequence, or the store.
+func (e *Engine) page(ctx context.Context, after int64, limit int) (Page, error) {
+	if err := e.check(ctx); err != nil {
+		return Page{}, err
+	}
+	batches, page, known := e.feed.after(after)
+	if !known {
+		return e.storedPage(ctx, after, limit)
+	}
+	if after > page.Head {
+		return page, ErrCursorAhead
+	}
+	for _, b := range batches {
+		events, err := b.decoded()
+		if err != nil {
+			return page, err
+		}
+		page.add(events, after, limit)
+	}
+	return page, nil
+}
+
+func (e *Engine) storedPage(ctx context.Context, after int64, limit int) (page Page, err error) {
 	var entries []store.Entry
-	err = e.view(ctx, func(ctx context.Context, v store.View) error {
+	head, err := e.snapshot(ctx, func(ctx context.Context, v store.View) error {
 		head, err := v.Head(ctx)
-		page.Head, page.Store = head.Seq, head.Store
 		if err != nil || after >= head.Seq {
 			return err
 		}
@@ -91,7 +282,9 @@ func (e *Engine) page(ctx context.Context, after int64, limit int) (page Page, e
 	if err != nil {
 		return page, err
 	}
-	if after > page.Head {
+	e.feed.sync(&head)
+	page.Head, page.Store = head.Seq, head.Store
+	if after > head.Seq {
 		return page, ErrCursorAhead
 	}
 	for i := range entries {
@@ -99,11 +292,7 @@ func (e *Engine) page(ctx context.Context, after int64, limit int) (page Page, e
 		if err != nil {
 			return page, err
 		}
-		for j := range events {
-			if events[j].Seq > after && len(page.Events) < limit {
-				page.Events = append(page.Events, events[j])
-			}
-		}
+		page.add(events, after, limit)
 	}
 	return page, nil
 }

@@ -38,6 +38,7 @@ type committedMemory struct {
 	mu           sync.RWMutex
 	epoch        int        // counts what was forgotten
 	head         store.Head // as the journal was last followed to; the zero head where it was not
+	synced       int64      // the sequence from which on the commits of this process are followed
 	products     map[string]*keptProduct
 	reservations map[inventory.ID]*keptReservation
 	ring         []kept // in the order in which they are looked at when room is needed
@@ -91,7 +92,7 @@ func (m *committedMemory) clear() {
 	m.epoch++
 	m.products, m.reservations = map[string]*keptProduct{}, map[inventory.ID]*keptReservation{}
 	m.ring, m.hand, m.bytes = nil, 0, 0
-	m.head = store.Head{}
+	m.head, m.synced = store.Head{}, 0
 	m.seq.Store(nothingKept)
 }
 
@@ -211,7 +212,9 @@ func (m *committedMemory) catalogue(p *inventory.Product) {
 	}
 	part := *p
 	part.Stock = nil
+	before := k.cost()
 	k.update(&part)
+	m.resize(k, k.cost()-before)
 }
 
 func (m *committedMemory) stock(productID string, row inventory.Stock) {
@@ -310,10 +313,25 @@ func (m *committedMemory) held(id inventory.ID) *inventory.Reservation {
 	return k.row
 }
 
+// sync notes the sequence of a snapshot as that of a memory that keeps nothing yet. From then on it follows the commits.
+func (m *committedMemory) sync(seq int64) {
+	if m.seq.Load() != nothingKept {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.seq.Load() == nothingKept {
+		m.seq.Store(seq)
+		m.synced = seq
+	}
+}
+
 // load is one load of rows that are not kept, from before its snapshot until its rows are entered.
 type load struct {
 	memory       *committedMemory
+	ended        bool
 	epoch        int
+	batchNo      int64 // up to which the journal was followed before the snapshot
 	products     []string
 	reservations []inventory.ID
 }
@@ -334,20 +352,22 @@ func (m *committedMemory) begin(products []string, reservations []inventory.ID) 
 		}
 		m.reservations[id].loading++
 	}
-	return &load{m, m.epoch, products, reservations}
+	return &load{memory: m, epoch: m.epoch, batchNo: m.head.BatchNo, products: products, reservations: reservations}
 }
 
-// enter ends the load with the rows that were found, in a snapshot whose last event has this sequence. It must not be
-// later than the memory's.
-func (l *load) enter(seq int64, products []*inventory.Product, reservations []*inventory.Reservation) {
+// enter ends the load with the rows that were found in a snapshot with this head, which must not be later than what
+// memory has by now. A snapshot from before memory began to follow the commits lacks what nobody will tell again, and so
+// does one of a database that answers a reader with less than it has told him: their rows are not kept.
+func (l *load) enter(head *store.Head, products []*inventory.Product, reservations []*inventory.Reservation) {
 	m := l.memory
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if l.epoch != m.epoch {
 		return
 	}
-	if m.seq.Load() == nothingKept {
-		m.seq.Store(seq)
+	if head.BatchNo < l.batchNo || head.Seq < m.synced {
+		l.end()
+		return
 	}
 	for _, p := range products {
 		if k := m.products[p.ID]; k.product == nil {
@@ -372,11 +392,11 @@ func (l *load) enter(seq int64, products []*inventory.Product, reservations []*i
 	m.makeRoom()
 }
 
-// abandon ends a load that failed.
+// abandon ends a load that failed; after enter it does nothing.
 func (l *load) abandon() {
 	l.memory.mu.Lock()
 	defer l.memory.mu.Unlock()
-	if l.epoch == l.memory.epoch {
+	if !l.ended && l.epoch == l.memory.epoch {
 		l.end()
 	}
 }
@@ -384,6 +404,7 @@ func (l *load) abandon() {
 // end takes out what was not found.
 func (l *load) end() {
 	m := l.memory
+	l.ended = true
 	for _, id := range l.products {
 		k := m.products[id]
 		if k.loading--; k.loading == 0 && k.product == nil {

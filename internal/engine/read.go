@@ -51,16 +51,16 @@ func (e *Engine) ProductsByID(ctx context.Context, ids []string) ([]*Product, er
 // loadProducts reads products from the store and keeps them.
 func (e *Engine) loadProducts(ctx context.Context, ids []string) ([]*Product, error) {
 	load := e.memory.begin(ids, nil)
+	defer load.abandon()
 	var page []*inventory.Product
 	head, err := e.snapshot(ctx, func(ctx context.Context, v store.View) (err error) {
 		page, _, err = v.Products(ctx, store.ProductQuery{IDs: ids})
 		return err
 	})
 	if err != nil {
-		load.abandon()
 		return nil, err
 	}
-	load.enter(head.Seq, page, nil)
+	load.enter(&head, page, nil)
 	list := make([]*Product, len(page))
 	for i, p := range page {
 		list[i] = &Product{Product: p, Rendered: e.options.Render(p)}
@@ -107,16 +107,16 @@ func (e *Engine) reservation(ctx context.Context, id inventory.ID) (r *inventory
 
 func (e *Engine) loadReservation(ctx context.Context, id inventory.ID) (*inventory.Reservation, error) {
 	load := e.memory.begin(nil, []inventory.ID{id})
+	defer load.abandon()
 	var page []*inventory.Reservation
 	head, err := e.snapshot(ctx, func(ctx context.Context, v store.View) (err error) {
 		page, _, err = v.Reservations(ctx, store.ReservationQuery{IDs: []inventory.ID{id}})
 		return err
 	})
 	if err != nil {
-		load.abandon()
 		return nil, err
 	}
-	load.enter(head.Seq, nil, page)
+	load.enter(&head, nil, page)
 	if len(page) == 0 {
 		return nil, nil
 	}

@@ -126,6 +126,10 @@ type batch struct {
 	saved     bool     // there is a savepoint
 	undos     []func() // how to get back to it, the latest last
 	lapsed    []ID     // holds that time has ended since
+	// lapsedBytes is what ending them wrote.
+	lapsedBytes int
+
+	unloaded StockKey // the stock row for which more overdue holds have to be loaded
 }
 
 // noOperation stands for the position of an operation where there is no group.

@@ -51,7 +51,7 @@ type Outcome struct {
 	Created     bool     // the resource is new
 	Replayed    bool     // the stored answer of an earlier request with the same idempotency key
 	Deferred    bool     // decide again in the next batch: this one has expired, or written, as much as a batch may
-	Again       *Group   // with Deferred: decide this then, instead
+	Again       Command  // with Deferred, if not nil: decide this then, instead
 	Broken      bool     // of an operation of a group: deciding it panicked. It had no effect, but the caller is not promised that
 	Expired     int      // reservations that Expire ended
 	Results     *Results // of a group

@@ -15,6 +15,9 @@ type Group struct {
 	// RequestID is that of the request, up to 128 bytes: the problems among the results carry it, then and when they
 	// are replayed.
 	RequestID string
+
+	// first is the stock row whose overdue holds are loaded before all others: for want of them the group was deferred.
+	first StockKey
 }
 
 // Operation is one command of a group.
@@ -44,6 +47,9 @@ type referring interface {
 }
 
 func (g *Group) addKeys(k *Keys) {
+	if g.first != (StockKey{}) {
+		k.demand(g.first, 0)
+	}
 	for i := range g.Operations {
 		o := &g.Operations[i]
 		if receipt := o.Request.Receipt; receipt != nil {
@@ -54,8 +60,32 @@ func (g *Group) addKeys(k *Keys) {
 			o.Request.Command.addKeys(k)
 		case o.named != nil:
 			o.named.addKeys(k)
+		default:
+			about := Outcome{Product: &Product{ID: g.productOf(o.Names - 1)}}
+			if adjust, is := o.Request.Command.(*Adjust); is && about.Product.ID != "" {
+				adjust.about(&about).addKeys(k)
+			}
 		}
 	}
+}
+
+// productOf is the id of the product that an operation is about, where the commands say it. Rows of what a group makes
+// need not be loaded; those of an adjustment by name must be, for the overdue holds that it may need.
+func (g *Group) productOf(i int) string {
+	o := &g.Operations[i]
+	switch c := o.Request.Command.(type) {
+	case *UpdateProduct:
+		if o.Names == 0 {
+			return c.ID
+		}
+	case *Adjust:
+		if o.Names == 0 {
+			return c.ProductID
+		}
+	default:
+		return ""
+	}
+	return g.productOf(o.Names - 1)
 }
 
 func (g *Group) size() int {
@@ -66,7 +96,10 @@ func (g *Group) size() int {
 	return n
 }
 
-func (g *Group) decide(b *batch, _ *Request) Outcome {
+func (g *Group) decide(b *batch, request *Request) Outcome {
+	if g.sharesKey(request.Receipt) {
+		return refuse(RefusedIdempotencyKeyReused)
+	}
 	if again := g.reload(b); again != nil {
 		return Outcome{Deferred: true, Again: again}
 	}
@@ -80,7 +113,7 @@ func (g *Group) decide(b *batch, _ *Request) Outcome {
 		b.operation = noOperation
 		if outcome.Deferred {
 			start.undo()
-			return Outcome{Deferred: true}
+			return Outcome{Deferred: true, Again: g.loading(b.unloaded)}
 		}
 		results.Outcomes = append(results.Outcomes, outcome)
 		if outcome.Refusal != nil && g.Atomic {
@@ -97,6 +130,21 @@ func (g *Group) decide(b *batch, _ *Request) Outcome {
 		seq = b.seq
 	}
 	return Outcome{Results: results, Seq: seq}
+}
+
+// sharesKey reports whether an operation has the key of the whole group: one key cannot answer for two requests.
+func (g *Group) sharesKey(id *ReceiptID) bool {
+	return id != nil && slices.ContainsFunc(g.Operations, func(o Operation) bool {
+		return o.Request.Receipt != nil && o.Request.Receipt.Key == id.Key
+	})
+}
+
+// loading is the group for the next batch, which loads overdue holds of this stock row before others. Else those of rows
+// that come first, and turn out not to be needed, could be all that is loaded, time and again.
+func (g *Group) loading(first StockKey) *Group {
+	again := *g
+	again.first = first
+	return &again
 }
 
 // operate decides one operation. A command that is about what another made is so from here on.
@@ -123,7 +171,8 @@ func (g *Group) reload(b *batch) (again *Group) {
 			continue
 		}
 		if again == nil {
-			again = &Group{Atomic: g.Atomic, Operations: slices.Clone(g.Operations), RequestID: g.RequestID}
+			again = g.loading(g.first)
+			again.Operations = slices.Clone(g.Operations)
 		}
 		again.Operations[i].named = command
 	}
@@ -180,6 +229,9 @@ func (o *Outcome) size() int {
 	}
 	if v := o.Order; v != nil {
 		n += v.Metadata.Size() + 128*len(v.Lines)
+	}
+	if r := o.Refusal; r != nil {
+		n += 256*len(r.Shortages) + 128*len(r.Lines)
 	}
 	return n
 }

@@ -365,8 +365,12 @@ func TestDeferredGroup(t *testing.T) {
 	w.prepare([]*Request{group})
 	w.MoreOverdue[StockKey{"mug", MainLocation}] = true
 	outcomes, changes, err := Decide(w.State, []*Request{group})
-	if err != nil || !outcomes[0].Deferred || outcomes[0].Again != nil {
+	if err != nil || !outcomes[0].Deferred {
 		t.Fatalf("%+v (%v)", outcomes[0], err)
+	}
+	again := KeysOf([]*Request{{Command: outcomes[0].Again}}).Stock
+	if len(again) != 1 || again[0].StockKey != (StockKey{"mug", MainLocation}) || again[0].Units != 11 {
+		t.Errorf("the next batch loads %+v", again)
 	}
 	if changes.EventCount != 1 || len(changes.Reservations) != 1 || changes.Reservations[0].After.Status != ReservationExpired {
 		t.Errorf("changes %+v, expected the expiry alone", changes)

@@ -88,7 +88,7 @@ func (c *UpdateProduct) decide(b *batch, _ *Request) Outcome {
 	if p == nil {
 		return refuse(RefusedProductNotFound)
 	}
-	changed := *p
+	changed := p.Clone() // with stock rows of its own, or undoing would find those of p changed
 	if c.Name != nil {
 		changed.Name = *c.Name
 	}
@@ -113,8 +113,8 @@ func (c *UpdateProduct) decide(b *batch, _ *Request) Outcome {
 	changed.Version++
 	changed.UpdatedAt = b.Now
 	changed.Seq = b.next()
-	b.putProduct(p, &changed)
-	b.emit(&Event{Type: EventProductUpdated, Product: &changed})
+	b.putProduct(p, changed)
+	b.emit(&Event{Type: EventProductUpdated, Product: changed})
 	return Outcome{Product: changed.Clone(), Seq: changed.Seq}
 }
 

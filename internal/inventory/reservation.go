@@ -146,8 +146,13 @@ func (c *Extend) decide(b *batch, _ *Request) Outcome {
 	return Outcome{Reservation: &extended, Seq: extended.Seq}
 }
 
-// Expire ends those of the named reservations whose deadline has come, and leaves the others as they are.
-type Expire struct{ IDs []ID }
+// Expire ends those of the named reservations whose deadline has come, and leaves the others as they are. Where they are
+// more than a batch may write, the next one goes on with the rest.
+type Expire struct {
+	IDs []ID
+
+	expired int // by batches before
+}
 
 func (c *Expire) addKeys(k *Keys) {
 	for _, id := range c.IDs {
@@ -158,8 +163,11 @@ func (c *Expire) addKeys(k *Keys) {
 func (c *Expire) size() int { return 256 * len(c.IDs) }
 
 func (c *Expire) decide(b *batch, _ *Request) Outcome {
-	expired := 0
-	for _, id := range c.IDs {
+	expired := c.expired
+	for i, id := range c.IDs {
+		if i > 0 && b.bytes() >= MaxBatchBytes {
+			return Outcome{Deferred: true, Again: &Expire{c.IDs[i:], expired}}
+		}
 		if r := b.Reservations[id]; r != nil && r.Due(b.Now) {
 			b.expire(r)
 			expired++
@@ -170,14 +178,17 @@ func (c *Expire) decide(b *batch, _ *Request) Outcome {
 
 // expire is time's effect, whoever made it show: where actors are asked for, it is the system's.
 func (b *batch) expire(r *Reservation) *Reservation {
-	if b.saved {
-		b.lapsed = append(b.lapsed, r.ID)
-	}
 	if sender := b.actor; sender != nil {
 		b.actor = systemActor
 		defer func() { b.actor = sender }()
 	}
-	return b.end(r, ReservationExpired, r.ExpiresAt, EventReservationExpired, perRelease, nil)
+	before := len(b.events)
+	ended := b.end(r, ReservationExpired, r.ExpiresAt, EventReservationExpired, perRelease, nil)
+	if b.saved {
+		b.lapsed = append(b.lapsed, r.ID)
+		b.lapsedBytes += len(b.events) - before
+	}
+	return ended
 }
 
 // end turns an ACTIVE reservation into an ending.

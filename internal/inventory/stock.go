@@ -112,7 +112,7 @@ type room int
 const (
 	fits room = iota
 	short
-	unknown // more overdue holds are left than were loaded
+	unknown // more overdue holds are left than were loaded, or than a batch may write
 )
 
 // makeRoom expires overdue holds of the row, oldest deadline first, until the units are there or none is left (I8).
@@ -125,6 +125,7 @@ func (b *batch) makeRoom(key StockKey, quantity int64) room {
 		overdue := b.Overdue[key]
 		if len(overdue) == 0 {
 			if b.MoreOverdue[key] {
+				b.unloaded = key
 				return unknown
 			}
 			return short
@@ -132,6 +133,10 @@ func (b *batch) makeRoom(key StockKey, quantity int64) room {
 		b.takeOverdue(key)
 		if r := b.Reservations[overdue[0]]; r.Due(b.Now) {
 			b.expire(r)
+		}
+		if b.bytes() >= MaxBatchBytes && stock.Available < quantity {
+			b.unloaded = key
+			return unknown // what was expired is written with this batch, and the next goes on
 		}
 	}
 	return fits

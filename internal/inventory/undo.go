@@ -18,14 +18,14 @@ func (b *batch) save() *savepoint {
 	}
 }
 
-// written is how many bytes were added since.
+// written is how many bytes were added since, without those of holds that time has ended: they are nobody's.
 func (s *savepoint) written() int {
-	return s.bytes() - s.events - s.receiptBytes - s.recordBytes
+	return s.bytes() - s.batch.lapsedBytes - s.events - s.receiptBytes - s.recordBytes
 }
 
 // end stops noting. What was done stands.
 func (s *savepoint) end() {
-	s.saved, s.undos, s.lapsed = false, s.undos[:0], s.lapsed[:0]
+	s.saved, s.undos, s.lapsed, s.lapsedBytes = false, s.undos[:0], s.lapsed[:0], 0
 }
 
 // undo takes everything back, latest first. Holds that time had ended are ended again behind that: their ending is

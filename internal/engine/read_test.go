@@ -1,0 +1,275 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/holdfast/holdfast/internal/inventory"
+	"github.com/holdfast/holdfast/internal/store"
+	"github.com/holdfast/holdfast/internal/store/memory"
+)
+
+// slowView is a store whose n-th view waits after its snapshot was read.
+type slowView struct {
+	*fakeStore
+	views atomic.Int64
+	slow  int64
+	gate  chan struct{}
+}
+
+func (s *slowView) View(ctx context.Context, read func(store.View) error) error {
+	n := s.views.Add(1)
+	err := s.Store.View(ctx, read)
+	if n == s.slow {
+		<-s.gate
+	}
+	return err
+}
+
+// TestNothingOlderThanWhatWasRead: whoever was shown one product as a batch left it is shown every other so, in the
+// first batch of a process too.
+func TestNothingOlderThanWhatWasRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newFake()
+		first := Open(s, Options{})
+		do(t, first, create("cap", 9))
+		do(t, first, create("mug", 9))
+
+		gate := make(chan struct{})
+		slow := &slowView{fakeStore: s, slow: 1, gate: make(chan struct{})}
+		e := Open(slow, Options{}) // as after a start
+		slowRead := make(chan *Product, 1)
+		go func() {
+			p, _ := e.Product(context.Background(), "mug")
+			slowRead <- p
+		}()
+		synctest.Wait() // its snapshot is from before the batch
+		s.after = func() error {
+			<-gate // the batch is stored, and its committer has not heard of it
+			return nil
+		}
+		both := &inventory.Reserve{TTL: 60_000, Lines: []inventory.ReserveLine{
+			{ProductID: "cap", Location: here, Quantity: 1}, {ProductID: "mug", Location: here, Quantity: 1},
+		}}
+		go func() { _, _ = e.Do(context.Background(), &inventory.Request{Command: both}) }()
+		synctest.Wait()
+		shown := make(chan int64, 1)
+		go func() {
+			p, err := e.Product(context.Background(), "cap")
+			if err != nil {
+				t.Error(err)
+			}
+			shown <- p.Totals().Available
+		}()
+		synctest.Wait()
+		close(slow.gate)
+		synctest.Wait()
+		select {
+		case n := <-shown:
+			if n != 8 {
+				break // the batch is not shown yet
+			}
+			<-slowRead
+			if p, err := e.Product(context.Background(), "mug"); err != nil || p.Totals().Available != 8 {
+				t.Errorf("cap was shown with the batch, and mug afterwards without it: %+v (%v)", p.Stock, err)
+			}
+		default: // whoever asks waits for the committer
+		}
+		close(gate)
+		synctest.Wait()
+		s.after = nil
+		if err := e.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+		first.door.cancel()
+		_ = first.door.close(context.Background())
+	})
+}
+
+// TestUnknownCommitFreesReaders: a reader whose snapshot has a batch of which it is not known whether it was written is
+// answered as soon as that is not known, not at the end of his time.
+func TestUnknownCommitFreesReaders(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newFake()
+		e := Open(s, Options{})
+		do(t, e, create("mug", 9))
+		if _, err := e.Product(t.Context(), "mug"); err != nil {
+			t.Fatal(err)
+		}
+		gate := make(chan struct{})
+		s.after = func() error {
+			<-gate
+			return store.ErrOutcomeUnknown
+		}
+		go func() { _, _ = e.Do(context.Background(), &inventory.Request{Command: hold("mug", 1)}) }()
+		synctest.Wait()
+		listed := make(chan error, 1)
+		start := time.Now()
+		go func() {
+			_, _, err := e.Reservations(context.Background(), ReservationQuery{Limit: 10})
+			listed <- err
+		}()
+		synctest.Wait()
+		close(gate)
+		if err := <-listed; err != nil || time.Since(start) > time.Second {
+			t.Errorf("answered after %v: %v", time.Since(start), err)
+		}
+		s.after = nil
+		if err := e.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestGrownProductsAreBounded: what is kept fits also where a product has become larger since it was loaded.
+func TestGrownProductsAreBounded(t *testing.T) {
+	for _, shared := range []bool{false, true} {
+		s := &shelf{Store: memory.Open(memory.Options{}), shared: shared}
+		e := open(t, s, Options{MemoryLimit: 100 << 10})
+		big := map[string]*string{}
+		for i := range inventory.MaxMetadata {
+			value := strings.Repeat("x", 500)
+			big[fmt.Sprintf("m%02d", i)] = &value
+		}
+		for i := range 50 {
+			id := fmt.Sprint("p", i)
+			do(t, e, create(id, 1))
+			if _, err := e.Product(t.Context(), id); err != nil {
+				t.Fatal(err)
+			}
+			do(t, e, &inventory.UpdateProduct{ID: id, Metadata: &inventory.MetadataPatch{Set: big}})
+			if err := e.check(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		bytes := 0
+		for _, k := range e.memory.products {
+			bytes += k.cost()
+		}
+		if bytes > e.options.MemoryLimit {
+			t.Errorf("shared %v: %d bytes of %d products are kept, of %d", shared, bytes, len(e.memory.products), e.options.MemoryLimit)
+		}
+	}
+}
+
+// panicking is a store of which one view panics.
+type panicking struct {
+	*shelf
+	now bool
+}
+
+func (s *panicking) View(ctx context.Context, read func(store.View) error) error {
+	if s.now {
+		s.now = false
+		panic("in the store")
+	}
+	return s.shelf.View(ctx, read)
+}
+
+// TestPanicInAView: a look into the store that panics leaves nothing behind in memory.
+func TestPanicInAView(t *testing.T) {
+	s := &panicking{shelf: &shelf{Store: memory.Open(memory.Options{})}}
+	e := open(t, s, Options{MemoryLimit: 1})
+	do(t, e, create("mug", 9))
+	s.now = true
+	func() {
+		defer func() { _ = recover() }() // as an HTTP server does
+		_, _ = e.Product(t.Context(), "mug")
+	}()
+	if _, err := e.Product(t.Context(), "mug"); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(e.memory.products); n != 0 {
+		t.Errorf("%d products of %d bytes are kept, of %d, and will be for ever", n, e.memory.bytes, e.options.MemoryLimit)
+	}
+}
+
+// TestGroupWaitsForAnEnd: a group that needs overdue holds of one product is decided, although an operation before it
+// asks for another product that has as many of them as a batch loads, and does not need them.
+func TestGroupWaitsForAnEnd(t *testing.T) {
+	now := time.Now()
+	s := &shelf{Store: memory.Open(memory.Options{Now: func() time.Time { return now }})}
+	e := Open(s, Options{})
+	ending, cancel := context.WithCancel(context.Background())
+	defer func() {
+		cancel()
+		_ = e.Close(ending)
+	}()
+	do(t, e, create("cap", 1))
+	do(t, e, create("mug", inventory.MaxOverdueLoaded))
+	lapse := func(id string, n int) {
+		var made []*inventory.Request
+		for range n {
+			c := hold(id, 1)
+			c.TTL = 1000
+			made = append(made, &inventory.Request{Command: c})
+		}
+		for _, o := range (&world{}).together(e, made) {
+			if o.Reservation == nil {
+				t.Fatalf("%+v", o.Refusal)
+			}
+		}
+	}
+	lapse("mug", inventory.MaxOverdueLoaded)
+	lapse("cap", 1)
+	now = now.Add(time.Minute)
+	refused := hold("mug", 1)
+	refused.Lines = append(refused.Lines, inventory.ReserveLine{ProductID: "none", Location: here, Quantity: 1})
+	group := &inventory.Group{Operations: []inventory.Operation{
+		{Request: &inventory.Request{Command: refused}}, {Request: &inventory.Request{Command: hold("cap", 1)}},
+	}}
+	o, err := e.DoWithin(t.Context(), 3*time.Second, &inventory.Request{Command: group})
+	if errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("the group is decided again and again: %v", err)
+	}
+	if err != nil || o.Results.Outcomes[1].Reservation == nil {
+		t.Errorf("%+v (%v)", o, err)
+	}
+}
+
+// TestRefusedGroupSellsNothing: a hold that shares a commit with a group that was refused takes no more than there is.
+func TestRefusedGroupSellsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newFake()
+		e := Open(s, Options{})
+		do(t, e, create("mug", 10))
+		gate := make(chan struct{})
+		s.before = func(*inventory.Keys) error {
+			<-gate
+			return nil
+		}
+		go func() { _, _ = e.Do(context.Background(), product("pen")) }() // under way while the others gather
+		synctest.Wait()
+		name := "Cup"
+		group := &inventory.Group{Atomic: true}
+		for _, c := range []inventory.Command{
+			&inventory.UpdateProduct{ID: "mug", Name: &name},
+			&inventory.Adjust{ProductID: "mug", Location: here, Delta: 1000, Reason: "r"},
+			&inventory.Adjust{ProductID: "mug", Location: "attic", Delta: 1, Reason: "r"},
+			hold("mug", 5000),
+		} {
+			group.Operations = append(group.Operations, inventory.Operation{Request: &inventory.Request{Command: c}})
+		}
+		refused := call(context.Background(), e.door, &inventory.Request{Command: group})
+		synctest.Wait()
+		sold := call(context.Background(), e.door, &inventory.Request{Command: hold("mug", 500)})
+		synctest.Wait()
+		close(gate)
+		if r := <-refused; r.err != nil || r.outcome.Refusal == nil {
+			t.Fatalf("the group: %+v", r)
+		}
+		if r := <-sold; r.err != nil || r.outcome.Refusal == nil {
+			p, _ := e.Product(t.Context(), "mug")
+			t.Errorf("500 of 10 mugs are held; stored is %+v", p.Stock)
+		}
+		if err := e.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+}

@@ -1,0 +1,203 @@
+package inventory
+
+import (
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+func operations(commands ...Command) (list []Operation) {
+	for _, c := range commands {
+		list = append(list, Operation{Request: &Request{Command: c}})
+	}
+	return list
+}
+
+func renamed(id string) *UpdateProduct {
+	name := "Cup"
+	return &UpdateProduct{ID: id, Name: &name}
+}
+
+// TestUndoOfStockBehindAChangedProduct: a refused group gives back the units that it took, although it had changed the
+// product before, and opened a location of it behind that.
+func TestUndoOfStockBehindAChangedProduct(t *testing.T) {
+	w := groupWorld(t)
+	w.Products["mug"] = &Product{
+		ID: "mug", Name: "Mug", Price: Money{1999, "EUR"}, Version: 1, Seq: 1,
+		Stock: []Stock{{Location: MainLocation, Buckets: Buckets{Available: 10}, Seq: 1}}, // no room for a second row
+	}
+	group := &Request{Command: &Group{Atomic: true, Operations: operations(
+		renamed("mug"),
+		&Adjust{ProductID: "mug", Location: MainLocation, Delta: 1000, Reason: "r"},
+		&Adjust{ProductID: "mug", Location: "attic", Delta: 1, Reason: "r"},
+		holdOf(5000).Command,
+	)}}
+	outcomes, changes := w.decide(t, group, holdOf(500))
+	if r := outcomes[0].Refusal; r == nil || r.Code != RefusedBatch {
+		t.Fatalf("the group: %+v", outcomes[0])
+	}
+	if outcomes[1].Refusal == nil {
+		t.Errorf("500 of 10 mugs were held behind a group that was refused: %+v, stock %+v", outcomes[1].Reservation, w.Products["mug"].Stock)
+	}
+	if !changes.Empty() {
+		t.Errorf("something is written: %+v", changes)
+	}
+}
+
+// TestNamedAdjustMakesRoom: units of overdue holds can be taken by an operation that names the product as what an
+// earlier one was about (I8).
+func TestNamedAdjustMakesRoom(t *testing.T) {
+	w := groupWorld(t)
+	w.decide(t, &Request{Command: &Reserve{Lines: []ReserveLine{{ProductID: "mug", Location: MainLocation, Quantity: 10}}, TTL: 1000}})
+	w.Now += 5000
+	group := &Request{Command: &Group{Operations: []Operation{
+		{Request: &Request{Command: renamed("mug")}},
+		{Request: &Request{Command: &Adjust{Location: MainLocation, Delta: -4, Reason: "broken"}}, Names: 1},
+	}}}
+	wanted := int64(0)
+	for _, d := range KeysOf([]*Request{group}).Stock {
+		wanted += d.Units
+	}
+	if wanted < 4 {
+		t.Errorf("the store is asked to make room for %d units, and 4 are taken", wanted)
+	}
+	w.prepare([]*Request{group})
+	outcomes, _ := w.decide(t, group)
+	if r := outcomes[0].Results.Outcomes[1].Refusal; r != nil {
+		t.Errorf("refused: %+v, although all 10 mugs are held by an overdue hold alone", r)
+	}
+}
+
+// TestLapsedHoldsAreNotTheGroups: what time ended does not count towards the bytes that a group may write: an overdue
+// hold never makes a new request fail (I8).
+func TestLapsedHoldsAreNotTheGroups(t *testing.T) {
+	w := groupWorld(t)
+	metadata := Metadata{}
+	for i := range MaxMetadata {
+		metadata = append(metadata, Member{fmt.Sprintf("m%02d", i), strings.Repeat("x", 500)})
+	}
+	w.decide(t, &Request{Command: &Adjust{ProductID: "mug", Location: MainLocation, Delta: 190, Reason: "r"}})
+	for range 200 {
+		w.decide(t, &Request{Command: &Reserve{
+			Lines: []ReserveLine{{ProductID: "mug", Location: MainLocation, Quantity: 1}}, TTL: 1000, Metadata: metadata,
+		}})
+	}
+	w.Now += 5000
+	single := holdOf(200)
+	group := &Request{Command: &Group{Operations: []Operation{{Request: single}}}}
+	w.prepare([]*Request{group})
+	outcomes, _ := w.decide(t, group)
+	if r := outcomes[0].Refusal; r != nil {
+		t.Errorf("a batch of one small hold: %+v; alone it comes to %+v", r, func() Outcome {
+			alone, _ := w.decide(t, single)
+			return alone[0]
+		}())
+	}
+}
+
+// TestRefusalsCount: what a group answers is bounded, its refusals included.
+func TestRefusalsCount(t *testing.T) {
+	w := groupWorld(t)
+	group := &Group{}
+	for range MaxOperations {
+		c := &Reserve{TTL: 1000}
+		for i := range 60 { // with their JSON around them, 1,000 such operations fit into 8 MiB
+			at := fmt.Sprintf("%02d%s", i, strings.Repeat("l", 62))
+			c.Lines = append(c.Lines, ReserveLine{ProductID: "mug", Location: at, Quantity: 1})
+		}
+		group.Operations = append(group.Operations, Operation{Request: &Request{Command: c}})
+	}
+	outcomes, changes := w.decide(t, &Request{Receipt: keyOf("all"), Command: group})
+	if outcomes[0].Refusal == nil && len(changes.Receipts[0].Answer) > MaxBatchBytes {
+		t.Errorf("the stored answer has %d bytes, at most %d are allowed", len(changes.Receipts[0].Answer), MaxBatchBytes)
+	}
+}
+
+// TestOneReceiptForAKey: a group and an operation of it cannot both answer for one key.
+func TestOneReceiptForAKey(t *testing.T) {
+	w := groupWorld(t)
+	hold := holdOf(1)
+	hold.Receipt = keyOf("same")
+	group := &Request{Receipt: keyOf("same"), Command: &Group{Operations: []Operation{{Request: hold}}}}
+	group.Receipt.Fingerprint[0]++
+	_, changes := w.decide(t, group)
+	if len(changes.Receipts) > 1 {
+		t.Errorf("%d receipts of one key are written", len(changes.Receipts))
+	}
+}
+
+// TestUndoLeavesNothing: an atomic group that is refused, with nothing due, leaves every row and the commands beside it
+// as if it had not been there, however much room the stored rows have for more locations.
+func TestUndoLeavesNothing(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		w := newWorld()
+		for i, id := range []string{"a", "b"} {
+			decideIn(t, w, &Request{Salt: uint32(i), Command: &CreateProduct{
+				ID: id, Name: id, Price: Money{100, "EUR"}, TotalStock: 8, Location: MainLocation,
+			}})
+		}
+		for range rapid.IntRange(1, 12).Draw(t, "batches") {
+			settle(w.State)
+			for _, id := range slices.Sorted(maps.Keys(w.Products)) {
+				tight := *w.Products[id]
+				tight.Stock = append(make([]Stock, 0, len(tight.Stock)+rapid.IntRange(0, 1).Draw(t, "room")), tight.Stock...)
+				w.Products[id] = &tight
+			}
+			group := &Group{Atomic: true}
+			for range rapid.IntRange(3, 7).Draw(t, "operations") {
+				group.Operations = append(group.Operations, Operation{Request: &Request{Command: drawAny(t, w)}})
+			}
+			group.Operations = append(group.Operations, operations(&Fulfill{})...) // there is no such order
+			before, behind := &Request{Command: drawAny(t, w), Salt: 1}, &Request{Command: drawAny(t, w), Salt: 2}
+			compareWithout(t, w, before, &Request{Command: group}, behind)
+		}
+	})
+}
+
+func drawAny(t *rapid.T, w *world) Command {
+	id := rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "product")
+	at := rapid.SampledFrom([]string{"a", "m", MainLocation, "q", "zz"}).Draw(t, "location")
+	switch rapid.IntRange(0, 3).Draw(t, "any") {
+	case 0:
+		return renamed(id)
+	case 1:
+		return &Adjust{ProductID: id, Location: at, Delta: 3, Reason: "r"}
+	case 2:
+		return &CreateProduct{ID: id, Name: "x", Price: Money{100, "EUR"}, TotalStock: 8, Location: at}
+	default:
+		return drawCommand(t, w)
+	}
+}
+
+// compareWithout decides two requests with and without a refused group between them.
+func compareWithout(t *rapid.T, w *world, before, group, behind *Request) {
+	without := copyOf(w)
+	want, _, err := Decide(without, []*Request{before, behind})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.prepare([]*Request{before, group, behind})
+	got, changes, err := Decide(w.State, []*Request{before, group, behind})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !reflect.DeepEqual(want, []Outcome{got[0], got[2]}) {
+		t.Fatalf("beside the group %+v and %+v, without it %+v", got[0], got[2], want)
+	}
+	if !reflect.DeepEqual(without.Products, w.Products) || !reflect.DeepEqual(without.Reservations, w.Reservations) ||
+		!reflect.DeepEqual(without.Orders, w.Orders) {
+		t.Fatal("the rows are not the same")
+	}
+	w.Seq += int64(changes.EventCount)
+	for _, c := range changes.Reservations {
+		w.name("r", c.After.ID)
+	}
+	for _, c := range changes.Orders {
+		w.name("o", c.After.ID)
+	}
+}
