@@ -220,16 +220,7 @@ func (r *Request) Commands() int {
 
 // size is about how many bytes the answer has.
 func (o *Outcome) size() int {
-	n := 256
-	if p := o.Product; p != nil {
-		n += len(p.Name) + p.Metadata.Size() + 64*len(p.Stock)
-	}
-	if r := o.Reservation; r != nil {
-		n += r.Metadata.Size() + 128*len(r.Lines)
-	}
-	if v := o.Order; v != nil {
-		n += v.Metadata.Size() + 128*len(v.Lines)
-	}
+	n := sizeOf(o.Product, o.Reservation, o.Order)
 	if r := o.Refusal; r != nil {
 		n += 256*len(r.Shortages) + 128*len(r.Lines)
 	}
