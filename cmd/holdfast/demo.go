@@ -144,7 +144,7 @@ func (d *demo) audit(ctx context.Context, c *client.Client, result *load.SaleRes
 	if err != nil {
 		return false, err
 	}
-	s, _, err := openStore(ctx, d.store, storeOptions{readOnly: true, acceptClock: true})
+	s, _, err := openStore(ctx, d.store, storeOptions{readOnly: true})
 	if err != nil {
 		return false, err
 	}

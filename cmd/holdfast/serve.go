@@ -8,8 +8,10 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/signal"
 	"runtime/debug"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/holdfast/holdfast/api"
@@ -28,7 +30,8 @@ type serveCommand struct {
 	HoldMax       time.Duration `default:"24h" help:"How long a hold may last, from its creation, extensions included."`
 	QueueLimit    int           `default:"8192" help:"Commands that may wait for a commit; more are answered 503."`
 	Sweep         bool          `default:"true" negatable:"" help:"End holds at their deadline. Without it they still stop counting, but are shown until somebody looks."`
-	AcceptClock   bool          `help:"Commit although the clock is behind the store; time stands still until it has caught up."`
+	MaxClockJump  time.Duration `default:"1m" help:"Commit nothing once the clock is further ahead of how long the server has run; SIGHUP confirms it. 0: never mind."`
+	AcceptClock   bool          `help:"Commit although the clock is behind the store (time stands still until it has caught up), or jumps ahead."`
 	AcceptNoFsync bool          `help:"Serve a database that does not flush its commits: a crash of its machine may lose acknowledged orders."`
 	Drain         time.Duration `default:"20s" help:"How long a stop waits for requests under way."`
 	LogLevel      slog.Level    `default:"info" help:"debug, info, warn or error."`
@@ -43,6 +46,8 @@ func (c *serveCommand) Validate() error {
 		return errors.New("--hold-default must be whole seconds, at least 1s")
 	case c.HoldDefault > c.HoldMax:
 		return errors.New("--hold-default must not be longer than --hold-max")
+	case c.MaxClockJump < 0:
+		return errors.New("--max-clock-jump must not be negative; 0 lets the clock jump")
 	case c.QueueLimit < 1 || c.QueueLimit > 1_000_000:
 		return errors.New("--queue-limit must be from 1 to 1000000")
 	}
@@ -56,11 +61,36 @@ const maxHold = 365 * 24 * time.Hour
 func (c *serveCommand) Run(ctx context.Context, env *environment) error {
 	tuneGC()
 	log := c.log(env)
-	stored, kind, err := openStore(ctx, c.Store, storeOptions{acceptClock: c.AcceptClock, acceptNoFsync: c.AcceptNoFsync, log: log})
+	clock := store.NewClock(c.AcceptClock, c.MaxClockJump, sinceStart())
+	defer confirmOnHangup(clock, log)()
+	stored, kind, err := openStore(ctx, c.Store, storeOptions{clock: clock, acceptNoFsync: c.AcceptNoFsync, log: log})
 	if err != nil {
 		return err
 	}
 	return c.serve(ctx, env, log, stored, kind)
+}
+
+// confirmOnHangup takes SIGHUP as the operator's word that the clock is right, until stop is called.
+func confirmOnHangup(clock *store.Clock, log *slog.Logger) (stop func()) {
+	hangups, done := make(chan os.Signal, 1), make(chan struct{})
+	signal.Notify(hangups, syscall.SIGHUP)
+	var listening sync.WaitGroup
+	listening.Go(func() {
+		for {
+			select {
+			case <-hangups:
+				clock.Confirm()
+				log.Info("the clock is taken as it is, as SIGHUP says")
+			case <-done:
+				return
+			}
+		}
+	})
+	return func() {
+		signal.Stop(hangups)
+		close(done)
+		listening.Wait()
+	}
 }
 
 func (c *serveCommand) log(env *environment) *slog.Logger {

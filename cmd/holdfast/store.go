@@ -17,7 +17,7 @@ import (
 
 // storeOptions are what every kind of store is opened with.
 type storeOptions struct {
-	acceptClock   bool
+	clock         *store.Clock // which readings are gone by; nil: all that are not behind the store
 	acceptNoFsync bool
 	readOnly      bool
 	now           func() time.Time // the clock that decides; default: the store's own
@@ -38,24 +38,24 @@ func openStore(ctx context.Context, address string, o storeOptions) (s store.Sto
 		if o.readOnly {
 			return nil, kind, fmt.Errorf("%w: the store memory: ends with its server, so there is nothing to read", errUsage)
 		}
-		return memory.Open(memory.Options{Now: o.now, AcceptClock: o.acceptClock}), kind, nil
+		return memory.Open(memory.Options{Now: o.now, Clock: o.clock}), kind, nil
 	case "sqlite":
 		if rest == "" {
 			return nil, kind, fmt.Errorf("%w: the store sqlite: needs a file, for example sqlite:holdfast.db", errUsage)
 		}
-		s, err := sqlite.Open(rest, sqlite.Options{Now: o.now, AcceptClock: o.acceptClock, ReadOnly: o.readOnly})
+		s, err := sqlite.Open(rest, sqlite.Options{Now: o.now, Clock: o.clock, ReadOnly: o.readOnly})
 		if err != nil {
 			return nil, kind, err
 		}
 		return s, kind, nil
 	case "postgres", "postgresql":
-		s, err := postgres.Open(ctx, address, postgres.Options{Now: o.now, AcceptClock: o.acceptClock, AcceptNoFsync: o.acceptNoFsync, ReadOnly: o.readOnly, Log: o.log})
+		s, err := postgres.Open(ctx, address, postgres.Options{Now: o.now, Clock: o.clock, AcceptNoFsync: o.acceptNoFsync, ReadOnly: o.readOnly, Log: o.log})
 		if err != nil {
 			return nil, "postgres", err
 		}
 		return s, "postgres", nil
 	case "mongodb", "mongodb+srv":
-		s, err := mongodb.Open(ctx, address, mongodb.Options{Now: o.now, AcceptClock: o.acceptClock, ReadOnly: o.readOnly, Log: o.log})
+		s, err := mongodb.Open(ctx, address, mongodb.Options{Now: o.now, Clock: o.clock, ReadOnly: o.readOnly, Log: o.log})
 		if err != nil {
 			return nil, "mongodb", err
 		}

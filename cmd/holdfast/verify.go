@@ -29,7 +29,7 @@ func isTerminal(w io.Writer) bool {
 
 // Run implements holdfast verify.
 func (c *verifyCommand) Run(ctx context.Context, env *environment) error {
-	s, _, err := openStore(ctx, c.Store, storeOptions{readOnly: true, acceptClock: true})
+	s, _, err := openStore(ctx, c.Store, storeOptions{readOnly: true})
 	if err != nil {
 		return err
 	}

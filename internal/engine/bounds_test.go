@@ -1,12 +1,15 @@
 package engine
 
 import (
+	"errors"
 	"fmt"
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/holdfast/holdfast/internal/inventory"
+	"github.com/holdfast/holdfast/internal/store"
 	"github.com/holdfast/holdfast/internal/store/memory"
 )
 
@@ -113,5 +116,32 @@ func TestFollowersCostNoViews(t *testing.T) {
 	}
 	if s.views != 0 {
 		t.Errorf("%d looks into the store", s.views)
+	}
+}
+
+// TestClockJump: a clock that jumps a day ahead ends no hold: what was decided by it could never be taken back.
+func TestClockJump(t *testing.T) {
+	now, running := time.Now(), time.Duration(0)
+	clock := store.NewClock(false, time.Minute, func() time.Duration { return running })
+	e := open(t, memory.Open(memory.Options{Now: func() time.Time { return now }, Clock: clock}), Options{})
+	do(t, e, create("mug", 1))
+	c := hold("mug", 1)
+	c.TTL = (24 * time.Hour).Milliseconds()
+	r := do(t, e, c).Reservation
+	now = now.Add(25 * time.Hour)
+	if _, err := e.Reservation(t.Context(), r.ID); !errors.Is(err, ErrNotReady) || !errors.Is(err, ErrClockJumped) {
+		t.Errorf("reading the hold: %v", err)
+	}
+	if err := e.Probe(t.Context()); !errors.Is(err, ErrClockJumped) {
+		t.Errorf("ready: %v", err)
+	}
+	now = now.Add(-25 * time.Hour)
+	if r, err := e.Reservation(t.Context(), r.ID); err != nil || r.Status != inventory.ReservationActive {
+		t.Errorf("once the clock is back: %+v (%v)", r, err)
+	}
+	now = now.Add(25 * time.Hour)
+	clock.Confirm()
+	if r, err := e.Reservation(t.Context(), r.ID); err != nil || r.Status != inventory.ReservationExpired {
+		t.Errorf("once it is confirmed: %+v (%v)", r, err)
 	}
 }

@@ -344,6 +344,7 @@ func (d *door) leaveOut(batch []*entry, poison *inventory.Poison) []*entry {
 // isPassing reports whether a failure has nothing to do with what was to be written.
 func isPassing(err error) bool {
 	return errors.Is(err, store.ErrUnavailable) || errors.Is(err, store.ErrClosed) || errors.Is(err, store.ErrClockBehind) ||
+		errors.Is(err, store.ErrClockJumped) ||
 		errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
 }
 

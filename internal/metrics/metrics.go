@@ -160,6 +160,8 @@ func kind(err error) string {
 		return "unavailable"
 	case errors.Is(err, store.ErrClockBehind):
 		return "clock-behind"
+	case errors.Is(err, store.ErrClockJumped):
+		return "clock-jumped"
 	default:
 		return "refused"
 	}

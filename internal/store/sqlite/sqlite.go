@@ -24,8 +24,8 @@ const busyTimeout = 2 * time.Second
 
 // Options are what a store needs from outside.
 type Options struct {
-	Now         func() time.Time // default: time.Now
-	AcceptClock bool
+	Now   func() time.Time // default: time.Now
+	Clock *store.Clock     // which readings of the clock are gone by; nil: all that are not behind the store
 	// ReadOnly opens an existing file for View only. Another process may be serving it. Commit fails.
 	ReadOnly bool
 }
