@@ -19,7 +19,8 @@ var rewrite = flag.Bool("rewrite", false, "write the outcomes into testdata inst
 //
 //	go test ./internal/inventory -run TestDecide -rewrite
 //
-// then read what came out. A blank line ends a batch (names like r1 are known from the next batch on); "at N" sets the clock to N seconds; a line with # is a comment.
+// then read what came out. A blank line ends a batch (names like r1 are known from the next batch on); "at N" sets the
+// clock to N seconds; a line with # is a comment.
 func TestDecide(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txt")
 	if err != nil || len(files) == 0 {

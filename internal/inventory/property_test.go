@@ -9,8 +9,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// model is Holdfast as one would first write it: no buckets, no batches, no receipts in bytes. What is available is counted anew
-// for every question, from the units received and the holds and orders that still count.
+// model is Holdfast as one would first write it: no buckets, no batches, no receipts in bytes. What is available is
+// counted anew for every question, from the units received and the holds and orders that still count.
 type model struct {
 	now      Time
 	received map[StockKey]int64 // by adjustments, less what was shipped
@@ -139,8 +139,8 @@ func (m *model) ended(id ID) string {
 
 func (m *model) ofOrder(id ID) *modelHold { return m.find(m.orders[id]) }
 
-// TestDecideAgainstModel runs random commands in random batches, and compares every outcome, and the stock after every batch,
-// with the model. It also checks the invariants and what the events say.
+// TestDecideAgainstModel runs random commands in random batches, and compares every outcome, and the stock after every
+// batch, with the model. It also checks the invariants and what the events say.
 func TestDecideAgainstModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := newWorld()
@@ -231,8 +231,8 @@ func runAndCheck(t *rapid.T, w *world, m *model, replayed map[StockKey]Buckets, 
 	checkEvents(t, w, replayed, first, changes)
 }
 
-// checkStock holds I1 and I2 against the rows, and the buckets against the model. Rows may trail deadlines: until somebody
-// needs its units, an overdue hold is still shown as reserved.
+// checkStock holds I1 and I2 against the rows, and the buckets against the model. Rows may trail deadlines: until
+// somebody needs its units, an overdue hold is still shown as reserved.
 func checkStock(t *rapid.T, w *world, m *model) {
 	reserved, committed, overdue := map[StockKey]int64{}, map[StockKey]int64{}, map[StockKey]int64{}
 	for _, r := range w.Reservations {
@@ -362,8 +362,8 @@ func TestDeferred(t *testing.T) {
 	}
 }
 
-// TestBatchBytes: an event of a product with many locations is large, so a batch ends when it has written enough, and the other
-// commands wait for the next one.
+// TestBatchBytes: an event of a product with many locations is large, so a batch ends when it has written enough, and
+// the other commands wait for the next one.
 func TestBatchBytes(t *testing.T) {
 	w := newWorld()
 	w.decide(t, &Request{Command: &CreateProduct{ID: "a", Name: "a", Price: Money{1, "EUR"}, Location: MainLocation}})
