@@ -36,8 +36,8 @@ type acknowledgement struct {
 	answer          []byte
 }
 
-// TestCrash kills the real binary under load, again and again, and the database as well where there is one. After each restart every
-// acknowledged request, repeated with its key, has the answer that it was given, and the audit is clean.
+// TestCrash kills the real binary under load, again and again, and the database as well where there is one. After each
+// restart every acknowledged request, repeated with its key, has the answer that it was given, and the audit is clean.
 func TestCrash(t *testing.T) {
 	t.Run("sqlite", func(t *testing.T) {
 		crash(t, nil, "sqlite:"+filepath.Join(t.TempDir(), "crash.db"), *crashRounds)
@@ -188,7 +188,8 @@ func (e *statusError) Error() string {
 	return fmt.Sprintf("%s %s: %d %s", e.path, e.body, e.status, e.answer)
 }
 
-// afterKill is how many answers a load goes on for where only the database was killed: the server has it back by itself.
+// afterKill is how many answers a load goes on for where only the database was killed: the server has it back by
+// itself.
 const afterKill = 100
 
 // work goes on until the server is gone, or there were enough answers after the kill.

@@ -38,8 +38,9 @@ const (
 	processCrashes = 4
 )
 
-// TestProcesses: three processes sell the same units from one database while one of them is killed and started again and again. The
-// buyers come back with their keys, to any process. Nothing is oversold, each key has one answer, and the audit is clean.
+// TestProcesses: three processes sell the same units from one database while one of them is killed and started again
+// and again. The buyers come back with their keys, to any process. Nothing is oversold, each key has one answer, and
+// the audit is clean.
 func TestProcesses(t *testing.T) {
 	onSharedStores(t, func(t *testing.T, address string) {
 		servers := []*childServer{child(t, "127.0.0.1:0", address), child(t, "127.0.0.1:0", address), child(t, "127.0.0.1:0", address)}
@@ -188,8 +189,8 @@ func TestExpiryIsDoneOnce(t *testing.T) {
 	})
 }
 
-// TestDeadInTransaction: a process that is stopped, killed or cut off inside its transaction holds the others up for five seconds at
-// most; one that only slept goes on afterwards.
+// TestDeadInTransaction: a process that is stopped, killed or cut off inside its transaction holds the others up for
+// five seconds at most; one that only slept goes on afterwards.
 func TestDeadInTransaction(t *testing.T) {
 	const limit = 5 * time.Second
 	for name, die := range map[string]func(s *childServer) error{
@@ -248,8 +249,8 @@ func TestDeadInTransaction(t *testing.T) {
 	}
 }
 
-// TestLostDatabase: while the database cannot be reached, requests are answered 503 and have no effect; afterwards everything
-// resumes by itself. No message has the password.
+// TestLostDatabase: while the database cannot be reached, requests are answered 503 and have no effect; afterwards
+// everything resumes by itself. No message has the password.
 func TestLostDatabase(t *testing.T) {
 	onSharedStores(t, func(t *testing.T, address string) {
 		proxy, proxied := dbtest.NewProxy(t, address)

@@ -164,7 +164,8 @@ func (e *flakyEngine) Do(ctx context.Context, r *inventory.Request) (inventory.O
 	return e.Engine.Do(ctx, r)
 }
 
-// TestBadHoldIsSetAside: a hold that cannot be ended does not keep the others, is tried again with a growing delay, and is counted.
+// TestBadHoldIsSetAside: a hold that cannot be ended does not keep the others, is tried again with a growing delay, and
+// is counted.
 func TestBadHoldIsSetAside(t *testing.T) {
 	inBubble(t, func(s *shop) {
 		s.product(100)
@@ -206,7 +207,8 @@ func TestBadHoldIsSetAside(t *testing.T) {
 	})
 }
 
-// TestStoreAway: while the engine does not commit, the sweeper waits, sets nothing aside, says so once, and resumes by itself.
+// TestStoreAway: while the engine does not commit, the sweeper waits, sets nothing aside, says so once, and resumes by
+// itself.
 func TestStoreAway(t *testing.T) {
 	inBubble(t, func(s *shop) {
 		s.product(1)
