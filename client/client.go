@@ -199,6 +199,9 @@ func (c *Client) Ready(ctx context.Context) error {
 // quoted escapes what a structured-field string (RFC 9651) needs escaped.
 var quoted = strings.NewReplacer(`\`, `\\`, `"`, `\"`)
 
+// keyHeader writes an idempotency key as its header has it, and an operation of a batch.
+func keyHeader(key string) string { return `"` + quoted.Replace(key) + `"` }
+
 func values(pairs ...string) url.Values {
 	v := url.Values{}
 	for i := 0; i < len(pairs); i += 2 {
@@ -248,7 +251,7 @@ func change[T any](ctx context.Context, c *Client, o operation) (*T, error) {
 		return nil, err
 	}
 	key := keyOf(ctx)
-	if c.coalesce == nil {
+	if c.coalesce == nil || o.refers() {
 		return send[T](ctx, c, o.method, o.path(), key, body)
 	}
 	o.Key, o.Body = key, body
@@ -328,7 +331,7 @@ func (c *Client) once(ctx context.Context, method, path, key string, body []byte
 		request.Header.Set("Content-Type", "application/json")
 	}
 	if key != "" {
-		request.Header.Set("Idempotency-Key", `"`+quoted.Replace(key)+`"`)
+		request.Header.Set("Idempotency-Key", keyHeader(key))
 	}
 	response, err := c.http.Do(request)
 	if err != nil {

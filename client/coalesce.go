@@ -7,9 +7,12 @@ import (
 	"fmt"
 	"net/http"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"time"
 )
 
 // Coalesce has changes that are made while a request is under way travel together in the next one, as one batch in which
@@ -34,9 +37,17 @@ type coalescer struct {
 // waiter is a change with the caller that waits for it.
 type waiter struct {
 	*operation
+	place    atomic.Int32
 	attempts int
 	done     chan answer // buffered: nobody waits for a caller that has left
 }
+
+// Where a change is.
+const (
+	queued int32 = iota
+	taken        // it is sent, or was
+	left         // its caller left before
+)
 
 type answer struct {
 	content []byte
@@ -45,21 +56,34 @@ type answer struct {
 
 func (w *waiter) tell(content []byte, err error) { w.done <- answer{content, err} }
 
-// do carries a change out and returns the body of its answer. When ctx ends first, the change may still take effect.
+// do carries a change out and returns the body of its answer. When ctx ends before the change was sent it is not sent at
+// all; when it ends later, the change may still take effect.
 func (q *coalescer) do(ctx context.Context, c *Client, o *operation) ([]byte, error) {
-	w := &waiter{operation: o, done: make(chan answer, 1)}
-	q.mu.Lock()
-	q.waiting = append(q.waiting, w)
-	if !q.sending {
-		q.sending = true
-		go q.run(c)
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("holdfast: %w", err)
 	}
-	q.mu.Unlock()
+	w := &waiter{operation: o, done: make(chan answer, 1)}
+	q.add(c, w)
 	select {
 	case a := <-w.done:
 		return a.content, a.err
 	case <-ctx.Done():
-		return nil, unanswered(o.Key, fmt.Errorf("holdfast: %w", ctx.Err()))
+		err := fmt.Errorf("holdfast: %w", ctx.Err())
+		if w.place.CompareAndSwap(queued, left) {
+			return nil, err
+		}
+		return nil, unanswered(o.Key, err)
+	}
+}
+
+// add has changes sent, by whoever sends already, or by a goroutine that ends when nothing waits any more.
+func (q *coalescer) add(c *Client, changes ...*waiter) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.waiting = append(q.waiting, changes...)
+	if !q.sending {
+		q.sending = true
+		go q.run(c)
 	}
 }
 
@@ -79,16 +103,19 @@ func (q *coalescer) take() []*waiter {
 	q.yield()
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	var group []*waiter
 	n, bytes := 0, 0
-	for n < len(q.waiting) && n < coalesceLimit {
-		if bytes += len(q.waiting[n].Body); n > 0 && bytes > coalesceBytes {
+	for ; n < len(q.waiting) && len(group) < coalesceLimit; n++ {
+		w := q.waiting[n]
+		if bytes += len(w.Body); len(group) > 0 && bytes > coalesceBytes {
 			break
 		}
-		n++
+		if w.place.Load() == taken || w.place.CompareAndSwap(queued, taken) {
+			group = append(group, w)
+		}
 	}
-	group := q.waiting[:n:n]
-	q.waiting = q.waiting[n:]
-	q.sending = n > 0
+	q.waiting = slices.Clone(q.waiting[n:])
+	q.sending = len(group) > 0
 	return group
 }
 
@@ -105,13 +132,6 @@ func (q *coalescer) yield() {
 		waiting = now
 		runtime.Gosched()
 	}
-}
-
-// putBack has changes sent again, before those that came later.
-func (q *coalescer) putBack(group []*waiter) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.waiting = append(group, q.waiting...)
 }
 
 func (q *coalescer) send(c *Client, group []*waiter) {
@@ -151,7 +171,7 @@ func encodeGroup(group []*waiter) []byte {
 		if w.ID != "" {
 			b = append(append(b, `,"id":`...), quote(w.ID)...)
 		}
-		b = append(append(b, `,"idempotencyKey":`...), quote(w.Key)...)
+		b = append(append(b, `,"idempotencyKey":`...), quote(keyHeader(w.Key))...)
 		if w.Body != nil {
 			b = append(append(b, `,"body":`...), w.Body...)
 		}
@@ -193,8 +213,7 @@ func (q *coalescer) settle(c *Client, group []*waiter, answers []answer) {
 		}
 	}
 	if again != nil {
-		_ = pause(context.Background(), backoff(again[0].attempts, reason)) // it cannot end early
-		q.putBack(again)
+		time.AfterFunc(backoff(again[0].attempts, reason), func() { q.add(c, again...) })
 	}
 }
 
@@ -208,21 +227,23 @@ func (q *coalescer) failed(c *Client, group []*waiter, err error) {
 			answers[i].err = err
 		}
 		q.settle(c, group, answers)
-	case problem.Status == http.StatusBadRequest && q.apart(group, problem):
-	case problem.Code == BatchTooLarge || problem.Code == BodyTooLarge:
+	case problem.Status == http.StatusBadRequest && q.apart(c, group, problem):
+	case problem.Code == BatchTooLarge || problem.Status == http.StatusRequestEntityTooLarge:
 		half := len(group) / 2
 		q.send(c, group[:half])
 		q.send(c, group[half:])
-	default:
-		for _, w := range group {
-			w.tell(nil, err)
+	default: // a server that takes no batches, say: each learns what alone it comes to
+		var sending sync.WaitGroup
+		for i := range group {
+			sending.Go(func() { q.send(c, group[i:i+1]) })
 		}
+		sending.Wait()
 	}
 }
 
 // apart tells the callers whose operations a problem names what is wrong with theirs, and has the others sent again. It
 // reports false where it names none.
-func (q *coalescer) apart(group []*waiter, problem *Error) bool {
+func (q *coalescer) apart(c *Client, group []*waiter, problem *Error) bool {
 	named := map[int]*Error{}
 	for _, e := range problem.Errors {
 		at, pointer, is := operationOf(e.Pointer)
@@ -249,7 +270,7 @@ func (q *coalescer) apart(group []*waiter, problem *Error) bool {
 	if len(rest) == len(group) {
 		return false
 	}
-	q.putBack(rest)
+	q.add(c, rest...)
 	return true
 }
 

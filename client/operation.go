@@ -26,6 +26,13 @@ func (o *operation) path() string {
 	return strings.Replace(o.route, "{id}", url.PathEscape(o.ID), 1)
 }
 
+// refers reports whether the operation would be about what another one makes if it stood in a batch: then its id, which
+// its caller may have from anybody, must not stand in a batch of others.
+func (o *operation) refers() bool {
+	order, is := o.input.(NewOrder)
+	return strings.HasPrefix(o.ID, "#") || is && strings.HasPrefix(order.ReservationID, "#")
+}
+
 // encode makes the body; nil where the operation takes none.
 func (o *operation) encode() ([]byte, error) {
 	if o.input == nil {

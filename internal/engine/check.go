@@ -2,6 +2,8 @@ package engine
 
 import (
 	"context"
+	"fmt"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -82,11 +84,26 @@ func (e *Engine) runChecks() {
 		if c == nil {
 			return
 		}
-		ctx, cancel := context.WithTimeout(context.Background(), checkTimeout)
-		c.err = failed(e.catchUp(ctx))
-		cancel()
+		c.err = e.runCheck()
 		close(c.done)
 	}
+}
+
+// runCheck tries twice: the first may meet a connection that is gone, and everybody who waits shares its fate. A panic is
+// an error like any.
+func (e *Engine) runCheck() (err error) {
+	defer func() {
+		if value := recover(); value != nil {
+			e.options.Log.Error("a look at the head panicked", "panic", value, "stack", string(debug.Stack()))
+			err = fmt.Errorf("a look at the head panicked: %v", value)
+		}
+	}()
+	ctx, cancel := context.WithTimeout(context.Background(), checkTimeout)
+	defer cancel()
+	if err = e.catchUp(ctx); err != nil && ctx.Err() == nil {
+		err = e.catchUp(ctx)
+	}
+	return failed(err)
 }
 
 // catchUp brings memory up to the head.

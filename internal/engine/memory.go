@@ -437,7 +437,7 @@ func (k *keptReservation) cost() int {
 	if k.row == nil {
 		return entryBytes
 	}
-	return entryBytes + k.row.Metadata.Size() + lineBytes*len(k.row.Lines)
+	return entryBytes + len(k.row.CustomerID) + len(k.row.CancelReason) + k.row.Metadata.Size() + lineBytes*len(k.row.Lines)
 }
 
 // keep puts a loaded entry into the ring.

@@ -7,9 +7,11 @@ import (
 	"mime"
 	"slices"
 	"strings"
+
+	"github.com/holdfast/holdfast/internal/wire"
 )
 
-const maxBodyBytes = 1 << 20
+const maxBodyBytes = wire.MaxBodyBytes
 
 // body reads the body of a mutation, of up to limit bytes: JSON, or one of the other media types.
 func (c *call) body(limit int64, mediaTypes ...string) ([]byte, error) {

@@ -23,9 +23,19 @@ type BatchOperation struct {
 	Body           []byte // as it stands in the batch; nil: nothing was sent
 }
 
+// MaxBodyBytes bounds the body of one operation, alone or in a batch.
+const MaxBodyBytes = 1 << 20
+
 type batchBody struct {
-	Atomic     optional[bool]            `json:"atomic"`
-	Operations optional[[]operationBody] `json:"operations"`
+	Atomic     optional[bool]          `json:"atomic"`
+	Operations optional[operationList] `json:"operations"`
+}
+
+type operationList struct{ bounded[operationBody] }
+
+// UnmarshalJSONFrom implements [json.UnmarshalerFrom].
+func (l *operationList) UnmarshalJSONFrom(d *jsontext.Decoder) error {
+	return l.decode(d, inventory.MaxOperations)
 }
 
 type operationBody struct {
@@ -45,13 +55,14 @@ func DecodeBatch(body []byte) (*Batch, error) {
 	var c Checker
 	batch := &Batch{Atomic: b.Atomic.value}
 	if c.given("/operations", b.Operations.set, required) {
-		batch.Operations = c.operations(b.Operations.value)
+		batch.Operations = c.operations(&b.Operations.value)
 	}
 	return batch, c.Err()
 }
 
-func (c *Checker) operations(sent []operationBody) []BatchOperation {
-	if n := len(sent); n == 0 || n > inventory.MaxOperations {
+func (c *Checker) operations(body *operationList) []BatchOperation {
+	sent := body.kept
+	if n := body.sent; n == 0 || n > inventory.MaxOperations {
 		c.Add("/operations", "must have 1 to %d entries, it has %d", inventory.MaxOperations, n)
 		return nil
 	}
@@ -62,6 +73,9 @@ func (c *Checker) operations(sent []operationBody) []BatchOperation {
 		c.given(pointer+"/operation", o.Operation.set, required)
 		if o.ID.set && o.ID.value == "" {
 			c.Add(pointer+"/id", "must not be empty: leave it out where the operation's path has no id")
+		}
+		if n := len(o.Body.value); n > MaxBodyBytes {
+			c.Add(pointer+"/body", "must have at most 1 MiB, as it has alone")
 		}
 		list[i] = BatchOperation{Operation: o.Operation.value, ID: o.ID.value, Body: o.Body.value}
 		if o.IdempotencyKey.set {

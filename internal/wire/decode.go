@@ -98,6 +98,36 @@ func (r *removable[T]) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 	return r.optional.UnmarshalJSONFrom(d)
 }
 
+// bounded is an array of which no more than a limit is kept: what a caller sends beyond it is counted and costs nothing.
+type bounded[T any] struct {
+	kept []T
+	sent int
+}
+
+// decode reads the array. Each type of array has its limit.
+func (b *bounded[T]) decode(d *jsontext.Decoder, limit int) error {
+	if d.PeekKind() != '[' {
+		return json.UnmarshalDecode(d, &b.kept) // which says what is wrong
+	}
+	if _, err := d.ReadToken(); err != nil {
+		return err
+	}
+	for b.sent = 0; d.PeekKind() != ']'; b.sent++ {
+		if b.sent >= limit {
+			if err := d.SkipValue(); err != nil {
+				return err
+			}
+			continue
+		}
+		b.kept = append(b.kept, *new(T))
+		if err := json.UnmarshalDecode(d, &b.kept[b.sent]); err != nil {
+			return err
+		}
+	}
+	_, err := d.ReadToken()
+	return err
+}
+
 type moneyBody struct {
 	Amount   optional[int64]  `json:"amount"`
 	Currency optional[string] `json:"currency"`

@@ -4,6 +4,8 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/go-json-experiment/json/jsontext"
+
 	"github.com/holdfast/holdfast/internal/inventory"
 )
 
@@ -13,7 +15,7 @@ type reservationBody struct {
 	Quantity   optional[int64]        `json:"quantity"`
 	Location   optional[string]       `json:"location"`
 	UnitPrice  optional[moneyBody]    `json:"unitPrice"`
-	Lines      optional[[]lineBody]   `json:"lines"`
+	Lines      optional[lineList]     `json:"lines"`
 	TTLSeconds optional[int64]        `json:"ttlSeconds"`
 	CustomerID optional[string]       `json:"customerId"`
 	Metadata   optional[metadataBody] `json:"metadata"`
@@ -45,6 +47,13 @@ func CreateReservation(body []byte, t Target) (inventory.Command, error) {
 	return command, c.Err()
 }
 
+type lineList struct{ bounded[lineBody] }
+
+// UnmarshalJSONFrom implements [json.UnmarshalerFrom].
+func (l *lineList) UnmarshalJSONFrom(d *jsontext.Decoder) error {
+	return l.decode(d, inventory.MaxLines)
+}
+
 // ReservationLines says where a body of CreateReservation names the product of line i, counted from 0.
 func ReservationLines(body []byte) (pointer func(i int) string) {
 	b, err := decode[reservationBody](body)
@@ -73,13 +82,13 @@ func (c *Checker) lines(b *reservationBody) []inventory.ReserveLine {
 	if b.ProductID.set || b.Quantity.set || b.Location.set || b.UnitPrice.set {
 		c.Add("/lines", "must not stand beside productId, quantity, location or unitPrice: put them into the lines")
 	}
-	if n := len(b.Lines.value); n == 0 || n > inventory.MaxLines {
+	if n := b.Lines.value.sent; n == 0 || n > inventory.MaxLines {
 		c.Add("/lines", "must have 1 to %d entries, it has %d", inventory.MaxLines, n)
 		return nil
 	}
-	lines := make([]inventory.ReserveLine, len(b.Lines.value))
+	lines := make([]inventory.ReserveLine, len(b.Lines.value.kept))
 	for i := range lines {
-		lines[i] = c.line(linePointer(i), &b.Lines.value[i])
+		lines[i] = c.line(linePointer(i), &b.Lines.value.kept[i])
 	}
 	c.sums(lines)
 	return lines
