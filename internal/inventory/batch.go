@@ -7,7 +7,7 @@ import (
 
 // State is the rows that a batch works on. A store loads them, and [Decide] changes them.
 type State struct {
-	Now          Time  // the batch's one clock reading
+	Now          Time  // the one clock reading of the batch
 	Seq          int64 // of the last event before the batch
 	Products     map[string]*Product
 	Reservations map[ID]*Reservation
@@ -71,7 +71,7 @@ func (c *Changes) Empty() bool {
 	return c.EventCount == 0 && len(c.Receipts) == 0 && len(c.Records) == 0
 }
 
-// Poison is the error of a batch in which one command panicked. Nothing of the batch may be written.
+// Poison is the error of a batch in which deciding a command panicked. Nothing of the batch may be written.
 type Poison struct {
 	Index     int // of the request
 	Operation int // of its group, -1 where it has none

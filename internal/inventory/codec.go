@@ -166,7 +166,7 @@ func (r *reader) since(start Time) Time {
 	return 0
 }
 
-// AppendProduct writes the catalogue part of a product.
+// AppendProduct appends the catalogue part of a product.
 func AppendProduct(b []byte, p *Product) []byte {
 	b = appendString(appendString(b, p.ID), p.Name)
 	b = appendMetadata(appendMoney(b, p.Price), p.Metadata)
@@ -184,7 +184,7 @@ func (r *reader) product() *Product {
 	return p
 }
 
-// DecodeProduct reads what [AppendProduct] wrote.
+// DecodeProduct reads what [AppendProduct] wrote. It fails if the bytes are not exactly that, as the other decoders do.
 func DecodeProduct(data []byte) (*Product, error) {
 	r := reader{data: data}
 	p := r.product()
@@ -217,7 +217,7 @@ func appendBuckets(b []byte, v Buckets) []byte {
 
 func (r *reader) buckets() Buckets { return Buckets{r.int(), r.int(), r.int()} }
 
-// AppendReservation writes a reservation.
+// AppendReservation appends a reservation.
 func AppendReservation(b []byte, v *Reservation) []byte {
 	b = append(b, v.ID[:]...)
 	b = append(b, byte(v.Status))
@@ -256,7 +256,7 @@ func DecodeReservation(data []byte) (*Reservation, error) {
 	return v, r.done()
 }
 
-// AppendOrder writes an order.
+// AppendOrder appends an order.
 func AppendOrder(b []byte, v *Order) []byte {
 	b = append(append(b, v.ID[:]...), v.ReservationID[:]...)
 	b = append(b, byte(v.Status))
@@ -352,7 +352,7 @@ func (r *reader) resources() (flags byte, p *Product, a *Adjustment, v *Reservat
 	return flags, p, a, v, o
 }
 
-// AppendOutcome writes the outcome of a successful command for its receipt.
+// AppendOutcome appends the outcome of a command that was not refused, for its receipt.
 func AppendOutcome(b []byte, o *Outcome) []byte {
 	flags := byte(0)
 	if o.Created {

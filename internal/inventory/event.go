@@ -159,7 +159,8 @@ func linesMove(lines []Line, per Buckets) []Movement {
 	return movements
 }
 
-// DecodeEvents reads the events of one batch. The first of them has the sequence first.
+// DecodeEvents reads the events of one batch, of which the first has the sequence first. It fails with the sequence of
+// the first event that cannot be read.
 func DecodeEvents(first int64, at Time, data []byte) ([]Event, error) {
 	var events []Event
 	for r := (reader{data: data}); len(r.data) > 0; {

@@ -148,7 +148,8 @@ func (c *Extend) decide(b *batch, _ *Request) Outcome {
 	return Outcome{Reservation: &extended, Seq: extended.Seq}
 }
 
-// Expire ends those of the named reservations whose deadline has come, and leaves the others as they are. Where they
+// Expire ends those of the named reservations whose deadline has come, and leaves the others as they are. It is never
+// refused. Where they
 // are more than a batch may write, the next one goes on with the rest.
 type Expire struct {
 	IDs []ID

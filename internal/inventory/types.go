@@ -24,8 +24,8 @@ const (
 
 // Money is an amount in minor units (cents, say) of an ISO 4217 currency.
 type Money struct {
-	Amount   int64
-	Currency string
+	Amount   int64  // 0 to MaxAmount
+	Currency string // three capitals
 }
 
 // Member is one name and value of [Metadata].
@@ -161,7 +161,7 @@ func (p *Product) Clone() *Product {
 type Line struct {
 	ProductID string
 	Location  string
-	Quantity  int64
+	Quantity  int64 // 1 to MaxQuantity
 	UnitPrice Money
 }
 
@@ -256,11 +256,11 @@ type Reservation struct {
 	CreatedAt    Time
 	UpdatedAt    Time
 	ExpiresAt    Time
-	EndedAt      Time // zero while ACTIVE
-	CancelReason string
-	OrderID      ID // zero unless CONFIRMED
-	Version      int64
-	Seq          int64 // of the last event about it
+	EndedAt      Time   // zero while ACTIVE; of an expired one, its deadline
+	CancelReason string // empty: none
+	OrderID      ID     // zero unless CONFIRMED
+	Version      int64  // counts its changes, from 1
+	Seq          int64  // of the last event about it
 }
 
 // Due reports whether the deadline has come (I7: a hold counts if and only if now < ExpiresAt).
@@ -310,15 +310,15 @@ type Order struct {
 	Status        OrderStatus
 	Lines         []Line
 	Total         Money
-	CustomerID    string
+	CustomerID    string // empty: none
 	Metadata      Metadata
 	CreatedAt     Time
 	UpdatedAt     Time
-	FulfilledAt   Time
-	CancelledAt   Time
-	CancelReason  string
-	Version       int64
-	Seq           int64
+	FulfilledAt   Time   // zero unless FULFILLED
+	CancelledAt   Time   // zero unless CANCELLED
+	CancelReason  string // empty: none
+	Version       int64  // counts its changes, from 1
+	Seq           int64  // of the last event about it
 }
 
 // Adjustment is a change of stock from outside: goods received, counted, broken.
@@ -326,8 +326,8 @@ type Adjustment struct {
 	ID        ID
 	ProductID string
 	Location  string
-	Delta     int64
+	Delta     int64 // not 0, ±MaxStock
 	Reason    string
-	Reference string
+	Reference string // empty: none
 	CreatedAt Time
 }
