@@ -250,14 +250,21 @@ func (d *door) gather(batch []*entry) ([]*entry, bool) {
 	}
 }
 
+// yieldLimit is how often the committer lets others run before it takes what there is. The callers that a batch has woken
+// are through in fewer turns; where they come without end it bounds how long the committer is idle.
+const yieldLimit = 64
+
 // yield lets the goroutines run that are ready to queue a command, for as long as they do. The callers that the last batch woke
 // have their next commands on the wire by now: without this they would find the door just closed, and every second batch would
 // be nearly empty. It is no timer: on an idle server it costs a microsecond.
+//
+// Where callers come without waiting for answers, there is always one more: a full batch, or so many turns, is enough.
 func (d *door) yield() {
-	for depth := d.Depth(); ; {
+	depth := d.Depth()
+	for range yieldLimit {
 		runtime.Gosched()
 		now := d.Depth()
-		if now == depth {
+		if now == depth || now >= d.options.BatchLimit {
 			return
 		}
 		depth = now

@@ -10,6 +10,8 @@ type Request struct {
 	Salt uint32
 	// Actor is whoever sent the command; nil where nobody was asked. The events of the command carry it.
 	Actor *Actor
+	// Held is how many bytes the caller keeps beside the command until it is answered: those of the body that it came in.
+	Held int
 }
 
 // ReceiptID is an idempotency key as the store knows it, with what it was used for.
@@ -34,8 +36,8 @@ type Command interface {
 	size() int
 }
 
-// Size is about how many bytes the request takes while it waits, and how many it will write.
-func (r *Request) Size() int { return 256 + r.Command.size() }
+// Size is about how many bytes the request takes while it waits. What it writes is not more than that.
+func (r *Request) Size() int { return 256 + r.Command.size() + r.Held }
 
 // Size is about how many bytes the metadata takes.
 func (m Metadata) Size() int {

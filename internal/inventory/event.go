@@ -104,6 +104,26 @@ type Event struct {
 	Movements   []Movement
 }
 
+// Size is about how many bytes the event has as JSON.
+func (e *Event) Size() int {
+	return sizeOf(e.Product, e.Reservation, e.Order) + 256*len(e.Movements)
+}
+
+// sizeOf is about how many bytes resources have as JSON.
+func sizeOf(p *Product, r *Reservation, o *Order) int {
+	n := 512
+	if p != nil {
+		n += len(p.Name) + p.Metadata.Size() + 128*len(p.Stock)
+	}
+	if r != nil {
+		n += r.Metadata.Size() + 160*len(r.Lines)
+	}
+	if o != nil {
+		n += o.Metadata.Size() + 160*len(o.Lines)
+	}
+	return n
+}
+
 // Subject is the text id of the resource that the event is about: of EventStockAdjusted, the adjustment.
 func (e *Event) Subject() string {
 	switch {

@@ -1,6 +1,9 @@
 package inventory
 
-import "slices"
+import (
+	"reflect"
+	"slices"
+)
 
 // MaxOperations is how many commands one [Group] may have.
 const MaxOperations = 1_000
@@ -47,8 +50,6 @@ type referring interface {
 	// about is the same command for the resource of an outcome. If the outcome has no resource of the right kind, the
 	// command names nothing, and will be refused.
 	about(*Outcome) referring
-	// names reports whether two commands are about the same resource.
-	names(referring) bool
 }
 
 func (g *Group) addKeys(k *Keys) {
@@ -175,7 +176,7 @@ func (g *Group) reload(b *batch) (again *Group) {
 	for i := range g.Operations {
 		o := &g.Operations[i]
 		command := g.replayed(b, o)
-		if command == nil || (o.named != nil && command.names(o.named.(referring))) {
+		if command == nil || reflect.DeepEqual(command, o.named) {
 			continue
 		}
 		if again == nil {
@@ -229,16 +230,7 @@ func (r *Request) Commands() int {
 
 // size is about how many bytes the outcome has in the answer.
 func (o *Outcome) size() int {
-	n := 256
-	if p := o.Product; p != nil {
-		n += len(p.Name) + p.Metadata.Size() + 64*len(p.Stock)
-	}
-	if r := o.Reservation; r != nil {
-		n += r.Metadata.Size() + 128*len(r.Lines)
-	}
-	if v := o.Order; v != nil {
-		n += v.Metadata.Size() + 128*len(v.Lines)
-	}
+	n := sizeOf(o.Product, o.Reservation, o.Order)
 	if r := o.Refusal; r != nil {
 		n += 256*len(r.Shortages) + 128*len(r.Lines)
 	}
@@ -265,40 +257,3 @@ func (o *Outcome) orderID() (id ID) {
 	}
 	return id
 }
-
-func (c *UpdateProduct) about(o *Outcome) referring {
-	named := *c
-	named.ID = o.productID()
-	return &named
-}
-
-func (c *Adjust) about(o *Outcome) referring {
-	named := *c
-	named.ProductID = o.productID()
-	return &named
-}
-
-func (c *Cancel) about(o *Outcome) referring { return &Cancel{ID: o.reservationID(), Reason: c.Reason} }
-
-func (c *Extend) about(o *Outcome) referring {
-	return &Extend{ID: o.reservationID(), TTL: c.TTL, MaxHold: c.MaxHold}
-}
-
-func (c *Confirm) about(o *Outcome) referring {
-	named := *c
-	named.ReservationID = o.reservationID()
-	return &named
-}
-
-func (c *Fulfill) about(o *Outcome) referring { return &Fulfill{ID: o.orderID()} }
-func (c *CancelOrder) about(o *Outcome) referring {
-	return &CancelOrder{ID: o.orderID(), Reason: c.Reason}
-}
-
-func (c *UpdateProduct) names(o referring) bool { return c.ID == o.(*UpdateProduct).ID }
-func (c *Adjust) names(o referring) bool        { return c.ProductID == o.(*Adjust).ProductID }
-func (c *Cancel) names(o referring) bool        { return c.ID == o.(*Cancel).ID }
-func (c *Extend) names(o referring) bool        { return c.ID == o.(*Extend).ID }
-func (c *Confirm) names(o referring) bool       { return c.ReservationID == o.(*Confirm).ReservationID }
-func (c *Fulfill) names(o referring) bool       { return c.ID == o.(*Fulfill).ID }
-func (c *CancelOrder) names(o referring) bool   { return c.ID == o.(*CancelOrder).ID }

@@ -9,6 +9,12 @@ type Confirm struct {
 
 func (c *Confirm) addKeys(k *Keys) { k.reservation(c.ReservationID) }
 
+func (c *Confirm) about(o *Outcome) referring {
+	named := *c
+	named.ReservationID = o.reservationID()
+	return &named
+}
+
 func (c *Confirm) size() int { return len(c.Reference) + c.Metadata.Size() }
 
 func (c *Confirm) decide(b *batch, request *Request) Outcome {
@@ -50,6 +56,8 @@ type Fulfill struct{ ID ID }
 
 func (c *Fulfill) addKeys(k *Keys) { k.order(c.ID) }
 
+func (c *Fulfill) about(o *Outcome) referring { return &Fulfill{ID: o.orderID()} }
+
 func (c *Fulfill) size() int { return 0 }
 
 func (c *Fulfill) decide(b *batch, _ *Request) Outcome {
@@ -63,6 +71,8 @@ type CancelOrder struct {
 }
 
 func (c *CancelOrder) addKeys(k *Keys) { k.order(c.ID) }
+
+func (c *CancelOrder) about(o *Outcome) referring { return &CancelOrder{ID: o.orderID(), Reason: c.Reason} }
 
 func (c *CancelOrder) size() int { return len(c.Reason) }
 

@@ -99,6 +99,8 @@ type Cancel struct {
 
 func (c *Cancel) addKeys(k *Keys) { k.reservation(c.ID) }
 
+func (c *Cancel) about(o *Outcome) referring { return &Cancel{ID: o.reservationID(), Reason: c.Reason} }
+
 func (c *Cancel) size() int { return len(c.Reason) }
 
 func (c *Cancel) decide(b *batch, _ *Request) Outcome {
@@ -123,6 +125,10 @@ type Extend struct {
 }
 
 func (c *Extend) addKeys(k *Keys) { k.reservation(c.ID) }
+
+func (c *Extend) about(o *Outcome) referring {
+	return &Extend{ID: o.reservationID(), TTL: c.TTL, MaxHold: c.MaxHold}
+}
 
 func (c *Extend) size() int { return 0 }
 

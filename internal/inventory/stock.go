@@ -18,6 +18,12 @@ func (c *Adjust) addKeys(k *Keys) {
 	}
 }
 
+func (c *Adjust) about(o *Outcome) referring {
+	named := *c
+	named.ProductID = o.productID()
+	return &named
+}
+
 func (c *Adjust) size() int { return len(c.Reason) + len(c.Reference) }
 
 func (c *Adjust) decide(b *batch, request *Request) Outcome {
