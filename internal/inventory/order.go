@@ -72,7 +72,9 @@ type CancelOrder struct {
 
 func (c *CancelOrder) addKeys(k *Keys) { k.order(c.ID) }
 
-func (c *CancelOrder) about(o *Outcome) referring { return &CancelOrder{ID: o.orderID(), Reason: c.Reason} }
+func (c *CancelOrder) about(o *Outcome) referring {
+	return &CancelOrder{ID: o.orderID(), Reason: c.Reason}
+}
 
 func (c *CancelOrder) size() int { return len(c.Reason) }
 
