@@ -54,7 +54,7 @@ func (c *serveCommand) Validate() error {
 	return nil
 }
 
-// maxHold is the longest hold that the contract's ttlSeconds can ask for.
+// maxHold is the longest hold that --hold-max may allow: the contract's ttlSeconds goes no further.
 const maxHold = 365 * 24 * time.Hour
 
 // Run implements holdfast serve.
@@ -105,7 +105,8 @@ func (c *serveCommand) serve(
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(env.stdout, "holdfast is ready on http://%s (store %s; API and docs at /docs)\n", s.address, redact(c.Store))
+	fmt.Fprintf(env.stdout, "holdfast is ready on http://%s (store %s; API and docs at /docs)\n",
+		s.address, redact(c.Store))
 	var failure error
 	select {
 	case <-ctx.Done():
@@ -118,8 +119,8 @@ func (c *serveCommand) serve(
 	return errors.Join(failure, s.stop(c.Drain))
 }
 
-// Few objects live long here, so collecting garbage less often costs little memory and saves processor time. The limit
-// makes it frequent again where a full queue holds much.
+// Few objects live long here, so collecting garbage less often costs little memory and saves processor time. When a
+// full queue holds much memory, the limit makes collections frequent again.
 const (
 	gcPercent   = 400
 	memoryLimit = 512 << 20
@@ -135,7 +136,7 @@ func tuneGC() {
 	}
 }
 
-// server is the whole program: a test starts it on port 0.
+// server is everything that serve runs. A test starts one on port 0.
 type server struct {
 	address string
 	engine  *engine.Engine
@@ -152,7 +153,9 @@ func startServer(c *serveCommand, log *slog.Logger, stored store.Store, kind str
 	version := buildVersion()
 	version.Store = kind
 	m := metrics.New(version)
-	s.engine = engine.Open(stored, engine.Options{QueueLimit: c.QueueLimit, Log: log, OnBatch: m.Batch, Render: httpapi.Render})
+	s.engine = engine.Open(stored, engine.Options{
+		QueueLimit: c.QueueLimit, Log: log, OnBatch: m.Batch, Render: httpapi.Render,
+	})
 	m.QueueDepth(s.engine.Depth)
 	s.api, err = httpapi.New(httpapi.Options{
 		Engine: s.engine, Spec: api.OpenAPI, HoldDefault: c.HoldDefault, HoldMax: c.HoldMax,
@@ -163,7 +166,8 @@ func startServer(c *serveCommand, log *slog.Logger, stored store.Store, kind str
 	}
 	listener, err := net.Listen("tcp", c.Listen)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("listening on %s: %w: choose another address with --listen", c.Listen, err), s.stop(time.Second))
+		return nil, errors.Join(
+			fmt.Errorf("listening on %s: %w: choose another address with --listen", c.Listen, err), s.stop(time.Second))
 	}
 	s.address = listener.Addr().String()
 	s.http = newHTTPServer(s.api, log)

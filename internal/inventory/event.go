@@ -138,8 +138,8 @@ func (e *Event) Subject() string {
 	}
 }
 
-// ExpectedMovements says which units an event of this type moves, by the table in the package comment: the audit
-// compares it with what the journal says was moved. After is not filled in.
+// ExpectedMovements says which units an event of this type moves, by the table in the package comment. The audit
+// compares it with the movements in the journal. After is not filled in.
 func (e *Event) ExpectedMovements() []Movement {
 	if moves := eventKinds[e.Type].moves; moves != nil {
 		return moves(e)
@@ -147,7 +147,7 @@ func (e *Event) ExpectedMovements() []Movement {
 	return nil
 }
 
-// firstStock is what a product is created with.
+// firstStock is the stock that a product is created with.
 func firstStock(e *Event) []Movement {
 	for i := range e.Product.Stock {
 		if s := &e.Product.Stock[i]; s.Available > 0 {
@@ -179,7 +179,8 @@ func linesMove(lines []Line, per Buckets) []Movement {
 	return movements
 }
 
-// DecodeEvents reads the events of one batch, of which the first has this sequence.
+// DecodeEvents reads the events of one batch, of which the first has the sequence first. It fails with the sequence of
+// the first event that cannot be read.
 func DecodeEvents(first int64, at Time, data []byte) ([]Event, error) {
 	var events []Event
 	for r := (reader{data: data}); len(r.data) > 0; {
