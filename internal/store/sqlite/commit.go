@@ -68,7 +68,7 @@ func (s *Store) transact(keys *inventory.Keys, decide store.Decide, now inventor
 	w := writer{
 		loader: &l, now: now, collector: &s.collector,
 		added: rows{statements: insertReservations}, changed: rows{statements: updateReservations},
-		held: rows{statements: insertHolds},
+		moved: rows{statements: updateStock}, held: rows{statements: insertHolds},
 	}
 	if err := w.write(changes, &entry, &head); err != nil {
 		return fmt.Errorf("writing a batch: %w", translate(err))

@@ -18,6 +18,7 @@ type writer struct {
 	scratch   []byte
 	added     rows // reservations
 	changed   rows // reservations
+	moved     rows // stock
 	held      rows // holds
 	lapsed    []*inventory.Reservation
 	collector *collector
@@ -38,21 +39,34 @@ type statements struct {
 	one, many string
 }
 
+// OR FAIL spares SQLite the journal of each statement that writes several rows: it copies every page that the statement
+// changes, to be able to undo that statement alone. A batch that has a statement fail is rolled back as a whole.
 func newInserter(table string, width int) *statements {
-	insert := "INSERT INTO " + table + " VALUES "
+	insert := "INSERT OR FAIL INTO " + table + " VALUES "
 	return &statements{width, insert + placeholders(1, width), insert + placeholders(rowsPerStatement, width)}
 }
 
 var (
 	insertReservations, insertHolds = newInserter("reservations", 5), newInserter("holds", 3)
 
-	updateReservations = &statements{
-		4, "UPDATE reservations SET status = ?2, expires_at = ?3, data = ?4 WHERE key = ?1",
-		"UPDATE reservations SET status = v.column2, expires_at = v.column3, data = v.column4 FROM (VALUES " +
-			placeholders(rowsPerStatement, 4) +
-			") AS v WHERE reservations.key = v.column1",
-	}
+	updateReservations = newUpdater("reservations", "status", "expires_at", "data")
+	updateStock        = newUpdater("stock", "available", "reserved", "committed", "seq")
 )
+
+// newUpdater makes statements that take the key of a row, and then what its columns are set to.
+func newUpdater(table string, columns ...string) *statements {
+	one, many := make([]string, len(columns)), make([]string, len(columns))
+	for i, column := range columns {
+		one[i] = fmt.Sprintf("%s = ?%d", column, i+2)
+		many[i] = fmt.Sprintf("%s = v.column%d", column, i+2)
+	}
+	update, width := "UPDATE OR FAIL "+table+" SET ", 1+len(columns)
+	return &statements{
+		width, update + strings.Join(one, ", ") + " WHERE key = ?1",
+		update + strings.Join(many, ", ") + " FROM (VALUES " + placeholders(rowsPerStatement, width) +
+			") AS v WHERE " + table + ".key = v.column1",
+	}
+}
 
 // rows are rows of one table that wait until a statement can write rowsPerStatement of them.
 type rows struct {
@@ -98,7 +112,7 @@ func (w *writer) write(c *inventory.Changes, entry *store.Entry, head *store.Hea
 			return err
 		}
 	}
-	for _, r := range []*rows{&w.added, &w.changed, &w.held} {
+	for _, r := range []*rows{&w.moved, &w.added, &w.changed, &w.held} {
 		if err := r.flush(w.conn); err != nil {
 			return err
 		}
@@ -144,9 +158,8 @@ func (w *writer) product(c *inventory.Change[inventory.Product]) error {
 func (w *writer) stockRow(c *inventory.StockChange) error {
 	after := c.After
 	if c.Before != nil {
-		return w.one("UPDATE stock SET available = ?, reserved = ?, committed = ?, seq = ? WHERE key = ?",
-			integer(after.Available), integer(after.Reserved), integer(after.Committed), integer(after.Seq),
-			integer(w.stock[c.StockKey]))
+		return w.moved.add(w.conn, integer(w.stock[c.StockKey]), integer(after.Available), integer(after.Reserved),
+			integer(after.Committed), integer(after.Seq))
 	}
 	err := exec(w.conn, "INSERT INTO stock (product, location, available, reserved, committed, seq) VALUES (?, ?, ?, "+
 		"?, ?, ?)", nil,
