@@ -53,7 +53,10 @@ func (s *Store) transact(keys *inventory.Keys, decide store.Decide, now inventor
 			err = fmt.Errorf("%w: %w", store.ErrBroken, errors.Join(err, undo))
 		}
 	}()
-	l := loader{conn: s.writer, state: inventory.NewState(now, s.head.Seq), receipts: &s.receipts, cache: &s.cache}
+	l := loader{
+		conn: s.writer, state: inventory.NewState(now, s.head.Seq), receipts: &s.receipts, cache: &s.cache,
+		waiting: &s.waiting,
+	}
 	if err := l.load(keys); err != nil {
 		return fmt.Errorf("loading a batch: %w", translate(err))
 	}
@@ -81,6 +84,7 @@ func (s *Store) transact(keys *inventory.Keys, decide store.Decide, now inventor
 	}
 	s.head = head
 	s.cache.committed(&l, changes)
+	s.waiting.committed(&w.step, w.ended, w.made, head.Seq, changes.EventCount)
 	s.checkpoint(changes)
 	return nil
 }

@@ -198,7 +198,7 @@ func TestUpgrade(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "store.db")
 	s := openFile(t, path, time.Now)
 	storetest.Must(t, s, storetest.Product("mug"))
-	for _, statement := range []string{"DROP TABLE records", "UPDATE head SET format = 1", "PRAGMA user_version = 1"} {
+	for _, statement := range []string{"DROP TABLE records", "DROP TABLE holds_entered", "UPDATE head SET format = 1", "PRAGMA user_version = 1"} {
 		if err := exec(s.writer, statement, nil); err != nil {
 			t.Fatal(err)
 		}

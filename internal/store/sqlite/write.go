@@ -21,6 +21,9 @@ type writer struct {
 	moved     rows // stock
 	held      rows // holds
 	lapsed    []*inventory.Reservation
+	step      step    // of the sweep of waiting entries
+	ended     []entry // waiting entries of holds that ended
+	made      []entry // of new holds; they will wait
 	collector *collector
 }
 
@@ -97,6 +100,9 @@ func (r *rows) flush(conn *sqlite.Conn) error {
 }
 
 func (w *writer) write(c *inventory.Changes, entry *store.Entry, head *store.Head) error {
+	if err := w.sweep(); err != nil {
+		return err
+	}
 	for i := range c.Products {
 		if err := w.product(&c.Products[i]); err != nil {
 			return err
@@ -195,11 +201,36 @@ func (w *writer) reservation(c *inventory.Change[inventory.Reservation]) error {
 			return err
 		}
 	}
-	return w.holds(r, func(values ...value) error { return w.held.add(w.conn, values...) })
+	return w.holds(r, func(e entry) error {
+		if c.Before == nil {
+			w.made = append(w.made, e)
+			return nil
+		}
+		return w.enter(e)
+	})
 }
 
-// holds calls write with a row for every stock row that an ACTIVE reservation takes units from.
-func (w *writer) holds(r *inventory.Reservation, write func(...value) error) error {
+// enter enters an entry into the table.
+func (w *writer) enter(e entry) error {
+	return w.held.add(w.conn, integer(e.stock), integer(e.at), integer(e.reservation))
+}
+
+// sweep takes the step of the sweep that is due. It comes first: what it enters, the batch may delete.
+func (w *writer) sweep() error {
+	w.step = w.waiting.next()
+	for _, e := range w.step.entries {
+		if err := w.enter(e); err != nil {
+			return err
+		}
+	}
+	if err := w.held.flush(w.conn); err != nil || !w.step.ends {
+		return err
+	}
+	return setHoldsEntered(w.conn, w.waiting.begun)
+}
+
+// holds calls use with an entry for every stock row that an ACTIVE reservation takes units from.
+func (w *writer) holds(r *inventory.Reservation, use func(entry) error) error {
 	if r.Status != inventory.ReservationActive {
 		return nil
 	}
@@ -208,18 +239,31 @@ func (w *writer) holds(r *inventory.Reservation, write func(...value) error) err
 		if slices.ContainsFunc(r.Lines[:i], func(l inventory.Line) bool { return l.Key() == key }) {
 			continue // an earlier line takes from the same stock row
 		}
-		if err := write(integer(w.stock[key]), integer(int64(r.ExpiresAt)), integer(r.ID.Sequence())); err != nil {
+		if err := use(entry{w.stock[key], placeOf(r)}); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// release deletes the entries of an ACTIVE reservation from holds.
+// release takes out the entries of an ACTIVE reservation.
 func (w *writer) release(r *inventory.Reservation) error {
-	return w.holds(r, func(values ...value) error {
-		return w.one("DELETE FROM holds WHERE stock = ? AND expires_at = ? AND reservation = ?", values...)
+	return w.holds(r, func(e entry) error {
+		if w.stopWaiting(e) {
+			return nil
+		}
+		return w.one("DELETE FROM holds WHERE stock = ? AND expires_at = ? AND reservation = ?", integer(e.stock),
+			integer(e.at), integer(e.reservation))
 	})
+}
+
+// stopWaiting reports whether an entry waits and is not entered by this batch. It will then not wait any longer.
+func (w *writer) stopWaiting(e entry) bool {
+	if !w.waiting.has(e) || w.step.has(e) {
+		return false
+	}
+	w.ended = append(w.ended, e)
+	return true
 }
 
 // leaveLapsed is called when everything else is written. It leaves the entries of lapsed holds to the collector if they
@@ -235,12 +279,23 @@ func (w *writer) leaveLapsed() error {
 	dead := 0
 	for _, r := range w.lapsed {
 		if placeOf(r).before(first) {
-			dead += len(r.Lines)
+			dead += w.leave(r)
 		} else if err := w.release(r); err != nil {
 			return err
 		}
 	}
 	return w.collector.collect(w.conn, first, dead)
+}
+
+// leave returns how many entries of a lapsed hold are left in the table. Those that wait are gone.
+func (w *writer) leave(r *inventory.Reservation) (left int) {
+	_ = w.holds(r, func(e entry) error {
+		if !w.stopWaiting(e) {
+			left++
+		}
+		return nil
+	})
+	return left
 }
 
 func (w *writer) order(c *inventory.Change[inventory.Order]) error {
