@@ -45,11 +45,7 @@ func (s *Store) transact(keys *inventory.Keys, decide store.Decide, now inventor
 		if s.writer.AutocommitEnabled() {
 			return // committed, or SQLite has rolled back by itself
 		}
-		undo := exec(s.writer, "ROLLBACK", nil)
-		if undo == nil && err != nil {
-			undo = s.receipts.load(s.writer) // the batch may have changed them in memory
-		}
-		if undo != nil {
+		if undo := exec(s.writer, "ROLLBACK", nil); undo != nil {
 			err = fmt.Errorf("%w: %w", store.ErrBroken, errors.Join(err, undo))
 		}
 	}()
@@ -84,6 +80,7 @@ func (s *Store) transact(keys *inventory.Keys, decide store.Decide, now inventor
 	}
 	s.head = head
 	s.cache.committed(&l, changes)
+	s.receipts.committed(&w.receipted)
 	s.waiting.committed(&w.step, w.ended, w.made, head.Seq, changes.EventCount)
 	s.checkpoint(changes)
 	return nil

@@ -38,8 +38,8 @@ func TestDeadEntries(t *testing.T) {
 			m.do(p)
 		}
 		t.Repeat(map[string]func(*rapid.T){
-			"hold": m.hold, "cancel": m.cancel, "confirm": m.confirm, "extend": m.extend, "expire": m.expire, "sweep": m.expireDue,
-			"wait": m.wait, "reopen": m.reopen, "crash": m.crash, "fail": m.fail, "look": m.look, "": m.check,
+			"hold": m.hold, "cancel": m.cancel, "confirm": m.confirm, "extend": m.extend, "expire": m.expire,
+			"sweep": m.expireDue, "wait": m.wait, "reopen": m.reopen, "crash": m.crash, "fail": m.fail, "look": m.look, "": m.check,
 		})
 	})
 }
@@ -282,7 +282,8 @@ func entries(t rapid.TB, s *Store) (live map[string]bool, dead int) {
 // stockNames are the products of the stock rows, by row key.
 func stockNames(s *Store) (map[int64]string, error) {
 	names := map[int64]string{}
-	err := exec(s.writer, "SELECT s.key, p.id FROM stock s JOIN products p ON p.key = s.product", func(row *sqlite.Stmt) error {
+	const query = "SELECT s.key, p.id FROM stock s JOIN products p ON p.key = s.product"
+	err := exec(s.writer, query, func(row *sqlite.Stmt) error {
 		names[row.ColumnInt64(0)] = row.ColumnText(1)
 		return nil
 	})

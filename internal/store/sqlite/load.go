@@ -25,14 +25,12 @@ type loader struct {
 func (l *loader) load(keys *inventory.Keys) error {
 	l.products = make(map[string]int64, len(keys.Products)+len(keys.Stock))
 	l.stock = make(map[inventory.StockKey]int64, len(keys.Stock))
-	for _, key := range keys.Receipts {
-		r, err := l.receipts.find(l.conn, key)
-		if err != nil {
-			return err
-		}
-		if r != nil {
-			l.state.Receipts[key] = r
-		}
+	receipts, err := l.receipts.find(l.conn, keys.Receipts)
+	if err != nil {
+		return err
+	}
+	for _, r := range receipts {
+		l.state.Receipts[r.Key] = r
 	}
 	for _, id := range keys.Products {
 		if err := l.wholeProduct(id); err != nil {

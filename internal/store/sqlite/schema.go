@@ -18,8 +18,8 @@ import (
 // sequence of the event that created it, which its id carries too.
 //
 // holds has a row for every stock row that an ACTIVE reservation takes units from. It serves to find the overdue holds
-// of a stock row and the ACTIVE reservations of a product. Some of its rows are dead: see holds.go. Those of reservations
-// after the sequence in holds_entered may be missing: see waiting.go.
+// of a stock row and the ACTIVE reservations of a product. Some of its rows are dead: see holds.go. Those of
+// reservations after the sequence in holds_entered may be missing: see waiting.go.
 var migrations = []string{`
 CREATE TABLE head (
 	one      INTEGER PRIMARY KEY CHECK (one = 1),

@@ -111,8 +111,8 @@ func (v *view) product(row *sqlite.Stmt) (*inventory.Product, error) {
 }
 
 // activeOfProduct selects the ACTIVE reservations of a product, newest first. The entries of those that were made after
-// the sequence ?4 may not be in holds yet, so these reservations are read themselves. Most of them are of other products,
-// and instr passes over those without the work of decoding them.
+// the sequence ?4 may not be in holds yet, so these reservations are read themselves. Most of them are of other
+// products, and instr passes over those without the work of decoding them.
 var activeOfProduct = `WHERE key > ?4 AND key < ?1 AND status = 1 AND instr(data, CAST(?2 AS BLOB)) > 0
 	UNION ALL ` + selectReservation + `WHERE key IN (SELECT DISTINCT reservation FROM holds WHERE reservation < ?1
 		AND reservation <= ?4 AND (expires_at, reservation) >= (` + firstActive + `) AND stock IN

@@ -37,9 +37,9 @@ func compareEntries(a, b entry) int {
 // page of its own when many products are sold. Therefore they wait here, and many are entered together in the order of
 // the table, so that neighbours share pages. An entry whose hold ends while it waits never touches the table.
 //
-// Sweeps enter them. A sweep goes through the stock rows in order, in small steps, and enters what waited when it began.
-// When it ends, all the holds that were made before it began are in the table, and the row of holds_entered says so.
-// What may be missing are the holds made since, which are those of the last two sweeps: readers look at these
+// Sweeps enter them. A sweep goes through the stock rows in order, in small steps, and enters what waited when it
+// began. When it ends, all the holds that were made before it began are in the table, and the row of holds_entered says
+// so. What may be missing are the holds made since, which are those of the last two sweeps: readers look at these
 // reservations as well, and the next process enters what a crash has left.
 //
 // Batches change it when they are committed, never before, so there is nothing to undo.

@@ -24,6 +24,7 @@ type writer struct {
 	step      step    // of the sweep of waiting entries
 	ended     []entry // waiting entries of holds that ended
 	made      []entry // of new holds; they will wait
+	receipted receiptsWritten
 	collector *collector
 }
 
@@ -134,10 +135,11 @@ func (w *writer) write(c *inventory.Changes, entry *store.Entry, head *store.Hea
 	if err := w.writeRecords(c.Records); err != nil {
 		return err
 	}
-	if err := w.receipts.write(w.conn, c.Receipts, w.now); err != nil {
+	var err error
+	if w.receipted, err = w.receipts.write(w.conn, c.Receipts, w.now); err != nil {
 		return err
 	}
-	err := exec(w.conn, "INSERT INTO journal VALUES (?, ?, ?, ?, ?, ?, ?)", nil,
+	err = exec(w.conn, "INSERT INTO journal VALUES (?, ?, ?, ?, ?, ?, ?)", nil,
 		integer(entry.BatchNo), blob(entry.BatchID[:]), integer(head.Seq), integer(int64(entry.Count)),
 		integer(int64(entry.At)),
 		blob(entry.Events), blob(entry.Checksum[:]))
