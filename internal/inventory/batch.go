@@ -86,7 +86,7 @@ func (p *Poison) Error() string {
 //
 // The error is a [Poison] or nil. After an error the state is spoilt: load it anew, and decide without the poisonous request.
 func Decide(state *State, requests []*Request) (outcomes []Outcome, changes *Changes, err error) {
-	b := &batch{State: state, seq: state.Seq, operation: noOperation}
+	b := newBatch(state, len(requests))
 	index := 0
 	defer func() {
 		if value := recover(); value != nil {
@@ -113,6 +113,8 @@ type batch struct {
 	count  int
 	tally  Tally
 
+	movements []Movement // of the event that is being made
+
 	receipts     []*Receipt
 	receiptBytes int
 	products     touched[string, Product]
@@ -126,6 +128,20 @@ type batch struct {
 	saved     bool     // there is a savepoint
 	undos     []func() // how to get back to it, the latest last
 	lapsed    []ID     // holds that time has ended since
+}
+
+// newBatch begins a batch, with room for what it is likely to change: the reservations that were loaded, and one more for
+// each request.
+func newBatch(state *State, requests int) *batch {
+	const likelyEventBytes = 192
+	likely := requests + len(state.Reservations)
+	b := &batch{State: state, seq: state.Seq, operation: noOperation}
+	b.events = make([]byte, 0, likely*likelyEventBytes)
+	b.reservations = touched[ID, Reservation]{make([]ID, 0, likely), make(map[ID]*Reservation, likely)}
+	if len(state.Reservations) == 0 {
+		state.Reservations = make(map[ID]*Reservation, requests)
+	}
+	return b
 }
 
 // noOperation stands for the position of an operation where there is no group.
@@ -151,6 +167,12 @@ func (t *touched[K, T]) add(key K, before *T) bool {
 	t.before[key] = before
 	t.keys = append(t.keys, key)
 	return true
+}
+
+// has reports whether the row is there.
+func (t *touched[K, T]) has(key K) bool {
+	_, found := t.before[key]
+	return found
 }
 
 // drop takes the row out that was added last.
@@ -198,6 +220,8 @@ func refuse(code Code) Outcome { return Outcome{Refusal: &Refusal{Code: code}} }
 
 func (b *batch) changes() *Changes {
 	c := &Changes{Receipts: b.receipts, Events: b.events, EventCount: b.count, Tally: b.tally}
+	c.Stock = make([]StockChange, 0, len(b.stock.keys))
+	c.Reservations = make([]Change[Reservation], 0, len(b.reservations.keys))
 	for _, id := range b.products.keys {
 		c.Products = append(c.Products, Change[Product]{b.products.before[id], b.Products[id]})
 	}

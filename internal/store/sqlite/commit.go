@@ -69,6 +69,8 @@ func (s *Store) transact(keys *inventory.Keys, decide store.Decide, now inventor
 		added: rows{statements: insertReservations}, changed: rows{statements: updateReservations},
 		moved: rows{statements: updateStock}, held: rows{statements: insertHolds},
 	}
+	const likelyRowBytes = 160
+	w.scratch = make([]byte, 0, likelyRowBytes*len(changes.Reservations))
 	if err := w.write(changes, &entry, &head); err != nil {
 		return fmt.Errorf("writing a batch: %w", translate(err))
 	}
