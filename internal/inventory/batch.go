@@ -90,7 +90,7 @@ func (p *Poison) Error() string {
 // The error is a [Poison] or nil. After an error the state is spoilt: load it anew, and decide without the request that
 // panicked.
 func Decide(state *State, requests []*Request) (outcomes []Outcome, changes *Changes, err error) {
-	b := &batch{State: state, seq: state.Seq, operation: noOperation}
+	b := newBatch(state, len(requests))
 	index := 0
 	defer func() {
 		if value := recover(); value != nil {
@@ -117,6 +117,8 @@ type batch struct {
 	count  int
 	tally  Tally
 
+	movements []Movement // of the event that is being made
+
 	receipts     []*Receipt
 	receiptBytes int
 	products     touched[string, Product]
@@ -134,6 +136,20 @@ type batch struct {
 	lapsedBytes int
 
 	unloaded StockKey // the stock row for which more overdue holds have to be loaded
+}
+
+// newBatch begins a batch, with room for what it is likely to change: the reservations that were loaded, and one more for
+// each request.
+func newBatch(state *State, requests int) *batch {
+	const likelyEventBytes = 192
+	likely := requests + len(state.Reservations)
+	b := &batch{State: state, seq: state.Seq, operation: noOperation}
+	b.events = make([]byte, 0, likely*likelyEventBytes)
+	b.reservations = touched[ID, Reservation]{make([]ID, 0, likely), make(map[ID]*Reservation, likely)}
+	if len(state.Reservations) == 0 {
+		state.Reservations = make(map[ID]*Reservation, requests)
+	}
+	return b
 }
 
 // noOperation is the position of the operation while no group is decided.
@@ -159,6 +175,12 @@ func (t *touched[K, T]) add(key K, before *T) bool {
 	t.before[key] = before
 	t.keys = append(t.keys, key)
 	return true
+}
+
+// has reports whether the row is there.
+func (t *touched[K, T]) has(key K) bool {
+	_, found := t.before[key]
+	return found
 }
 
 // drop forgets the row that was added last.
@@ -206,6 +228,8 @@ func refuse(code Code) Outcome { return Outcome{Refusal: &Refusal{Code: code}} }
 
 func (b *batch) changes() *Changes {
 	c := &Changes{Receipts: b.receipts, Events: b.events, EventCount: b.count, Tally: b.tally}
+	c.Stock = make([]StockChange, 0, len(b.stock.keys))
+	c.Reservations = make([]Change[Reservation], 0, len(b.reservations.keys))
 	for _, id := range b.products.keys {
 		c.Products = append(c.Products, Change[Product]{b.products.before[id], b.Products[id]})
 	}

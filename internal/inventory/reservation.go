@@ -40,7 +40,8 @@ func (c *Reserve) decide(b *batch, request *Request) Outcome {
 		return refuse(RefusedTotalTooLarge)
 	}
 	var shortages []Shortage
-	for _, n := range needs(lines) {
+	sums := needs(lines)
+	for _, n := range sums {
 		switch b.makeRoom(n.StockKey, n.Quantity) {
 		case unknown:
 			return Outcome{Deferred: true}
@@ -57,7 +58,7 @@ func (c *Reserve) decide(b *batch, request *Request) Outcome {
 		CustomerID: c.CustomerID, Metadata: c.Metadata,
 		CreatedAt: b.Now, UpdatedAt: b.Now, ExpiresAt: b.Now + Time(c.TTL), Version: 1, Seq: seq,
 	}
-	movements := b.moveLines(lines, perReserve)
+	movements := b.moveAll(sums, perReserve)
 	b.putReservation(nil, r)
 	b.emit(&Event{Type: EventReservationCreated, Reservation: r, Movements: movements})
 	return Outcome{Created: true, Reservation: r, Seq: seq}

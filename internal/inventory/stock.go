@@ -91,10 +91,12 @@ func (b *batch) move(key StockKey, delta Buckets) Movement {
 	if stock == nil {
 		panic(fmt.Sprintf("stock of %s at %s was not loaded", key.ProductID, key.Location))
 	}
-	before := *stock
-	touch(b, &b.stock, key, &before)
-	if b.saved {
-		b.note(func() { *b.Stock(key) = before })
+	if b.saved || !b.stock.has(key) {
+		before := *stock
+		touch(b, &b.stock, key, &before)
+		if b.saved {
+			b.note(func() { *b.Stock(key) = before })
+		}
 	}
 	stock.Buckets = stock.Add(delta)
 	stock.Seq = b.seq
@@ -104,14 +106,15 @@ func (b *batch) move(key StockKey, delta Buckets) Movement {
 	return Movement{key, delta, stock.Buckets}
 }
 
-// moveLines moves the units of all lines. Each unit moves as per says.
-func (b *batch) moveLines(lines []Line, per Buckets) []Movement {
-	sums := needs(lines)
-	movements := make([]Movement, len(sums))
-	for i, n := range sums {
-		movements[i] = b.move(n.StockKey, per.times(n.Quantity))
+// moveLines moves the units of all lines. Each unit moves as per says. The movements are good until the next ones.
+func (b *batch) moveLines(lines []Line, per Buckets) []Movement { return b.moveAll(needs(lines), per) }
+
+func (b *batch) moveAll(sums []need, per Buckets) []Movement {
+	b.movements = b.movements[:0]
+	for i := range sums {
+		b.movements = append(b.movements, b.move(sums[i].StockKey, per.times(sums[i].Quantity)))
 	}
-	return movements
+	return b.movements
 }
 
 // room says whether a stock row has the units that somebody wants.

@@ -64,14 +64,17 @@ type Entry struct {
 // Chain returns the checksum that an entry must have: SHA-256 over the checksum of the entry before it and all that the
 // entry says. So no entry can be changed without changing all that follow.
 func (e *Entry) Chain(before [32]byte) [32]byte {
-	b := make([]byte, 0, 96+len(e.Events))
+	b := make([]byte, 0, 96)
 	b = append(b, before[:]...)
 	b = binary.BigEndian.AppendUint64(b, uint64(e.BatchNo))
 	b = append(b, e.BatchID[:]...)
 	b = binary.BigEndian.AppendUint64(b, uint64(e.First))
 	b = binary.BigEndian.AppendUint64(b, uint64(e.Count))
 	b = binary.BigEndian.AppendUint64(b, uint64(e.At))
-	return sha256.Sum256(append(b, e.Events...))
+	sum := sha256.New()
+	sum.Write(b)
+	sum.Write(e.Events)
+	return [32]byte(sum.Sum(nil))
 }
 
 // Next makes the journal entry of the batch after this head.

@@ -45,15 +45,14 @@ func (s *Store) transact(keys *inventory.Keys, decide store.Decide, now inventor
 		if s.writer.AutocommitEnabled() {
 			return // committed, or SQLite has rolled back by itself
 		}
-		undo := exec(s.writer, "ROLLBACK", nil)
-		if undo == nil && err != nil {
-			undo = s.receipts.load(s.writer) // the batch may have changed them in memory
-		}
-		if undo != nil {
+		if undo := exec(s.writer, "ROLLBACK", nil); undo != nil {
 			err = fmt.Errorf("%w: %w", store.ErrBroken, errors.Join(err, undo))
 		}
 	}()
-	l := loader{conn: s.writer, state: inventory.NewState(now, s.head.Seq), receipts: &s.receipts, cache: &s.cache}
+	l := loader{
+		conn: s.writer, state: inventory.NewState(now, s.head.Seq), receipts: &s.receipts, cache: &s.cache,
+		waiting: &s.waiting,
+	}
 	if err := l.load(keys); err != nil {
 		return fmt.Errorf("loading a batch: %w", translate(err))
 	}
@@ -68,8 +67,10 @@ func (s *Store) transact(keys *inventory.Keys, decide store.Decide, now inventor
 	w := writer{
 		loader: &l, now: now, collector: &s.collector,
 		added: rows{statements: insertReservations}, changed: rows{statements: updateReservations},
-		held: rows{statements: insertHolds},
+		moved: rows{statements: updateStock}, held: rows{statements: insertHolds},
 	}
+	const likelyRowBytes = 160
+	w.scratch = make([]byte, 0, likelyRowBytes*len(changes.Reservations))
 	if err := w.write(changes, &entry, &head); err != nil {
 		return fmt.Errorf("writing a batch: %w", translate(err))
 	}
@@ -81,6 +82,8 @@ func (s *Store) transact(keys *inventory.Keys, decide store.Decide, now inventor
 	}
 	s.head = head
 	s.cache.committed(&l, changes)
+	s.receipts.committed(&w.receipted)
+	s.waiting.committed(&w.step, w.ended, w.made, head.Seq, changes.EventCount)
 	s.checkpoint(changes)
 	return nil
 }

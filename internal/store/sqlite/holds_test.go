@@ -29,6 +29,7 @@ func TestDeadEntries(t *testing.T) {
 		path := filepath.Join(folder, fmt.Sprint(files, ".db"))
 		defer os.Remove(path)
 		m := &entriesMachine{T: t, path: path, clock: storetest.NewClock()}
+		m.sweep = rapid.IntRange(1, 20).Draw(t, "events of a sweep")
 		m.open()
 		defer func() { m.store.Close() }()
 		for i := range machineProducts {
@@ -37,8 +38,8 @@ func TestDeadEntries(t *testing.T) {
 			m.do(p)
 		}
 		t.Repeat(map[string]func(*rapid.T){
-			"hold": m.hold, "cancel": m.cancel, "confirm": m.confirm, "extend": m.extend, "expire": m.expire, "sweep": m.sweep,
-			"wait": m.wait, "reopen": m.reopen, "look": m.look, "": m.check,
+			"hold": m.hold, "cancel": m.cancel, "confirm": m.confirm, "extend": m.extend, "expire": m.expire,
+			"sweep": m.expireDue, "wait": m.wait, "reopen": m.reopen, "crash": m.crash, "fail": m.fail, "look": m.look, "": m.check,
 		})
 	})
 }
@@ -51,6 +52,7 @@ type entriesMachine struct {
 	path   string
 	clock  *storetest.Clock
 	store  *Store
+	sweep  int            // how many events a sweep takes
 	active []inventory.ID // reservations that were ACTIVE at the last check, or are new
 }
 
@@ -59,11 +61,52 @@ func (m *entriesMachine) open() {
 	if m.store, err = Open(m.path, Options{Now: m.clock.Now}); err != nil {
 		m.Fatal(err)
 	}
+	m.store.waiting.events = m.sweep
 }
 
 func (m *entriesMachine) reopen(*rapid.T) {
 	m.store.Close()
 	m.open()
+}
+
+// crash goes on with the file as it is while the store is open.
+func (m *entriesMachine) crash(*rapid.T) {
+	files := map[string][]byte{}
+	for _, suffix := range []string{"", "-wal"} {
+		data, err := os.ReadFile(m.path + suffix)
+		if err != nil {
+			m.Fatal(err)
+		}
+		files[suffix] = data
+	}
+	m.store.Close()
+	for suffix, data := range files {
+		if err := os.WriteFile(m.path+suffix, data, 0o600); err != nil {
+			m.Fatal(err)
+		}
+	}
+	m.open()
+}
+
+// fail has a batch fail that ends a hold and makes one. SQLite itself rolls it back.
+func (m *entriesMachine) fail(t *rapid.T) {
+	id := m.one(t)
+	for _, statement := range []string{
+		"CREATE TRIGGER refuse BEFORE UPDATE ON head BEGIN SELECT RAISE(ROLLBACK, 'refused'); END", "DROP TRIGGER refuse",
+	} {
+		if err := exec(m.store.writer, statement, nil); err != nil {
+			t.Fatal(err)
+		}
+		if strings.HasPrefix(statement, "DROP") {
+			break
+		}
+		hold := &inventory.Reserve{TTL: 1000, Lines: []inventory.ReserveLine{
+			{ProductID: "p0", Location: inventory.MainLocation, Quantity: 1},
+		}}
+		if _, err := commitPlain(m.store, &inventory.Cancel{ID: id}, hold); err == nil {
+			t.Fatal("the batch was committed")
+		}
+	}
 }
 
 func (m *entriesMachine) do(commands ...inventory.Command) []inventory.Outcome {
@@ -117,7 +160,7 @@ func (m *entriesMachine) extend(t *rapid.T) {
 	})
 }
 
-func (m *entriesMachine) sweep(t *rapid.T) {
+func (m *entriesMachine) expireDue(t *rapid.T) {
 	m.do(&inventory.Expire{IDs: firstDue(m, m.store, rapid.IntRange(1, 5).Draw(t, "pass"))})
 }
 
@@ -197,9 +240,22 @@ func (m *entriesMachine) look(t *rapid.T) {
 	}
 }
 
-// entries are the rows of holds that count, by product and place, and the number of dead ones.
+// entries are those that count, by product and place, and the number of dead ones. No entry waits that is in the table.
 func entries(t rapid.TB, s *Store) (live map[string]bool, dead int) {
 	live = map[string]bool{}
+	names, err := stockNames(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for stock, list := range s.waiting.places {
+		for _, at := range list {
+			live[fmt.Sprint(names[stock], at)] = true
+		}
+	}
+	waiting := len(live)
+	if waiting != s.waiting.count {
+		t.Fatalf("%d entries wait, counted are %d", waiting, s.waiting.count)
+	}
 	first, err := readFirstActive(s.writer)
 	if err == nil {
 		err = exec(s.writer, `SELECT p.id, h.expires_at, h.reservation FROM holds h JOIN stock s ON s.key = h.stock
@@ -208,7 +264,11 @@ func entries(t rapid.TB, s *Store) (live map[string]bool, dead int) {
 				if at := (place{row.ColumnInt64(1), row.ColumnInt64(2)}); at.before(first) {
 					dead++
 				} else {
-					live[fmt.Sprint(row.ColumnText(0), at)] = true
+					name := fmt.Sprint(row.ColumnText(0), at)
+					if live[name] {
+						return fmt.Errorf("%s waits, and is in the table", name)
+					}
+					live[name] = true
 				}
 				return nil
 			})
@@ -219,11 +279,23 @@ func entries(t rapid.TB, s *Store) (live map[string]bool, dead int) {
 	return live, dead
 }
 
+// stockNames are the products of the stock rows, by row key.
+func stockNames(s *Store) (map[int64]string, error) {
+	names := map[int64]string{}
+	const query = "SELECT s.key, p.id FROM stock s JOIN products p ON p.key = s.product"
+	err := exec(s.writer, query, func(row *sqlite.Stmt) error {
+		names[row.ColumnInt64(0)] = row.ColumnText(1)
+		return nil
+	})
+	return names, err
+}
+
 // TestCollector: dead entries do not pile up, of one product or of many.
 func TestCollector(t *testing.T) {
 	for _, products := range []int{1, 50} {
 		clock := storetest.NewClock()
-		s := openFile(t, filepath.Join(t.TempDir(), "store.db"), clock.Now)
+		path := filepath.Join(t.TempDir(), "store.db")
+		s := openFile(t, path, clock.Now)
 		const holds = 2000
 		var commands []inventory.Command
 		for i := range products {
@@ -239,6 +311,8 @@ func TestCollector(t *testing.T) {
 		if _, err := commitPlain(s, commands...); err != nil {
 			t.Fatal(err)
 		}
+		s.Close() // enters all that waits
+		s = openFile(t, path, clock.Now)
 		clock.Advance(time.Minute)
 		most, dead := 0, 0
 		for pass := 1; ; pass++ {

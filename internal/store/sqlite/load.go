@@ -17,6 +17,7 @@ type loader struct {
 	state    *inventory.State
 	receipts *slots
 	cache    *cache
+	waiting  *waiting
 	products map[string]int64
 	stock    map[inventory.StockKey]int64
 }
@@ -24,14 +25,12 @@ type loader struct {
 func (l *loader) load(keys *inventory.Keys) error {
 	l.products = make(map[string]int64, len(keys.Products)+len(keys.Stock))
 	l.stock = make(map[inventory.StockKey]int64, len(keys.Stock))
-	for _, key := range keys.Receipts {
-		r, err := l.receipts.find(l.conn, key)
-		if err != nil {
-			return err
-		}
-		if r != nil {
-			l.state.Receipts[key] = r
-		}
+	receipts, err := l.receipts.find(l.conn, keys.Receipts)
+	if err != nil {
+		return err
+	}
+	for _, r := range receipts {
+		l.state.Receipts[r.Key] = r
 	}
 	for _, id := range keys.Products {
 		if err := l.wholeProduct(id); err != nil {
@@ -238,23 +237,25 @@ func (l *loader) overdue(keys *inventory.Keys) error {
 }
 
 func (l *loader) overdueOf(key inventory.StockKey, first place, budget int64) (found int64, err error) {
-	var rows []int64
-	err = exec(l.conn, `SELECT reservation FROM holds WHERE stock = ? AND (expires_at, reservation) >= (?, ?)
+	var places []place
+	err = exec(l.conn, `SELECT expires_at, reservation FROM holds WHERE stock = ? AND (expires_at, reservation) >= (?, ?)
 		AND expires_at <= ?
 		ORDER BY expires_at, reservation LIMIT ?`, func(row *sqlite.Stmt) error {
-		rows = append(rows, row.ColumnInt64(0))
+		places = append(places, place{row.ColumnInt64(0), row.ColumnInt64(1)})
 		return nil
 	}, integer(l.stock[key]), integer(first.at), integer(first.reservation), integer(int64(l.state.Now)),
 		integer(budget+1))
 	if err != nil {
 		return 0, err
 	}
-	more := int64(len(rows)) > budget
+	places = append(places, l.waiting.due(l.stock[key], l.state.Now, budget+1)...)
+	slices.SortFunc(places, comparePlaces)
+	more := int64(len(places)) > budget
 	if more {
-		rows = rows[:budget]
+		places = places[:budget]
 	}
-	for _, row := range rows {
-		r, err := reservationRow(l.conn, row)
+	for _, p := range places {
+		r, err := reservationRow(l.conn, p.reservation)
 		var bad *store.CorruptRow
 		if errors.As(err, &bad) || (err == nil && r == nil) {
 			continue // a damaged hold keeps its units but stops nobody; the sweeper and verify report it
@@ -272,7 +273,7 @@ func (l *loader) overdueOf(key inventory.StockKey, first place, budget int64) (f
 	// Waiting for the next batch helps only if this one frees some units. It does not if all the holds that were found
 	// are damaged.
 	l.state.MoreOverdue[key] = more && (budget == 0 || len(l.state.Overdue[key]) > 0)
-	return int64(len(rows)), nil
+	return int64(len(places)), nil
 }
 
 func readReservation(conn *sqlite.Conn, id inventory.ID) (*inventory.Reservation, error) {

@@ -42,6 +42,7 @@ type Store struct {
 	receipts  slots
 	cache     cache
 	collector collector
+	waiting   waiting
 	broken    error
 
 	checkpoints checkpoints
@@ -126,6 +127,10 @@ func (s *Store) openWriter() error {
 		return err
 	}
 	s.logPages = s.checkpoints.pages // a crash may have left a long log
+	if err := enterHolds(s.writer, s.head.Seq); err != nil {
+		return fmt.Errorf("%s: completing holds: %w", s.path, translate(err))
+	}
+	s.waiting = newWaiting(s.head.Seq)
 	return s.receipts.load(s.writer)
 }
 
@@ -183,6 +188,9 @@ func (s *Store) Close() error {
 			err = errors.Join(err, (<-s.reading).Close()) // waits for the views under way
 		}
 		if s.writer != nil {
+			if s.broken == nil && s.head.Store != "" {
+				err = errors.Join(err, enterHolds(s.writer, s.head.Seq)) // the next start has nothing to do then
+			}
 			err = errors.Join(err, s.writer.Close())
 		}
 		if s.lock != nil {

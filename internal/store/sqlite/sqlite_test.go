@@ -198,7 +198,9 @@ func TestUpgrade(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "store.db")
 	s := openFile(t, path, time.Now)
 	storetest.Must(t, s, storetest.Product("mug"))
-	for _, statement := range []string{"DROP TABLE records", "UPDATE head SET format = 1", "PRAGMA user_version = 1"} {
+	for _, statement := range []string{
+		"DROP TABLE records", "DROP TABLE holds_entered", "UPDATE head SET format = 1", "PRAGMA user_version = 1",
+	} {
 		if err := exec(s.writer, statement, nil); err != nil {
 			t.Fatal(err)
 		}
@@ -317,7 +319,7 @@ func TestCrashBeforeCommit(t *testing.T) {
 	}
 }
 
-// TestReceiptSlots: receipts are kept for at least 24 hours, and whole tables of older ones are dropped.
+// TestReceiptSlots: receipts are kept for at least 24 hours, and the tables of older ones are dropped.
 func TestReceiptSlots(t *testing.T) {
 	clock := storetest.NewClock()
 	s := openFile(t, filepath.Join(t.TempDir(), "store.db"), clock.Now)
@@ -328,12 +330,25 @@ func TestReceiptSlots(t *testing.T) {
 		if want := min(day+1, slotsKept); len(s.receipts.live) != want {
 			t.Fatalf("day %d: slots %v, want %d", day, s.receipts.live, want)
 		}
+		if _, err := commit(s, product(string(rune('k'+day)))); err != nil {
+			t.Fatal(err)
+		}
+		tables := 0
+		err := exec(s.writer, "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name GLOB 'receipt*_[0-9]*'",
+			func(row *sqlite.Stmt) error {
+				tables = row.ColumnInt(0)
+				return nil
+			})
+		if err != nil || tables != 2*len(s.receipts.live) {
+			t.Fatalf("day %d: %d tables for %v: %v", day, tables, s.receipts.live, err)
+		}
 		clock.Advance(24 * time.Hour)
 	}
 }
 
-// TestReceiptIndex: a receipt is found through the tail, through the index, after a failed batch, after the store was
-// opened again, and from the slot before.
+// TestReceiptIndex: a receipt is found in memory and through the index, after a failed batch, after the store was
+// opened again, and from the slot before. A batch that failed leaves none, whether the store or SQLite has rolled it
+// back.
 func TestReceiptIndex(t *testing.T) {
 	clock := storetest.NewClock()
 	path := filepath.Join(t.TempDir(), "store.db")
@@ -343,13 +358,16 @@ func TestReceiptIndex(t *testing.T) {
 		r.Receipt.Key = [16]byte{byte(i * 37), byte(i), byte(i >> 8)}
 		return r
 	}
+	const rollBack = "CREATE TRIGGER refuse BEFORE UPDATE ON head BEGIN SELECT RAISE(ROLLBACK, 'refused'); END"
+	do := func(statement string) {
+		if err := exec(s.writer, statement, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
 	run := func(fail bool, requests ...*inventory.Request) (outcomes []inventory.Outcome) {
 		err := s.Commit(context.Background(), inventory.KeysOf(requests),
 			func(state *inventory.State) (changes *inventory.Changes, err error) {
 				outcomes, changes, err = inventory.Decide(state, requests)
-				if fail {
-					changes.Stock[0].After.Available = -1
-				}
 				return changes, err
 			})
 		if (err != nil) != fail {
@@ -357,7 +375,7 @@ func TestReceiptIndex(t *testing.T) {
 		}
 		return outcomes
 	}
-	const receipts = tailLimit + tailLimit/2
+	const receipts = 2*shortestGeneration + 1000
 	check := func(when string) {
 		t.Helper()
 		for i := 0; i < receipts; i += 97 {
@@ -373,20 +391,24 @@ func TestReceiptIndex(t *testing.T) {
 		}
 		run(false, batch...)
 	}
-	if n := len(s.receipts.tail); n == 0 || n >= tailLimit {
-		t.Fatalf("a tail of %d", n)
+	if n := len(s.receipts.closed); n != 1 || s.receipts.closed[0].bucket == 0 || s.receipts.open.count == 0 {
+		t.Fatalf("%d generations are closed, %d keys in the open one", n, s.receipts.open.count)
 	}
 	check("at once")
-	run(true, request(receipts))
-	check("after a failed batch")
-	if o := run(false, request(receipts))[0]; o.Replayed {
-		t.Fatal("a failed batch left a receipt")
+	for i, trigger := range []string{strings.Replace(rollBack, "ROLLBACK", "ABORT", 1), rollBack} {
+		do(trigger)
+		run(true, request(receipts+i))
+		do("DROP TRIGGER refuse")
+		check("after a failed batch")
+		if o := run(false, request(receipts+i))[0]; o.Replayed {
+			t.Fatal("a failed batch left a receipt")
+		}
 	}
 	s.Close()
 	s = openFile(t, path, clock.Now)
 	check("opened again")
 	clock.Advance(24 * time.Hour)
-	run(false, request(receipts+1))
+	run(false, request(receipts+9))
 	check("a day later")
 }
 
@@ -486,8 +508,9 @@ func BenchmarkSlotRotation(b *testing.B) {
 				_, _ = random.Read(list[i].Key[:])
 			}
 			err := exec(s.writer, "BEGIN IMMEDIATE", nil)
+			var written receiptsWritten
 			if err == nil {
-				err = s.receipts.write(s.writer, list, day*slotLength)
+				written, err = s.receipts.write(s.writer, list, day*slotLength)
 			}
 			if err == nil {
 				err = exec(s.writer, "COMMIT", nil)
@@ -495,6 +518,7 @@ func BenchmarkSlotRotation(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
+			s.receipts.committed(&written)
 		}
 		for range receipts / 1000 {
 			write(1000, 1)
@@ -502,6 +526,48 @@ func BenchmarkSlotRotation(b *testing.B) {
 		write(1, 2)
 		b.StartTimer()
 		write(1, 3)
+	}
+}
+
+// BenchmarkKeys holds one product 64 times a batch, each time with a random key, with no receipts stored and with a
+// million.
+func BenchmarkKeys(b *testing.B) {
+	for _, stored := range []int{0, 1_000_000} {
+		b.Run(fmt.Sprint("stored=", stored), func(b *testing.B) {
+			s := openFile(b, filepath.Join(b.TempDir(), "store.db"), time.Now)
+			p := product("mug")
+			p.TotalStock = 1 << 40
+			if _, err := commitPlain(s, p); err != nil {
+				b.Fatal(err)
+			}
+			random := rand.NewChaCha8([32]byte{})
+			batch := func(n int) {
+				requests := make([]*inventory.Request, n)
+				for i := range requests {
+					requests[i] = &inventory.Request{Receipt: &inventory.ReceiptID{}, Command: &inventory.Reserve{
+						TTL:   time.Hour.Milliseconds(),
+						Lines: []inventory.ReserveLine{{ProductID: "mug", Location: inventory.MainLocation, Quantity: 1}},
+					}}
+					_, _ = random.Read(requests[i].Receipt.Key[:])
+				}
+				err := s.Commit(context.Background(), inventory.KeysOf(requests),
+					func(state *inventory.State) (*inventory.Changes, error) {
+						_, changes, err := inventory.Decide(state, requests)
+						return changes, err
+					})
+				if err != nil {
+					b.Fatal(err)
+				}
+			}
+			for range stored / 1000 {
+				batch(1000)
+			}
+			b.ResetTimer()
+			for range b.N {
+				batch(64)
+			}
+			b.ReportMetric(float64(b.N*64)/b.Elapsed().Seconds(), "holds/s")
+		})
 	}
 }
 

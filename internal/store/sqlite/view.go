@@ -110,6 +110,25 @@ func (v *view) product(row *sqlite.Stmt) (*inventory.Product, error) {
 	return p, err
 }
 
+// activeOfProduct selects the ACTIVE reservations of a product, newest first. The entries of those that were made after
+// the sequence ?4 may not be in holds yet, so these reservations are read themselves. Most of them are of other
+// products, and instr passes over those without the work of decoding them.
+var activeOfProduct = `WHERE key > ?4 AND key < ?1 AND status = 1 AND instr(data, CAST(?2 AS BLOB)) > 0
+	UNION ALL ` + selectReservation + `WHERE key IN (SELECT DISTINCT reservation FROM holds WHERE reservation < ?1
+		AND reservation <= ?4 AND (expires_at, reservation) >= (` + firstActive + `) AND stock IN
+		(SELECT s.key FROM stock s JOIN products p ON p.key = s.product WHERE p.id = ?2)
+			ORDER BY reservation DESC LIMIT ?3)
+	ORDER BY 1 DESC`
+
+// holdsEntered returns the sequence up to which all entries are in holds. In the file of an older program they all are.
+func (v *view) holdsEntered() (int64, error) {
+	version, err := userVersion(v.conn)
+	if err != nil || version <= holdsEnteredVersion {
+		return math.MaxInt64, err
+	}
+	return holdsEntered(v.conn)
+}
+
 func (v *view) Reservations(
 	ctx context.Context, q store.ReservationQuery,
 ) (page []*inventory.Reservation, next inventory.ID, err error) {
@@ -118,21 +137,22 @@ func (v *view) Reservations(
 		page, err := byID(v.conn, q.IDs, readReservation)
 		return page, inventory.ID{}, err
 	}
+	entered, err := v.holdsEntered()
+	if err != nil {
+		return nil, inventory.ID{}, err
+	}
 	from, arguments := "WHERE key < ? ORDER BY key DESC", []value{before(q.Before)}
 	switch {
 	case q.ProductID != "":
-		from = `WHERE key IN (SELECT DISTINCT reservation FROM holds WHERE reservation < ?1
-			AND (expires_at, reservation) >= (` + firstActive + `) AND stock IN
-			(SELECT s.key FROM stock s JOIN products p ON p.key = s.product WHERE p.id = ?2)
-				ORDER BY reservation DESC LIMIT ?3) ORDER BY key DESC`
-		arguments = append(arguments, text(q.ProductID), integer(int64(q.Limit)))
+		from = activeOfProduct
+		arguments = append(arguments, text(q.ProductID), integer(int64(q.Limit)), integer(entered))
 	case q.CustomerID != "":
 		from = "WHERE key < ? AND customer = ? ORDER BY key DESC"
 		arguments = append(arguments, text(q.CustomerID))
 	}
 	read := scanReservation
 	if q.Check {
-		read = v.scanChecked
+		read = func(row *sqlite.Stmt) (*inventory.Reservation, error) { return v.scanChecked(row, entered) }
 	}
 	return search(v.conn, selectReservation+from, arguments, q.Limit, read,
 		func(r *inventory.Reservation) (inventory.ID, bool) {
@@ -141,9 +161,9 @@ func (v *view) Reservations(
 }
 
 // scanChecked decodes a row, and requires that an ACTIVE reservation has its rows in holds.
-func (v *view) scanChecked(row *sqlite.Stmt) (*inventory.Reservation, error) {
+func (v *view) scanChecked(row *sqlite.Stmt, entered int64) (*inventory.Reservation, error) {
 	r, err := scanReservation(row)
-	if err != nil || r.Status != inventory.ReservationActive {
+	if err != nil || r.Status != inventory.ReservationActive || r.ID.Sequence() > entered {
 		return r, err
 	}
 	for i := range r.Lines {

@@ -18,8 +18,13 @@ type writer struct {
 	scratch   []byte
 	added     rows // reservations
 	changed   rows // reservations
+	moved     rows // stock
 	held      rows // holds
 	lapsed    []*inventory.Reservation
+	step      step    // of the sweep of waiting entries
+	ended     []entry // waiting entries of holds that ended
+	made      []entry // of new holds; they will wait
+	receipted receiptsWritten
 	collector *collector
 }
 
@@ -38,21 +43,34 @@ type statements struct {
 	one, many string
 }
 
+// OR FAIL spares SQLite the journal of each statement that writes several rows: it copies every page that the statement
+// changes, to be able to undo that statement alone. A batch that has a statement fail is rolled back as a whole.
 func newInserter(table string, width int) *statements {
-	insert := "INSERT INTO " + table + " VALUES "
+	insert := "INSERT OR FAIL INTO " + table + " VALUES "
 	return &statements{width, insert + placeholders(1, width), insert + placeholders(rowsPerStatement, width)}
 }
 
 var (
 	insertReservations, insertHolds = newInserter("reservations", 5), newInserter("holds", 3)
 
-	updateReservations = &statements{
-		4, "UPDATE reservations SET status = ?2, expires_at = ?3, data = ?4 WHERE key = ?1",
-		"UPDATE reservations SET status = v.column2, expires_at = v.column3, data = v.column4 FROM (VALUES " +
-			placeholders(rowsPerStatement, 4) +
-			") AS v WHERE reservations.key = v.column1",
-	}
+	updateReservations = newUpdater("reservations", "status", "expires_at", "data")
+	updateStock        = newUpdater("stock", "available", "reserved", "committed", "seq")
 )
+
+// newUpdater makes statements that take the key of a row, and then what its columns are set to.
+func newUpdater(table string, columns ...string) *statements {
+	one, many := make([]string, len(columns)), make([]string, len(columns))
+	for i, column := range columns {
+		one[i] = fmt.Sprintf("%s = ?%d", column, i+2)
+		many[i] = fmt.Sprintf("%s = v.column%d", column, i+2)
+	}
+	update, width := "UPDATE OR FAIL "+table+" SET ", 1+len(columns)
+	return &statements{
+		width, update + strings.Join(one, ", ") + " WHERE key = ?1",
+		update + strings.Join(many, ", ") + " FROM (VALUES " + placeholders(rowsPerStatement, width) +
+			") AS v WHERE " + table + ".key = v.column1",
+	}
+}
 
 // rows are rows of one table that wait until a statement can write rowsPerStatement of them.
 type rows struct {
@@ -83,6 +101,9 @@ func (r *rows) flush(conn *sqlite.Conn) error {
 }
 
 func (w *writer) write(c *inventory.Changes, entry *store.Entry, head *store.Head) error {
+	if err := w.sweep(); err != nil {
+		return err
+	}
 	for i := range c.Products {
 		if err := w.product(&c.Products[i]); err != nil {
 			return err
@@ -98,7 +119,7 @@ func (w *writer) write(c *inventory.Changes, entry *store.Entry, head *store.Hea
 			return err
 		}
 	}
-	for _, r := range []*rows{&w.added, &w.changed, &w.held} {
+	for _, r := range []*rows{&w.moved, &w.added, &w.changed, &w.held} {
 		if err := r.flush(w.conn); err != nil {
 			return err
 		}
@@ -114,10 +135,11 @@ func (w *writer) write(c *inventory.Changes, entry *store.Entry, head *store.Hea
 	if err := w.writeRecords(c.Records); err != nil {
 		return err
 	}
-	if err := w.receipts.write(w.conn, c.Receipts, w.now); err != nil {
+	var err error
+	if w.receipted, err = w.receipts.write(w.conn, c.Receipts, w.now); err != nil {
 		return err
 	}
-	err := exec(w.conn, "INSERT INTO journal VALUES (?, ?, ?, ?, ?, ?, ?)", nil,
+	err = exec(w.conn, "INSERT INTO journal VALUES (?, ?, ?, ?, ?, ?, ?)", nil,
 		integer(entry.BatchNo), blob(entry.BatchID[:]), integer(head.Seq), integer(int64(entry.Count)),
 		integer(int64(entry.At)),
 		blob(entry.Events), blob(entry.Checksum[:]))
@@ -144,9 +166,8 @@ func (w *writer) product(c *inventory.Change[inventory.Product]) error {
 func (w *writer) stockRow(c *inventory.StockChange) error {
 	after := c.After
 	if c.Before != nil {
-		return w.one("UPDATE stock SET available = ?, reserved = ?, committed = ?, seq = ? WHERE key = ?",
-			integer(after.Available), integer(after.Reserved), integer(after.Committed), integer(after.Seq),
-			integer(w.stock[c.StockKey]))
+		return w.moved.add(w.conn, integer(w.stock[c.StockKey]), integer(after.Available), integer(after.Reserved),
+			integer(after.Committed), integer(after.Seq))
 	}
 	err := exec(w.conn, "INSERT INTO stock (product, location, available, reserved, committed, seq) VALUES (?, ?, ?, "+
 		"?, ?, ?)", nil,
@@ -182,11 +203,36 @@ func (w *writer) reservation(c *inventory.Change[inventory.Reservation]) error {
 			return err
 		}
 	}
-	return w.holds(r, func(values ...value) error { return w.held.add(w.conn, values...) })
+	return w.holds(r, func(e entry) error {
+		if c.Before == nil {
+			w.made = append(w.made, e)
+			return nil
+		}
+		return w.enter(e)
+	})
 }
 
-// holds calls write with a row for every stock row that an ACTIVE reservation takes units from.
-func (w *writer) holds(r *inventory.Reservation, write func(...value) error) error {
+// enter enters an entry into the table.
+func (w *writer) enter(e entry) error {
+	return w.held.add(w.conn, integer(e.stock), integer(e.at), integer(e.reservation))
+}
+
+// sweep takes the step of the sweep that is due. It comes first: what it enters, the batch may delete.
+func (w *writer) sweep() error {
+	w.step = w.waiting.next()
+	for _, e := range w.step.entries {
+		if err := w.enter(e); err != nil {
+			return err
+		}
+	}
+	if err := w.held.flush(w.conn); err != nil || !w.step.ends {
+		return err
+	}
+	return setHoldsEntered(w.conn, w.waiting.begun)
+}
+
+// holds calls use with an entry for every stock row that an ACTIVE reservation takes units from.
+func (w *writer) holds(r *inventory.Reservation, use func(entry) error) error {
 	if r.Status != inventory.ReservationActive {
 		return nil
 	}
@@ -195,18 +241,31 @@ func (w *writer) holds(r *inventory.Reservation, write func(...value) error) err
 		if slices.ContainsFunc(r.Lines[:i], func(l inventory.Line) bool { return l.Key() == key }) {
 			continue // an earlier line takes from the same stock row
 		}
-		if err := write(integer(w.stock[key]), integer(int64(r.ExpiresAt)), integer(r.ID.Sequence())); err != nil {
+		if err := use(entry{w.stock[key], placeOf(r)}); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// release deletes the entries of an ACTIVE reservation from holds.
+// release takes out the entries of an ACTIVE reservation.
 func (w *writer) release(r *inventory.Reservation) error {
-	return w.holds(r, func(values ...value) error {
-		return w.one("DELETE FROM holds WHERE stock = ? AND expires_at = ? AND reservation = ?", values...)
+	return w.holds(r, func(e entry) error {
+		if w.stopWaiting(e) {
+			return nil
+		}
+		return w.one("DELETE FROM holds WHERE stock = ? AND expires_at = ? AND reservation = ?", integer(e.stock),
+			integer(e.at), integer(e.reservation))
 	})
+}
+
+// stopWaiting reports whether an entry waits and is not entered by this batch. It will then not wait any longer.
+func (w *writer) stopWaiting(e entry) bool {
+	if !w.waiting.has(e) || w.step.has(e) {
+		return false
+	}
+	w.ended = append(w.ended, e)
+	return true
 }
 
 // leaveLapsed is called when everything else is written. It leaves the entries of lapsed holds to the collector if they
@@ -222,12 +281,23 @@ func (w *writer) leaveLapsed() error {
 	dead := 0
 	for _, r := range w.lapsed {
 		if placeOf(r).before(first) {
-			dead += len(r.Lines)
+			dead += w.leave(r)
 		} else if err := w.release(r); err != nil {
 			return err
 		}
 	}
 	return w.collector.collect(w.conn, first, dead)
+}
+
+// leave returns how many entries of a lapsed hold are left in the table. Those that wait are gone.
+func (w *writer) leave(r *inventory.Reservation) (left int) {
+	_ = w.holds(r, func(e entry) error {
+		if !w.stopWaiting(e) {
+			left++
+		}
+		return nil
+	})
+	return left
 }
 
 func (w *writer) order(c *inventory.Change[inventory.Order]) error {
