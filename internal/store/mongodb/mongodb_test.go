@@ -57,6 +57,8 @@ func open(t testing.TB, address string, o Options) *Store {
 func TestStore(t *testing.T)      { storetest.Run(t, backend) }
 func BenchmarkStore(b *testing.B) { storetest.Benchmark(b, backend) }
 
+func BenchmarkOverdue(b *testing.B) { storetest.BenchmarkOverdue(b, backend) }
+
 // with runs f on the database beside the store.
 func with(t testing.TB, address string, f func(db *mongo.Database)) {
 	t.Helper()

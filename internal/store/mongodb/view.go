@@ -89,8 +89,8 @@ func (v *view) each(ctx context.Context, collection string, filter any, o *findO
 	return ended(ctx, translate(each(v.inside(ctx), v.db.Collection(collection), filter, o, use)))
 }
 
-// errFull ends a find when the page is full.
-var errFull = errors.New("the page is full")
+// errFull ends a find when the page is full, or when what was found is enough.
+var errFull = errors.New("enough was found")
 
 // until is like each, and use may end it without an error by returning errFull.
 func (v *view) until(ctx context.Context, collection string, filter any, o *findOptions,

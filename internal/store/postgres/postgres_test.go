@@ -49,6 +49,8 @@ func open(t testing.TB, address string, o Options) *Store {
 func TestStore(t *testing.T)      { storetest.Run(t, backend) }
 func BenchmarkStore(b *testing.B) { storetest.Benchmark(b, backend) }
 
+func BenchmarkOverdue(b *testing.B) { storetest.BenchmarkOverdue(b, backend) }
+
 // exec runs statements beside the store.
 func exec(t testing.TB, address string, statements ...string) {
 	t.Helper()

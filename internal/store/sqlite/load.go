@@ -1,7 +1,6 @@
 package sqlite
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 
@@ -211,68 +210,55 @@ func (l *loader) order(id inventory.ID) error {
 	return l.lines(o.Lines)
 }
 
-// overdue loads the overdue holds of each stock row that has fewer units than the batch wants (I8).
+// overdue loads the overdue holds of the stock rows that have fewer units than the batch wants (I8).
 func (l *loader) overdue(keys *inventory.Keys) error {
-	budget := int64(inventory.MaxOverdueLoaded)
 	var first *place
-	for i := range keys.Stock {
-		d := &keys.Stock[i]
-		stock := l.state.Stock(d.StockKey)
-		if stock == nil || stock.Available >= d.Units {
-			continue
-		}
+	err := store.LoadOverdue(l.state, keys, func(key inventory.StockKey, skip, limit int,
+		use func(*inventory.Reservation, int) bool,
+	) (bool, error) {
 		if first == nil {
 			read, err := readFirstActive(l.conn)
 			if err != nil {
-				return err
+				return false, err
 			}
 			first = &read
 		}
-		found, err := l.overdueOf(d.StockKey, *first, budget)
-		if err != nil {
-			return err
+		return l.overdueOf(key, *first, skip, limit, use)
+	})
+	if err != nil {
+		return err
+	}
+	for _, ids := range l.state.Overdue {
+		for _, id := range ids {
+			if err := l.lines(l.state.Reservations[id].Lines); err != nil {
+				return err
+			}
 		}
-		budget -= found
 	}
 	return nil
 }
 
-func (l *loader) overdueOf(key inventory.StockKey, first place, budget int64) (found int64, err error) {
-	var rows []int64
-	err = exec(l.conn, `SELECT reservation FROM holds WHERE stock = ? AND (expires_at, reservation) >= (?, ?)
-		AND expires_at <= ?
-		ORDER BY expires_at, reservation LIMIT ?`, func(row *sqlite.Stmt) error {
-		rows = append(rows, row.ColumnInt64(0))
-		return nil
-	}, integer(l.stock[key]), integer(first.at), integer(first.reservation), integer(int64(l.state.Now)),
-		integer(budget+1))
-	if err != nil {
-		return 0, err
-	}
-	more := int64(len(rows)) > budget
-	if more {
-		rows = rows[:budget]
-	}
-	for _, row := range rows {
-		r, err := reservationRow(l.conn, row)
-		var bad *store.CorruptRow
-		if errors.As(err, &bad) || (err == nil && r == nil) {
-			continue // a damaged hold keeps its units but stops nobody; the sweeper and verify report it
-		}
-		if err != nil {
-			return 0, err
-		}
-		if l.state.Reservations[r.ID] == nil {
-			if err := l.addReservation(r); err != nil {
-				return 0, err
+func (l *loader) overdueOf(key inventory.StockKey, first place, skip, limit int,
+	use func(*inventory.Reservation, int) bool,
+) (more bool, err error) {
+	err = scan(l.conn, `SELECT r.key, r.status, r.expires_at, r.customer, r.data
+		FROM holds h LEFT JOIN reservations r ON r.key = h.reservation
+		WHERE h.stock = ? AND (h.expires_at, h.reservation) >= (?, ?) AND h.expires_at <= ?
+		ORDER BY h.expires_at, h.reservation LIMIT ? OFFSET ?`,
+		func(row *sqlite.Stmt) (bool, error) {
+			if limit == 0 {
+				more = true
+				return false, nil
 			}
-		}
-		l.state.Overdue[key] = append(l.state.Overdue[key], r.ID)
-	}
-	// Waiting for the next batch helps only if this one frees some units. It does not if all the holds that were found
-	// are damaged.
-	l.state.MoreOverdue[key] = more && (budget == 0 || len(l.state.Overdue[key]) > 0)
-	return int64(len(rows)), nil
+			limit--
+			r, err := scanReservation(row) // of a reservation that is missing, all columns are NULL: that is damage too
+			if err != nil && !store.IsCorrupt(err) {
+				return false, err
+			}
+			return use(r, row.ColumnLen(4)), nil
+		}, integer(l.stock[key]), integer(first.at), integer(first.reservation), integer(int64(l.state.Now)),
+		integer(int64(limit+1)), integer(int64(skip)))
+	return more, err
 }
 
 func readReservation(conn *sqlite.Conn, id inventory.ID) (*inventory.Reservation, error) {

@@ -47,6 +47,8 @@ func openFile(t testing.TB, path string, now func() time.Time) *Store {
 func TestStore(t *testing.T)      { storetest.Run(t, backend) }
 func BenchmarkStore(b *testing.B) { storetest.Benchmark(b, backend) }
 
+func BenchmarkOverdue(b *testing.B) { storetest.BenchmarkOverdue(b, backend) }
+
 func commit(s *Store, commands ...inventory.Command) (outcomes []inventory.Outcome, err error) {
 	requests := make([]*inventory.Request, len(commands))
 	for i, c := range commands {
