@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -129,18 +130,35 @@ func (e *Engine) expire(ctx context.Context, ids []inventory.ID) error {
 	return err
 }
 
+// expiriesPerPage is how often the holds of a page that have fallen due are expired.
+const expiriesPerPage = 3
+
 // Reservations are the reservations that a query selects, newest first. Where there may be more, next is the Before of
-// the rest. Those past their deadline are expired first, once for the page, and the committed result is read.
-func (e *Engine) Reservations(ctx context.Context, q ReservationQuery) ([]*inventory.Reservation, inventory.ID, error) {
-	page, next, due, err := e.reservations(ctx, q)
-	if err != nil || due == nil {
-		return page, next, err
+// the rest. Those past their deadline are expired first, and the committed result is read. Others may have fallen due
+// meanwhile, or taken the places of those on the page. So this is repeated until the page shows none, a few times, and
+// then those are left out: nobody is shown an ACTIVE hold past its deadline.
+func (e *Engine) Reservations(
+	ctx context.Context, q ReservationQuery,
+) (page []*inventory.Reservation, next inventory.ID, err error) {
+	for expiries := 0; ; expiries++ {
+		var due []inventory.ID
+		page, next, due, err = e.reservations(ctx, q)
+		if err != nil || due == nil {
+			return page, next, err
+		}
+		if expiries == expiriesPerPage {
+			return without(page, due), next, nil
+		}
+		if err := e.expire(ctx, due); errors.Is(err, ErrInternal) {
+			return without(page, due), next, nil // one of them cannot be ended: the sweeper sets it aside
+		} else if err != nil {
+			return nil, next, err
+		}
 	}
-	if err := e.expire(ctx, due); err != nil {
-		return nil, next, err
-	}
-	page, next, _, err = e.reservations(ctx, q)
-	return page, next, err
+}
+
+func without(page []*inventory.Reservation, ids []inventory.ID) []*inventory.Reservation {
+	return slices.DeleteFunc(page, func(r *inventory.Reservation) bool { return slices.Contains(ids, r.ID) })
 }
 
 // reservations also says which of them are due.
