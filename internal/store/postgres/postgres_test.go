@@ -51,6 +51,8 @@ func BenchmarkStore(b *testing.B) { storetest.Benchmark(b, backend) }
 
 func BenchmarkOverdue(b *testing.B) { storetest.BenchmarkOverdue(b, backend) }
 
+func BenchmarkProductHolds(b *testing.B) { storetest.BenchmarkProductHolds(b, backend) }
+
 // exec runs statements beside the store.
 func exec(t testing.TB, address string, statements ...string) {
 	t.Helper()

@@ -49,6 +49,8 @@ func BenchmarkStore(b *testing.B) { storetest.Benchmark(b, backend) }
 
 func BenchmarkOverdue(b *testing.B) { storetest.BenchmarkOverdue(b, backend) }
 
+func BenchmarkProductHolds(b *testing.B) { storetest.BenchmarkProductHolds(b, backend) }
+
 func commit(s *Store, commands ...inventory.Command) (outcomes []inventory.Outcome, err error) {
 	requests := make([]*inventory.Request, len(commands))
 	for i, c := range commands {

@@ -38,7 +38,8 @@ func Run(t *testing.T, b Backend) {
 		"Receipts":          receipts, "OverdueIsLoaded": overdueIsLoaded, "OverdueIsBounded": overdueIsBounded,
 		"OverdueCart": overdueCart, "OverdueAsNeeded": overdueAsNeeded, "OverdueIsShared": overdueIsShared,
 		"OverdueBytes":     overdueBytes,
-		"ListReservations": listReservations, "ListOrders": listOrders, "ListProducts": listProducts, "PageBytes": pageBytes,
+		"ListReservations": listReservations, "ListManyHolds": listManyHolds,
+		"ListOrders": listOrders, "ListProducts": listProducts, "PageBytes": pageBytes,
 		"Due": due, "Journal": journal,
 		"Locations": locations, "Reopen": reopen, "WholeLife": wholeLife, "SnapshotIsOne": snapshotIsOne,
 		"RecordLife": recordLife, "RecordsAreLoaded": recordsAreLoaded, "RecordOrder": recordOrder,
@@ -52,6 +53,18 @@ func Run(t *testing.T, b Backend) {
 			t.Parallel()
 			test(b.fixture(t))
 		})
+	}
+}
+
+// BenchmarkProductHolds measures a page of one ACTIVE reservation of a product that has 100,000.
+func BenchmarkProductHolds(b *testing.B, backend Backend) {
+	const holds = 100_000
+	f := backend.fixture(b)
+	f.do(newProduct("mug", holds))
+	f.holdsOf("mug", holds)
+	q := store.ReservationQuery{ProductID: "mug", Status: inventory.ReservationActive, Limit: 1}
+	for b.Loop() {
+		f.view(func(v store.View) error { return third(v.Reservations(f.Context(), q)) })
 	}
 }
 
