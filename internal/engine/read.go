@@ -70,10 +70,12 @@ func (e *Engine) loadProducts(ctx context.Context, ids []string) ([]*Product, er
 }
 
 // Products are the products after an id, in byte order, up to limit. Where there are more, next is the after of the rest.
-// A page may be shorter than limit although there are more.
+// A page may be shorter than limit although there are more. A product that is damaged is left out of a list, as
+// reservations and orders are.
 func (e *Engine) Products(ctx context.Context, after string, limit int) (page []*inventory.Product, next string, err error) {
 	err = e.view(ctx, func(ctx context.Context, v store.View) (err error) {
 		page, next, err = v.Products(ctx, store.ProductQuery{After: after, Limit: limit})
+		next, err = past(e, next, err, func(bad *store.CorruptRow) string { return bad.Key })
 		return err
 	})
 	return page, next, err
@@ -170,6 +172,9 @@ func (e *Engine) reservations(ctx context.Context, q ReservationQuery) (page []*
 		}
 		q.DueBy = now
 		page, next, err = v.Reservations(ctx, q)
+		if q.IDs == nil {
+			next, err = past(e, next, err, rowID)
+		}
 		for _, r := range page {
 			if r.Due(now) {
 				due = append(due, r.ID)
@@ -193,10 +198,15 @@ func (e *Engine) Order(ctx context.Context, id inventory.ID) (*inventory.Order, 
 func (e *Engine) Orders(ctx context.Context, q OrderQuery) (page []*inventory.Order, next inventory.ID, err error) {
 	err = e.view(ctx, func(ctx context.Context, v store.View) (err error) {
 		page, next, err = v.Orders(ctx, q)
+		if q.IDs == nil {
+			next, err = past(e, next, err, rowID)
+		}
 		return err
 	})
 	return page, next, err
 }
+
+func rowID(bad *store.CorruptRow) inventory.ID { return bad.ID }
 
 // Due are reservations whose deadline has come or comes within so long, earliest first, up to limit, with the time by
 // the clock that decides.

@@ -33,6 +33,10 @@ var backend = storetest.Backend{
 	Share: func(t testing.TB, s store.Store, now func() time.Time) store.Store {
 		return open(t, s.(*Store).config.ConnString(), Options{Now: now})
 	},
+	Damage: func(t testing.TB, s store.Store, id inventory.ID) {
+		exec(t, s.(*Store).config.ConnString(),
+			fmt.Sprintf("UPDATE reservations SET data = '\\x00' WHERE key = %d", id.Sequence()))
+	},
 	Enforces: true,
 }
 

@@ -494,16 +494,16 @@ func (v *view) Journal(
 
 func (v *view) Due(ctx context.Context, until inventory.Time, limit int) (page []store.Deadline, err error) {
 	err = v.query(ctx, func(rows pgx.Rows) error {
+		var key int64
 		var id []byte
-		var d store.Deadline
-		_, err := pgx.ForEachRow(rows, []any{&id, &d.At}, func() error {
-			copy(d.ID[:], id)
-			page = append(page, d)
+		var at inventory.Time
+		_, err := pgx.ForEachRow(rows, []any{&key, &id, &at}, func() error {
+			page = append(page, store.Deadline{ID: store.RowID(key, id), At: at})
 			return nil
 		})
 		return err
-	}, "SELECT substring(data FROM 1 FOR 16), expires_at FROM reservations WHERE status = 1 AND expires_at <= $1 ORDER "+
-		"BY expires_at, key LIMIT $2", until, limit)
+	}, "SELECT key, substring(data FROM 1 FOR 16), expires_at FROM reservations WHERE status = 1 AND expires_at <= $1 "+
+		"ORDER BY expires_at, key LIMIT $2", until, limit)
 	return page, err
 }
 

@@ -31,6 +31,12 @@ var backend = storetest.Backend{
 		}
 		return openFile(t, s.(*Store).path, now)
 	},
+	Damage: func(t testing.TB, s store.Store, id inventory.ID) {
+		err := exec(s.(*Store).writer, "UPDATE reservations SET data = x'00' WHERE key = ?", nil, integer(id.Sequence()))
+		if err != nil {
+			t.Fatal(err)
+		}
+	},
 	Enforces: true,
 }
 

@@ -323,11 +323,10 @@ func (v *view) batchOf(seq int64) (int64, error) {
 
 func (v *view) Due(ctx context.Context, until inventory.Time, limit int) (list []store.Deadline, err error) {
 	defer v.during(ctx, &err)()
-	err = exec(v.conn, "SELECT expires_at, substr(data, 1, 16) FROM reservations WHERE status = 1 AND expires_at <= ? "+
-		"ORDER BY expires_at, key LIMIT ?", func(row *sqlite.Stmt) error {
-		d := store.Deadline{At: inventory.Time(row.ColumnInt64(0))}
-		row.ColumnBytes(1, d.ID[:])
-		list = append(list, d)
+	err = exec(v.conn, "SELECT expires_at, key, substr(data, 1, 16) FROM reservations WHERE status = 1 AND expires_at "+
+		"<= ? ORDER BY expires_at, key LIMIT ?", func(row *sqlite.Stmt) error {
+		id := store.RowID(row.ColumnInt64(1), column(row, 2))
+		list = append(list, store.Deadline{ID: id, At: inventory.Time(row.ColumnInt64(0))})
 		return nil
 	}, integer(int64(until)), integer(int64(limit)))
 	return list, err

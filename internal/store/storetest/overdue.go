@@ -115,8 +115,8 @@ func overdueAsNeeded(f *fixture) {
 	}
 }
 
-// overdueIsShared: the backlog of one stock row leaves the others their share of a batch, and nobody is refused for want
-// of units that overdue holds have.
+// overdueIsShared: the backlog of one stock row leaves the others their share of a batch, and nobody is refused for
+// want of units that overdue holds have.
 func overdueIsShared(f *fixture) {
 	const large, small = inventory.MaxOverdueLoaded, 300
 	f.lapse("mug", large, nil)
@@ -239,4 +239,49 @@ func due(f *fixture) {
 		}
 		return errors.Join(err1, err2, err3, err4)
 	})
+}
+
+// damagedHold: a list goes on past a hold that cannot be read, and whoever ends due holds learns of it, because the
+// batch that is to end it fails.
+func damagedHold(f *fixture) {
+	if f.backend.Damage == nil {
+		f.Skip("declared: nobody can damage the rows of this store")
+	}
+	f.do(newProduct("mug", 10))
+	oldest, bad, newest := f.hold("mug", 1, time.Second), f.hold("mug", 1, time.Second), f.hold("mug", 1, time.Second)
+	f.backend.Damage(f, f.Store, bad.ID)
+	f.view(func(v store.View) error {
+		q := store.ReservationQuery{Status: inventory.ReservationActive, Limit: 10}
+		page, next, err := v.Reservations(f.Context(), q)
+		row, ok := errors.AsType[*store.CorruptRow](err)
+		if !ok || len(page) != 1 || page[0].ID != newest.ID || !next.IsZero() {
+			f.Fatalf("%d before the damaged one, next %v: %v", len(page), next, err)
+		}
+		q.Before = row.ID
+		page, next, err = v.Reservations(f.Context(), q)
+		if len(page) != 1 || page[0].ID != oldest.ID || !next.IsZero() {
+			f.Errorf("%d after the damaged one, next %v", len(page), next)
+		}
+		return err
+	})
+	f.Advance(2 * time.Second)
+	var due []store.Deadline
+	f.view(func(v store.View) (err error) {
+		due, err = v.Due(f.Context(), inventory.Time(f.Now().UnixMilli()), 10)
+		return err
+	})
+	failed := 0
+	for _, d := range due {
+		_, err := f.try(f.Context(), &inventory.Request{Command: &inventory.Expire{IDs: []inventory.ID{d.ID}}})
+		if err != nil {
+			failed++
+		}
+	}
+	if len(due) != 3 || failed != 1 {
+		f.Errorf("of %d due holds %d cannot be ended", len(due), failed)
+	}
+	f.stock("mug", inventory.Buckets{Available: 9, Reserved: 1})
+	if o := f.do(reserve("mug", 10, time.Minute))[0]; o.Refusal == nil {
+		f.Errorf("the units of the damaged hold were sold: %+v", o)
+	}
 }

@@ -19,6 +19,8 @@ type Backend struct {
 	Reopen func(t testing.TB, s store.Store, now func() time.Time) store.Store
 	// Share opens another store on the same database, as another process would. It is nil if that is not possible.
 	Share func(t testing.TB, s store.Store, now func() time.Time) store.Store
+	// Damage makes the row of a reservation unreadable. It is nil if that is not possible.
+	Damage func(t testing.TB, s store.Store, id inventory.ID)
 	// Enforces says that the store itself refuses a negative bucket (the second wall of I1).
 	Enforces bool
 }
@@ -40,7 +42,7 @@ func Run(t *testing.T, b Backend) {
 		"OverdueBytes":     overdueBytes,
 		"ListReservations": listReservations, "ListManyHolds": listManyHolds,
 		"ListOrders": listOrders, "ListProducts": listProducts, "PageBytes": pageBytes,
-		"Due": due, "Journal": journal,
+		"Due": due, "DamagedHold": damagedHold, "Journal": journal,
 		"Locations": locations, "Reopen": reopen, "WholeLife": wholeLife, "SnapshotIsOne": snapshotIsOne,
 		"RecordLife": recordLife, "RecordsAreLoaded": recordsAreLoaded, "RecordOrder": recordOrder,
 		"RecordPages":  recordPages,

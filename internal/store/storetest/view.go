@@ -92,8 +92,8 @@ func (f *fixture) holdsOf(id string, holds int) (ids []inventory.ID) {
 	return ids
 }
 
-// listManyHolds: the list of a product is complete, also where the product, or others since, have more holds than a page
-// may look at.
+// listManyHolds: the list of a product is complete, also where the product, or others since, have more holds than a
+// page may look at.
 func listManyHolds(f *fixture) {
 	const many = store.ScanLimit + 200
 	f.do(newProduct("mug", many), newProduct("cup", 2*many))
