@@ -195,7 +195,7 @@ func TestServe(t *testing.T) {
 	response.Body.Close()
 	for _, name := range []string{
 		`holdfast_requests_total{operation="createProduct",status="201"} 1`, "holdfast_batch_commands_count",
-		"holdfast_commit_seconds_sum", "holdfast_queue_depth 0",
+		"holdfast_commit_seconds_sum", "holdfast_queue_depth 0", "holdfast_damaged_rows 0",
 		`holdfast_holds_total{outcome="expired"} 0`, "holdfast_expiry_lag_seconds", "holdfast_build_info",
 		"holdfast_request_seconds_bucket", "process_resident_memory_bytes",
 	} {

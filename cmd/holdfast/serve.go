@@ -157,6 +157,7 @@ func startServer(c *serveCommand, log *slog.Logger, stored store.Store, kind str
 		QueueLimit: c.QueueLimit, Log: log, OnBatch: m.Batch, Render: httpapi.Render,
 	})
 	m.QueueDepth(s.engine.Depth)
+	m.DamagedRows(s.engine.DamagedRows)
 	s.api, err = httpapi.New(httpapi.Options{
 		Engine: s.engine, Spec: api.OpenAPI, HoldDefault: c.HoldDefault, HoldMax: c.HoldMax,
 		Version: version, Metrics: m.Handler(), Observe: m.Request, Log: log,

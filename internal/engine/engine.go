@@ -103,6 +103,7 @@ type Engine struct {
 	memory  *committedMemory
 	checks  checks
 	feed    feed
+	damaged damaged
 	clock   func() time.Time // of a store that nobody else writes; nil where others may
 }
 

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -69,10 +70,12 @@ func (e *Engine) loadProducts(ctx context.Context, ids []string) ([]*Product, er
 }
 
 // Products are the products after an id, in byte order, up to limit. Where there are more, next is the after of the rest.
-// A page may be shorter than limit although there are more.
+// A page may be shorter than limit although there are more. A product that is damaged is left out of a list, as
+// reservations and orders are.
 func (e *Engine) Products(ctx context.Context, after string, limit int) (page []*inventory.Product, next string, err error) {
 	err = e.view(ctx, func(ctx context.Context, v store.View) (err error) {
 		page, next, err = v.Products(ctx, store.ProductQuery{After: after, Limit: limit})
+		next, err = past(e, next, err, func(bad *store.CorruptRow) string { return bad.Key })
 		return err
 	})
 	return page, next, err
@@ -129,18 +132,35 @@ func (e *Engine) expire(ctx context.Context, ids []inventory.ID) error {
 	return err
 }
 
+// expiriesPerPage is how often the holds of a page that have fallen due are expired.
+const expiriesPerPage = 3
+
 // Reservations are the reservations that a query selects, newest first. Where there may be more, next is the Before of
-// the rest. Those past their deadline are expired first, once for the page, and the committed result is read.
-func (e *Engine) Reservations(ctx context.Context, q ReservationQuery) ([]*inventory.Reservation, inventory.ID, error) {
-	page, next, due, err := e.reservations(ctx, q)
-	if err != nil || due == nil {
-		return page, next, err
+// the rest. Those past their deadline are expired first, and the committed result is read. Others may have fallen due
+// meanwhile, or taken the places of those on the page. So this is repeated until the page shows none, a few times, and
+// then those are left out: nobody is shown an ACTIVE hold past its deadline.
+func (e *Engine) Reservations(
+	ctx context.Context, q ReservationQuery,
+) (page []*inventory.Reservation, next inventory.ID, err error) {
+	for expiries := 0; ; expiries++ {
+		var due []inventory.ID
+		page, next, due, err = e.reservations(ctx, q)
+		if err != nil || due == nil {
+			return page, next, err
+		}
+		if expiries == expiriesPerPage {
+			return without(page, due), next, nil
+		}
+		if err := e.expire(ctx, due); errors.Is(err, ErrInternal) {
+			return without(page, due), next, nil // one of them cannot be ended: the sweeper sets it aside
+		} else if err != nil {
+			return nil, next, err
+		}
 	}
-	if err := e.expire(ctx, due); err != nil {
-		return nil, next, err
-	}
-	page, next, _, err = e.reservations(ctx, q)
-	return page, next, err
+}
+
+func without(page []*inventory.Reservation, ids []inventory.ID) []*inventory.Reservation {
+	return slices.DeleteFunc(page, func(r *inventory.Reservation) bool { return slices.Contains(ids, r.ID) })
 }
 
 // reservations also says which of them are due.
@@ -152,6 +172,9 @@ func (e *Engine) reservations(ctx context.Context, q ReservationQuery) (page []*
 		}
 		q.DueBy = now
 		page, next, err = v.Reservations(ctx, q)
+		if q.IDs == nil {
+			next, err = past(e, next, err, rowID)
+		}
 		for _, r := range page {
 			if r.Due(now) {
 				due = append(due, r.ID)
@@ -175,10 +198,15 @@ func (e *Engine) Order(ctx context.Context, id inventory.ID) (*inventory.Order, 
 func (e *Engine) Orders(ctx context.Context, q OrderQuery) (page []*inventory.Order, next inventory.ID, err error) {
 	err = e.view(ctx, func(ctx context.Context, v store.View) (err error) {
 		page, next, err = v.Orders(ctx, q)
+		if q.IDs == nil {
+			next, err = past(e, next, err, rowID)
+		}
 		return err
 	})
 	return page, next, err
 }
+
+func rowID(bad *store.CorruptRow) inventory.ID { return bad.ID }
 
 // Due are reservations whose deadline has come or comes within so long, earliest first, up to limit, with the time by
 // the clock that decides.

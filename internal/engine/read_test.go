@@ -219,7 +219,7 @@ func TestGroupWaitsForAnEnd(t *testing.T) {
 	lapse("mug", inventory.MaxOverdueLoaded)
 	lapse("cap", 1)
 	now = now.Add(time.Minute)
-	refused := hold("mug", 1)
+	refused := hold("mug", inventory.MaxOverdueLoaded)
 	refused.Lines = append(refused.Lines, inventory.ReserveLine{ProductID: "none", Location: here, Quantity: 1})
 	group := &inventory.Group{Operations: []inventory.Operation{
 		{Request: &inventory.Request{Command: refused}}, {Request: &inventory.Request{Command: hold("cap", 1)}},
@@ -272,4 +272,120 @@ func TestRefusedGroupSellsNothing(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// agingStore is a store whose clock goes on by a step before each view.
+type agingStore struct {
+	*memory.Store
+	now     atomic.Int64 // milliseconds
+	step    int64
+	commits atomic.Int64
+}
+
+func newAging() *agingStore {
+	s := &agingStore{}
+	s.now.Store(time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC).UnixMilli())
+	s.Store = memory.Open(memory.Options{Now: func() time.Time { return time.UnixMilli(s.now.Load()) }})
+	return s
+}
+
+func (s *agingStore) View(ctx context.Context, read func(store.View) error) error {
+	s.now.Add(s.step)
+	return s.Store.View(ctx, read)
+}
+
+func (s *agingStore) Commit(ctx context.Context, keys *inventory.Keys, decide store.Decide) error {
+	s.commits.Add(1)
+	return s.Store.Commit(ctx, keys, decide)
+}
+
+// TestListShowsNoneThatIsDue: a list of ACTIVE holds shows none past its deadline, also where others fall due while it
+// is read. Where that does not end, it is short.
+func TestListShowsNoneThatIsDue(t *testing.T) {
+	for _, c := range []struct{ holds, lapsing, expiries, shown int }{
+		{holds: 10, lapsing: 0, expiries: 0, shown: 10},
+		{holds: 10, lapsing: 2, expiries: 2, shown: 8},
+		{holds: 10, lapsing: 3, expiries: 3, shown: 7},
+		{holds: 10, lapsing: 10, expiries: 3, shown: 6}, // a fourth has fallen due, and is left out
+	} {
+		s := newAging()
+		e := open(t, s, Options{})
+		do(t, e, create("mug", 100))
+		for i := range c.holds {
+			hold := hold("mug", 1)
+			if hold.TTL = 3_600_000; i < c.lapsing {
+				hold.TTL = int64(i+1) * 1000
+			}
+			do(t, e, hold)
+		}
+		s.step = 1000
+		before := s.commits.Load()
+		page, next, err := e.Reservations(t.Context(), ReservationQuery{Status: inventory.ReservationActive, Limit: 50})
+		if err != nil || !next.IsZero() || len(page) != c.shown || s.commits.Load()-before != int64(c.expiries) {
+			t.Errorf("%d of %d lapse: %d are shown after %d expiries (%v)", c.lapsing, c.holds, len(page),
+				s.commits.Load()-before, err)
+		}
+		for _, r := range page {
+			if r.Due(inventory.Time(s.now.Load())) {
+				t.Errorf("%v is shown, and was due at %d", r.ID, r.ExpiresAt)
+			}
+		}
+	}
+}
+
+// TestListRefills: the places of the holds that a list has expired are taken by older ones that are due as well. None of
+// them is shown, and the cursor goes on behind them.
+func TestListRefills(t *testing.T) {
+	s := newAging()
+	e := open(t, s, Options{})
+	do(t, e, create("mug", 100))
+	do(t, e, hold("mug", 1))
+	for range 20 {
+		lapsing := hold("mug", 1)
+		lapsing.TTL = 1000
+		do(t, e, lapsing)
+	}
+	s.now.Add(9000)
+	q, shown, pages := ReservationQuery{Status: inventory.ReservationActive, Limit: 2}, 0, 0
+	for more := true; more; pages++ {
+		page, next, err := e.Reservations(t.Context(), q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range page {
+			if shown++; r.Due(inventory.Time(s.now.Load())) {
+				t.Errorf("page %d shows one that is due", pages)
+			}
+		}
+		q.Before, more = next, !next.IsZero()
+	}
+	if shown != 1 || pages < 2 {
+		t.Errorf("%d are shown on %d pages", shown, pages)
+	}
+}
+
+// stuckStore is a store that cannot write what ends a hold.
+type stuckStore struct{ *agingStore }
+
+func (s stuckStore) Commit(ctx context.Context, keys *inventory.Keys, decide store.Decide) error {
+	if len(keys.Reservations) > 0 {
+		return errors.New("one of the rows is damaged")
+	}
+	return s.agingStore.Commit(ctx, keys, decide)
+}
+
+// TestListWithoutTheStuck: a hold that cannot be ended is left out of a list, and does not spoil it.
+func TestListWithoutTheStuck(t *testing.T) {
+	s := stuckStore{newAging()}
+	e := open(t, s, Options{})
+	do(t, e, create("mug", 100))
+	kept := do(t, e, hold("mug", 1)).Reservation
+	stuck := hold("mug", 1)
+	stuck.TTL = 1000
+	do(t, e, stuck)
+	s.now.Add(2000)
+	page, _, err := e.Reservations(t.Context(), ReservationQuery{Status: inventory.ReservationActive, Limit: 50})
+	if err != nil || len(page) != 1 || page[0].ID != kept.ID {
+		t.Errorf("%d are shown (%v)", len(page), err)
+	}
 }

@@ -99,6 +99,13 @@ func (m *Metrics) QueueDepth(depth func() int) {
 	}, func() float64 { return float64(depth()) }))
 }
 
+// DamagedRows has the number of rows that lists left out read whenever the metrics are.
+func (m *Metrics) DamagedRows(rows func() int) {
+	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "holdfast_damaged_rows", Help: "Stored rows that lists have left out because they cannot be read.",
+	}, func() float64 { return float64(rows()) }))
+}
+
 // requestKey is what a request is counted under.
 type requestKey struct {
 	operation string

@@ -73,14 +73,18 @@ func (row *OrderRow) Decode() (*inventory.Order, error) {
 	return nil, corrupt("order", row.Key, row.Data, detail)
 }
 
-// corrupt makes a [CorruptRow]. If the data begins with an id that fits the row key, the error has that id; else it has
-// an id made from the key, which serves as a cursor to go on from.
-func corrupt(kind string, key int64, data []byte, detail string) error {
+// RowID returns the id with which the data of a reservation or order begins, if it fits the row key. Else it returns an
+// id made from the key. That finds the row as well, and serves as a cursor to go on from.
+func RowID(key int64, data []byte) inventory.ID {
 	id := inventory.NewID(0, key, 0)
 	if len(data) >= len(id) {
 		if own := inventory.ID(data[:len(id)]); own.Sequence() == key {
 			id = own
 		}
 	}
-	return &CorruptRow{Row: fmt.Sprintf("%s row %d", kind, key), ID: id, Detail: detail}
+	return id
+}
+
+func corrupt(kind string, key int64, data []byte, detail string) error {
+	return &CorruptRow{Row: fmt.Sprintf("%s row %d", kind, key), ID: RowID(key, data), Detail: detail}
 }

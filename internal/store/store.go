@@ -197,7 +197,8 @@ type View interface {
 	// Journal returns entries, oldest first, from a position on: at most limit of them, and none after those before it
 	// have maxBytes of events.
 	Journal(ctx context.Context, from JournalPosition, limit, maxBytes int) ([]Entry, error)
-	// Due returns at most limit ACTIVE reservations whose deadline is at or before until, earliest first.
+	// Due returns at most limit ACTIVE reservations whose deadline is at or before until, earliest first. It does not
+	// decode them: one that is damaged is among them if its id is known, and a batch that is to load it fails.
 	Due(ctx context.Context, until inventory.Time, limit int) ([]Deadline, error)
 	// Strays describes at most limit rows that the store keeps for itself, such as entries of an index that it
 	// maintains, and that belong to no other row.

@@ -149,30 +149,43 @@ func (s *Store) loadReservation(state *inventory.State, id inventory.ID) {
 	s.loadLines(state, r.Lines)
 }
 
+// loadOverdue looks through all holds, once for all stock rows, if any has too few units.
 func (s *Store) loadOverdue(state *inventory.State, keys *inventory.Keys) {
-	budget := inventory.MaxOverdueLoaded
-	for i := range keys.Stock {
-		d := &keys.Stock[i]
-		if stock := state.Stock(d.StockKey); stock == nil || stock.Available >= d.Units {
-			continue
+	var due map[inventory.StockKey][]inventory.ID
+	_ = store.LoadOverdue(state, keys, func(key inventory.StockKey, skip, limit int,
+		use func(*inventory.Reservation, int) bool,
+	) (more bool, err error) {
+		if due == nil {
+			due = s.due(state.Now)
 		}
-		for _, due := range s.due(d.StockKey, state.Now) {
-			if budget == 0 {
-				state.MoreOverdue[d.StockKey] = true
+		rest := due[key][skip:]
+		for _, id := range rest[:min(limit, len(rest))] {
+			r := s.reservations[id]
+			if !use(r, len(inventory.AppendReservation(nil, r))) {
 				break
 			}
-			budget--
-			state.Overdue[d.StockKey] = append(state.Overdue[d.StockKey], due.ID)
-			s.loadReservation(state, due.ID)
+		}
+		return len(rest) > limit, nil
+	})
+	for _, ids := range state.Overdue {
+		for _, id := range ids {
+			s.loadLines(state, s.reservations[id].Lines)
 		}
 	}
 }
 
-// due lists the overdue holds of a stock row, earliest deadline first.
-func (s *Store) due(key inventory.StockKey, now inventory.Time) []store.Deadline {
-	return s.deadlines(func(r *inventory.Reservation) bool {
-		return r.Due(now) && slices.ContainsFunc(r.Lines, func(l inventory.Line) bool { return l.Key() == key })
-	})
+// due lists the overdue holds of each stock row, earliest deadline first.
+func (s *Store) due(now inventory.Time) map[inventory.StockKey][]inventory.ID {
+	due := map[inventory.StockKey][]inventory.ID{}
+	for _, d := range s.deadlines(func(r *inventory.Reservation) bool { return r.Due(now) }) {
+		for _, line := range s.reservations[d.ID].Lines {
+			ids := due[line.Key()]
+			if len(ids) == 0 || ids[len(ids)-1] != d.ID { // else it has another line there
+				due[line.Key()] = append(ids, d.ID)
+			}
+		}
+	}
+	return due
 }
 
 func (s *Store) deadlines(match func(*inventory.Reservation) bool) []store.Deadline {

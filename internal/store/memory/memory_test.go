@@ -14,3 +14,5 @@ var backend = storetest.Backend{
 
 func TestStore(t *testing.T)      { storetest.Run(t, backend) }
 func BenchmarkStore(b *testing.B) { storetest.Benchmark(b, backend) }
+
+func BenchmarkOverdue(b *testing.B) { storetest.BenchmarkOverdue(b, backend) }

@@ -2,6 +2,7 @@ package mongodb
 
 import (
 	"context"
+	"errors"
 	"slices"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -25,10 +26,10 @@ func newLoader(s *Store, keys *inventory.Keys) *loader {
 	return &loader{s: s, keys: keys}
 }
 
-// findOptions are the options of a find. A limit of 0 means none.
+// findOptions are the options of a find. A skip or limit of 0 means none.
 type findOptions struct {
-	sort  bson.D
-	limit int64
+	sort        bson.D
+	skip, limit int64
 }
 
 func (o *findOptions) list() []options.Lister[options.FindOptions] {
@@ -38,6 +39,9 @@ func (o *findOptions) list() []options.Lister[options.FindOptions] {
 	f := options.Find()
 	if o.sort != nil {
 		f.SetSort(o.sort)
+	}
+	if o.skip > 0 {
+		f.SetSkip(o.skip)
 	}
 	if o.limit > 0 {
 		f.SetLimit(o.limit)
@@ -259,25 +263,22 @@ func (l *loader) stock(ctx context.Context, filter bson.D) error {
 	})
 }
 
-// loadOverdue loads the overdue holds of each stock row that has fewer units than the batch wants (I8).
+// loadOverdue loads the overdue holds of the stock rows that have fewer units than the batch wants (I8).
 func (l *loader) loadOverdue(ctx context.Context) error {
-	budget := int64(inventory.MaxOverdueLoaded)
-	for i := range l.keys.Stock {
-		d := &l.keys.Stock[i]
-		stock := l.state.Stock(d.StockKey)
-		if stock == nil || stock.Available >= d.Units {
-			continue
-		}
-		found, err := l.overdueOf(ctx, d.StockKey, budget)
-		if err != nil {
-			return err
-		}
-		budget -= found
+	err := store.LoadOverdue(l.state, l.keys, func(key inventory.StockKey, skip, limit int,
+		use func(*inventory.Reservation, int) bool,
+	) (bool, error) {
+		return l.overdueOf(ctx, key, skip, limit, use)
+	})
+	if err != nil {
+		return err
 	}
 	return l.loadLines(ctx) // of the holds that were found
 }
 
-func (l *loader) overdueOf(ctx context.Context, key inventory.StockKey, budget int64) (found int64, err error) {
+func (l *loader) overdueOf(ctx context.Context, key inventory.StockKey, skip, limit int,
+	use func(*inventory.Reservation, int) bool,
+) (more bool, err error) {
 	filter := bson.D{
 		{Key: "status", Value: "ACTIVE"},
 		{Key: "lines", Value: bson.D{{
@@ -286,29 +287,24 @@ func (l *loader) overdueOf(ctx context.Context, key inventory.StockKey, budget i
 		}}},
 		{Key: "expiresAt", Value: bson.D{{Key: "$lte", Value: dateOf(l.state.Now)}}},
 	}
-	more := false
-	o := &findOptions{sort: bson.D{up("expiresAt"), up("_id")}, limit: budget + 1}
+	o := &findOptions{sort: bson.D{up("expiresAt"), up("_id")}, skip: int64(skip), limit: int64(limit) + 1}
 	err = each(ctx, l.s.db.Collection(reservationsName), filter, o, func(raw bson.Raw) error {
-		if found == budget {
+		if limit == 0 {
 			more = true
 			return nil
 		}
-		found++
+		limit--
 		r, err := readReservation(raw)
-		if store.IsCorrupt(err) {
-			return nil // a damaged hold keeps its units but stops nobody; the sweeper and verify report it
-		}
-		if err != nil {
+		if err != nil && !store.IsCorrupt(err) {
 			return err
 		}
-		if l.state.Reservations[r.ID] == nil {
-			l.state.Reservations[r.ID] = r
+		if !use(r, len(raw)) {
+			return errFull
 		}
-		l.state.Overdue[key] = append(l.state.Overdue[key], r.ID)
 		return nil
 	})
-	// Waiting for the next batch helps only if this one frees some units. It does not if all the holds that were found
-	// are damaged.
-	l.state.MoreOverdue[key] = more && (budget == 0 || len(l.state.Overdue[key]) > 0)
-	return found, err
+	if errors.Is(err, errFull) {
+		err = nil
+	}
+	return more, err
 }

@@ -41,6 +41,16 @@ var backend = storetest.Backend{
 	Share: func(t testing.TB, s store.Store, now func() time.Time) store.Store {
 		return open(t, s.(*Store).address, Options{Now: now})
 	},
+	Damage: func(t testing.TB, s store.Store, id inventory.ID) {
+		with(t, s.(*Store).address, func(db *mongo.Database) {
+			_, err := db.Collection(reservationsName).UpdateOne(context.Background(),
+				bson.D{{Key: "_id", Value: id.Text(inventory.ReservationPrefix)}},
+				bson.D{{Key: "$set", Value: bson.D{{Key: "version", Value: "one"}}}})
+			if err != nil {
+				t.Fatal(err)
+			}
+		})
+	},
 	Enforces: true,
 }
 
@@ -56,6 +66,8 @@ func open(t testing.TB, address string, o Options) *Store {
 
 func TestStore(t *testing.T)      { storetest.Run(t, backend) }
 func BenchmarkStore(b *testing.B) { storetest.Benchmark(b, backend) }
+
+func BenchmarkOverdue(b *testing.B) { storetest.BenchmarkOverdue(b, backend) }
 
 // with runs f on the database beside the store.
 func with(t testing.TB, address string, f func(db *mongo.Database)) {

@@ -89,8 +89,8 @@ func (v *view) each(ctx context.Context, collection string, filter any, o *findO
 	return ended(ctx, translate(each(v.inside(ctx), v.db.Collection(collection), filter, o, use)))
 }
 
-// errFull ends a find when the page is full.
-var errFull = errors.New("the page is full")
+// errFull ends a find when the page is full, or when what was found is enough.
+var errFull = errors.New("enough was found")
 
 // until is like each, and use may end it without an error by returning errFull.
 func (v *view) until(ctx context.Context, collection string, filter any, o *findOptions,
@@ -114,8 +114,12 @@ func (v *view) Products(ctx context.Context, q store.ProductQuery) ([]*inventory
 		filter, o.limit = bson.D{{Key: "_id", Value: bson.D{{Key: "$gt", Value: q.After}}}}, int64(q.Limit)
 	}
 	found, bad, err := v.products(ctx, q.IDs == nil, filter, o)
-	if err == nil {
-		err = v.stockOf(ctx, found, q.IDs == nil)
+	if err != nil {
+		return nil, "", err
+	}
+	n, err := v.stockOf(ctx, found, q.IDs == nil)
+	if store.IsCorrupt(err) {
+		found, bad, err = found[:n], err, nil
 	}
 	if err != nil {
 		return nil, "", err
@@ -165,10 +169,11 @@ func (v *view) products(
 }
 
 // stockOf reads the stock rows of products that are sorted by id. If bounded, it reads as many stock rows as fill a
-// page, and those of one more product. Products after that get no stock, and the page is full before them.
-func (v *view) stockOf(ctx context.Context, found []sized, bounded bool) error {
+// page, and those of one more product. Products after that get no stock, and the page is full before them. If a stock
+// row cannot be used, at is how many products come before that of the row.
+func (v *view) stockOf(ctx context.Context, found []sized, bounded bool) (at int, err error) {
 	if len(found) == 0 {
-		return nil
+		return 0, nil
 	}
 	ids := make([]string, len(found))
 	for i := range found {
@@ -178,18 +183,19 @@ func (v *view) stockOf(ctx context.Context, found []sized, bounded bool) error {
 	if bounded {
 		o.limit = store.PageBytes/store.StockBytes + inventory.MaxLocations
 	}
-	at := 0
-	return v.each(ctx, stockName, in("productId", ids), o, func(raw bson.Raw) error {
+	err = v.each(ctx, stockName, in("productId", ids), o, func(raw bson.Raw) error {
+		productID, _ := raw.Lookup("productId").StringValueOK()
+		for found[at].ID != productID {
+			at++
+		}
 		var d stockDocument
 		if err := bson.Unmarshal(raw, &d); err != nil {
-			return &store.CorruptRow{Row: "stock document " + idOf(raw), Key: d.ProductID, Detail: err.Error()}
-		}
-		for found[at].ID != d.ProductID {
-			at++
+			return &store.CorruptRow{Row: "stock document " + idOf(raw), Key: productID, Detail: err.Error()}
 		}
 		found[at].Stock = append(found[at].Stock, d.stock())
 		return nil
 	})
+	return at, err
 }
 
 // before adds the condition of a page that begins after a document, newest first.
@@ -332,17 +338,21 @@ func (v *view) Due(ctx context.Context, until inventory.Time, limit int) (page [
 		{Key: "status", Value: "ACTIVE"},
 		{Key: "expiresAt", Value: bson.D{{Key: "$lte", Value: dateOf(until)}}},
 	}
-	err = v.each(ctx, reservationsName, filter, &findOptions{
-		sort:  bson.D{up("expiresAt"), up("_id")},
-		limit: int64(limit),
-	}, func(raw bson.Raw) error {
-		id, ok := inventory.ParseID(inventory.ReservationPrefix, idOf(raw))
-		at, isDate := raw.Lookup("expiresAt").DateTimeOK()
-		if ok && isDate { // verify names the others
-			page = append(page, store.Deadline{ID: id, At: inventory.Time(at)})
+	for read := int64(0); len(page) < limit; {
+		o := &findOptions{sort: bson.D{up("expiresAt"), up("_id")}, skip: read, limit: int64(limit - len(page))}
+		err = v.each(ctx, reservationsName, filter, o, func(raw bson.Raw) error {
+			read++
+			id, ok := inventory.ParseID(inventory.ReservationPrefix, idOf(raw))
+			at, isDate := raw.Lookup("expiresAt").DateTimeOK()
+			if ok && isDate { // the others take nobody's place, and verify names them
+				page = append(page, store.Deadline{ID: id, At: inventory.Time(at)})
+			}
+			return nil
+		})
+		if err != nil || read < o.skip+o.limit {
+			break
 		}
-		return nil
-	})
+	}
 	return page, err
 }
 

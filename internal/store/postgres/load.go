@@ -21,18 +21,32 @@ type loader struct {
 	state    *inventory.State
 	products map[string]int64
 	stock    map[inventory.StockKey]int64
-	overdue  []overdueRow
+	overdue  map[inventory.StockKey]overdueHolds
 }
 
-// overdueRow is an overdue hold. Its reservation is missing only if the rows contradict each other.
+// overdueHolds are the overdue holds of a stock row that the first round trip found, oldest deadline first.
+type overdueHolds struct {
+	units int64 // that the batch wants
+	rows  []overdueRow
+}
+
+// overdueRow is an overdue hold.
 type overdueRow struct {
-	demand int // position in keys.Stock
-	found  bool
-	row    store.ReservationRow
+	sent bool // its row was sent; else it was too much for one answer
+	row  store.ReservationRow
 }
 
 func newLoader(s *Store, keys *inventory.Keys) *loader {
-	return &loader{s: s, keys: keys, products: map[string]int64{}, stock: map[inventory.StockKey]int64{}}
+	return &loader{
+		s: s, keys: keys, products: map[string]int64{}, stock: map[inventory.StockKey]int64{},
+		overdue: map[inventory.StockKey]overdueHolds{},
+	}
+}
+
+// firstOverdue is how many holds of a stock row the first round trip may bring, beside one that shows that there are
+// more.
+func (l *loader) firstOverdue() int {
+	return max(1, inventory.MaxOverdueLoaded/max(1, len(l.keys.Stock)))
 }
 
 const (
@@ -47,28 +61,44 @@ const (
 const (
 	lockHead = "SELECT " + headColumns + " FROM head FOR UPDATE"
 
-	// loadClock reads the clock and the overdue holds of the stock rows that have fewer units than the batch wants. $2
-	// to $4 are the wanted products, locations and units; $5 is the limit of holds plus one.
+	// loadClock reads the clock and the first overdue holds of the stock rows that have fewer units than the batch
+	// wants: what they miss, up to $5, and one more. $2 to $4 are the wanted products, locations and units. Rows of
+	// holds are sent until they have $6 bytes. A reservation is missing, and sent as an empty row, only if the rows
+	// contradict each other.
 	loadClock = `
 WITH clock AS MATERIALIZED (
 	SELECT c.source, greatest(c.source, h.at) AS now
 	FROM (SELECT coalesce($1::bigint, ` + clockSQL + `) AS source) c, head h
 )
-SELECT clock.source, o.demand, r.key IS NOT NULL, o.reservation, coalesce(r.status, 0), coalesce(r.expires_at, 0),
-	coalesce(r.customer, ''), coalesce(r.data, '')
-FROM clock LEFT JOIN LATERAL (
-	SELECT d.demand, h.expires_at, h.reservation
-	FROM unnest($2::text[], $3::text[], $4::bigint[]) WITH ORDINALITY AS d (product, location, units, demand)
-	JOIN products p ON p.id = d.product
-	JOIN stock s ON s.product = p.key AND s.location = d.location AND s.available < d.units
-	CROSS JOIN LATERAL (
-		SELECT expires_at, reservation FROM holds
-		WHERE stock = s.key AND expires_at <= clock.now ORDER BY expires_at, reservation LIMIT $5
-	) h
-	ORDER BY d.demand, h.expires_at, h.reservation LIMIT $5
-) o ON true
-LEFT JOIN reservations r ON r.key = o.reservation
-ORDER BY o.demand, o.expires_at, o.reservation`
+SELECT source, demand, reservation, coalesce(before < $6, true), coalesce(status, 0), coalesce(expires_at, 0),
+	coalesce(customer, ''), CASE WHEN before < $6 THEN data ELSE '' END
+FROM (
+	SELECT clock.source, o.demand, o.due, o.reservation, r.status, r.expires_at, r.customer, r.data,
+		sum(length(r.data)) OVER (ORDER BY o.nth, o.demand) - length(r.data) AS before
+	FROM clock LEFT JOIN LATERAL (
+		SELECT d.demand, h.expires_at AS due, h.reservation,
+			row_number() OVER (PARTITION BY d.demand ORDER BY h.expires_at, h.reservation) AS nth
+		FROM unnest($2::text[], $3::text[], $4::bigint[]) WITH ORDINALITY AS d (product, location, units, demand)
+		JOIN products p ON p.id = d.product
+		JOIN stock s ON s.product = p.key AND s.location = d.location AND s.available < d.units
+		CROSS JOIN LATERAL (
+			SELECT expires_at, reservation FROM holds WHERE stock = s.key AND expires_at <= clock.now
+			ORDER BY expires_at, reservation LIMIT least(d.units - s.available, $5::bigint) + 1
+		) h
+	) o ON true
+	LEFT JOIN reservations r ON r.key = o.reservation
+) measured
+ORDER BY demand, due, reservation`
+
+	// loadOverdue reads more overdue holds of one stock row. One whose reservation is missing is an empty row.
+	loadOverdue = `
+SELECT coalesce(r.key, 0), coalesce(r.status, 0), coalesce(r.expires_at, 0), coalesce(r.customer, ''),
+	coalesce(r.data, '')
+FROM (
+	SELECT expires_at, reservation FROM holds WHERE stock = $1 AND expires_at <= $2
+	ORDER BY expires_at, reservation LIMIT $3 OFFSET $4
+) h LEFT JOIN reservations r ON r.key = h.reservation
+ORDER BY h.expires_at, h.reservation`
 
 	loadReceipts = "SELECT key, fingerprint, answer FROM receipts_0 WHERE key = ANY($1) UNION ALL SELECT key, " +
 		"fingerprint, answer FROM receipts_1 WHERE key = ANY($1)"
@@ -138,13 +168,13 @@ func (l *loader) wanted() (products, locations []string, units []int64) {
 
 func (l *loader) queueClock(b *pgx.Batch) {
 	products, locations, units := l.wanted()
-	b.Queue(loadClock, sourceParameter(l.s.options.Now), products, locations, units, inventory.MaxOverdueLoaded+1).
+	b.Queue(loadClock, sourceParameter(l.s.options.Now), products, locations, units, l.firstOverdue(), store.PageBytes).
 		Query(func(rows pgx.Rows) error {
 			for rows.Next() {
 				var source int64
 				var demand, reservation *int64
 				var o overdueRow
-				if err := rows.Scan(&source, &demand, &o.found, &reservation, &o.row.Status, &o.row.ExpiresAt, &o.row.CustomerID,
+				if err := rows.Scan(&source, &demand, &reservation, &o.sent, &o.row.Status, &o.row.ExpiresAt, &o.row.CustomerID,
 					&o.row.Data); err != nil {
 					return err
 				}
@@ -156,8 +186,9 @@ func (l *loader) queueClock(b *pgx.Batch) {
 					l.state = inventory.NewState(now, l.head.Seq)
 				}
 				if demand != nil {
-					o.demand, o.row.Key = int(*demand)-1, *reservation
-					l.overdue = append(l.overdue, o)
+					o.row.Key = *reservation
+					d := &l.keys.Stock[*demand-1]
+					l.overdue[d.StockKey] = overdueHolds{d.Units, append(l.overdue[d.StockKey].rows, o)}
 				}
 			}
 			return rows.Err()
@@ -299,36 +330,25 @@ func eachOrder(rows pgx.Rows, use func(*inventory.Order)) error {
 	return err
 }
 
-// addOverdue enters the overdue holds into the state (I8). The other lines of a cart may need stock rows that are not
-// loaded yet; only then does it take another round trip.
+// addOverdue loads the overdue holds (I8). What the first round trip found is mostly enough. Other holds, and stock
+// rows of other lines of a cart that are not loaded yet, take more round trips.
 func (l *loader) addOverdue(ctx context.Context) error {
-	more := len(l.overdue) > inventory.MaxOverdueLoaded
-	if more {
-		l.moreOverdue(l.overdue[inventory.MaxOverdueLoaded].demand)
-		l.overdue = l.overdue[:inventory.MaxOverdueLoaded]
+	err := store.LoadOverdue(l.state, l.keys, func(key inventory.StockKey, skip, limit int,
+		use func(*inventory.Reservation, int) bool,
+	) (bool, error) {
+		return l.overdueOf(ctx, key, skip, limit, use)
+	})
+	if err != nil {
+		return err
 	}
 	var missing []int64
-	for i := range l.overdue {
-		o := &l.overdue[i]
-		r, err := o.row.Decode()
-		if !o.found || err != nil {
-			continue // a damaged hold keeps its units but stops nobody; the sweeper and verify report it
-		}
-		if loaded := l.state.Reservations[r.ID]; loaded == nil {
-			l.state.Reservations[r.ID] = r
-		}
-		key := l.keys.Stock[o.demand].StockKey
-		l.state.Overdue[key] = append(l.state.Overdue[key], r.ID)
-		if slices.ContainsFunc(r.Lines, func(line inventory.Line) bool { return l.state.Stock(line.Key()) == nil }) {
-			missing = append(missing, o.row.Key)
-		}
-	}
-	if more {
-		// Waiting for the next batch helps only if this one frees some units. It does not if all the holds that were
-		// found are damaged.
-		cut := l.keys.Stock[l.overdue[len(l.overdue)-1].demand].StockKey
-		if l.state.MoreOverdue[cut] && len(l.state.Overdue[cut]) == 0 {
-			delete(l.state.MoreOverdue, cut)
+	for _, ids := range l.state.Overdue {
+		for _, id := range ids {
+			if slices.ContainsFunc(l.state.Reservations[id].Lines, func(line inventory.Line) bool {
+				return l.state.Stock(line.Key()) == nil
+			}) {
+				missing = append(missing, id.Sequence())
+			}
 		}
 	}
 	if missing == nil {
@@ -340,13 +360,62 @@ func (l *loader) addOverdue(ctx context.Context) error {
 	return l.s.writer.SendBatch(ctx, b).Close()
 }
 
-// moreOverdue marks the stock row at which the limit of holds was reached, and the short ones after it, whose holds
-// were not loaded. Commands that need their units wait for the next batch.
-func (l *loader) moreOverdue(from int) {
-	for i := from; i < len(l.keys.Stock); i++ {
-		d := &l.keys.Stock[i]
-		if stock := l.state.Stock(d.StockKey); stock != nil && stock.Available < d.Units {
-			l.state.MoreOverdue[d.StockKey] = true
+func (l *loader) overdueOf(ctx context.Context, key inventory.StockKey, skip, limit int,
+	use func(*inventory.Reservation, int) bool,
+) (more bool, err error) {
+	first := l.overdue[key].rows
+	for ; limit > 0 && skip < len(first) && first[skip].sent; limit-- {
+		if r, bytes := usable(&first[skip].row); !use(r, bytes) {
+			return true, nil
+		}
+		skip++
+	}
+	switch {
+	case skip < len(first) && limit == 0:
+		return true, nil
+	case skip >= len(first) && l.foundAll(key):
+		return false, nil
+	}
+	return l.moreOverdue(ctx, key, skip, limit, use)
+}
+
+// foundAll reports whether the first round trip found all overdue holds of a stock row.
+func (l *loader) foundAll(key inventory.StockKey) bool {
+	found := l.overdue[key]
+	asked := min(found.units-l.state.Stock(key).Available, int64(l.firstOverdue()))
+	return len(found.rows) == 0 || int64(len(found.rows)) <= asked
+}
+
+func (l *loader) moreOverdue(ctx context.Context, key inventory.StockKey, skip, limit int,
+	use func(*inventory.Reservation, int) bool,
+) (more bool, err error) {
+	rows, err := l.s.writer.Query(ctx, loadOverdue, l.stock[key], l.state.Now, limit+1, skip)
+	if err != nil {
+		return false, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if limit == 0 {
+			more = true
+			continue
+		}
+		limit--
+		var row store.ReservationRow
+		if err := rows.Scan(&row.Key, &row.Status, &row.ExpiresAt, &row.CustomerID, &row.Data); err != nil {
+			return false, err
+		}
+		if r, bytes := usable(&row); !use(r, bytes) {
+			return true, nil
 		}
 	}
+	return more, rows.Err()
+}
+
+// usable decodes an overdue hold; nil means that it is damaged.
+func usable(row *store.ReservationRow) (r *inventory.Reservation, bytes int) {
+	r, err := row.Decode()
+	if err != nil {
+		r = nil
+	}
+	return r, len(row.Data)
 }

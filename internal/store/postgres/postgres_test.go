@@ -33,6 +33,10 @@ var backend = storetest.Backend{
 	Share: func(t testing.TB, s store.Store, now func() time.Time) store.Store {
 		return open(t, s.(*Store).config.ConnString(), Options{Now: now})
 	},
+	Damage: func(t testing.TB, s store.Store, id inventory.ID) {
+		exec(t, s.(*Store).config.ConnString(),
+			fmt.Sprintf("UPDATE reservations SET data = '\\x00' WHERE key = %d", id.Sequence()))
+	},
 	Enforces: true,
 }
 
@@ -48,6 +52,10 @@ func open(t testing.TB, address string, o Options) *Store {
 
 func TestStore(t *testing.T)      { storetest.Run(t, backend) }
 func BenchmarkStore(b *testing.B) { storetest.Benchmark(b, backend) }
+
+func BenchmarkOverdue(b *testing.B) { storetest.BenchmarkOverdue(b, backend) }
+
+func BenchmarkProductHolds(b *testing.B) { storetest.BenchmarkProductHolds(b, backend) }
 
 // exec runs statements beside the store.
 func exec(t testing.TB, address string, statements ...string) {

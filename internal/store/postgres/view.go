@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -200,13 +202,11 @@ func (v *view) Reservations(
 	if q.CustomerID != "" {
 		l.only("customer = %s", q.CustomerID)
 	}
-	if q.ProductID != "" { // the status is ACTIVE then, and holds has the rows of those
-		l.only(`key = ANY (ARRAY (SELECT DISTINCT reservation FROM holds WHERE reservation < $1 AND stock IN
-	(SELECT s.key FROM stock s JOIN products p ON p.key = s.product WHERE p.id = %s)
-		ORDER BY reservation DESC LIMIT $2))`, q.ProductID)
-	}
 	switch {
-	case q.ProductID != "":
+	case q.ProductID != "": // the status is ACTIVE then, and holds has the rows of those
+		if err := v.onlyProduct(ctx, &l, q.ProductID); err != nil {
+			return nil, inventory.ID{}, err
+		}
 	case q.Status == inventory.ReservationExpired && q.DueBy > 0:
 		l.where = fmt.Sprintf("r.status = %d OR (r.status = %d AND r.expires_at <= %d)", inventory.ReservationExpired,
 			inventory.ReservationActive, q.DueBy)
@@ -218,6 +218,38 @@ func (v *view) Reservations(
 		page, next, err = v.check(ctx, page, next)
 	}
 	return page, next, err
+}
+
+// onlyProduct selects the ACTIVE reservations of a product. The rows of its stock rows in holds are in the order of
+// deadlines, and a page in that of reservations: where there are fewer than a page may look at, they are sorted. Where
+// there are more, the newest reservations are looked through instead, and most pages soon find as many of the product
+// as they need. An index in the order of a page would cost every hold an entry more.
+func (v *view) onlyProduct(ctx context.Context, l *list, productID string) error {
+	var stock []int64
+	var holds int
+	err := v.query(ctx, func(rows pgx.Rows) error {
+		_, err := pgx.ForEachRow(rows, []any{&stock, &holds}, func() error { return nil })
+		return err
+	}, `WITH wanted AS MATERIALIZED (
+	SELECT ARRAY (SELECT s.key FROM stock s JOIN products p ON p.key = s.product WHERE p.id = $1) AS stock
+)
+SELECT stock, (SELECT count(*) FROM (SELECT 1 FROM holds h WHERE h.stock = ANY (wanted.stock) LIMIT $2) counted)
+FROM wanted`, productID, store.ScanLimit)
+	if err != nil {
+		return err
+	}
+	if holds < store.ScanLimit {
+		l.only(`key = ANY (ARRAY (SELECT DISTINCT reservation FROM holds WHERE reservation < $1 AND stock = ANY (%s)
+	ORDER BY reservation DESC LIMIT $2))`, stock)
+		return nil
+	}
+	keys := make([]string, len(stock))
+	for i, key := range stock {
+		keys[i] = strconv.FormatInt(key, 10)
+	}
+	l.where = fmt.Sprintf("r.status = %d AND r.stock && '{%s}'::bigint[]", inventory.ReservationActive,
+		strings.Join(keys, ","))
+	return nil
 }
 
 func scanReservation(rows pgx.Rows) (*inventory.Reservation, int, error) {
@@ -462,16 +494,16 @@ func (v *view) Journal(
 
 func (v *view) Due(ctx context.Context, until inventory.Time, limit int) (page []store.Deadline, err error) {
 	err = v.query(ctx, func(rows pgx.Rows) error {
+		var key int64
 		var id []byte
-		var d store.Deadline
-		_, err := pgx.ForEachRow(rows, []any{&id, &d.At}, func() error {
-			copy(d.ID[:], id)
-			page = append(page, d)
+		var at inventory.Time
+		_, err := pgx.ForEachRow(rows, []any{&key, &id, &at}, func() error {
+			page = append(page, store.Deadline{ID: store.RowID(key, id), At: at})
 			return nil
 		})
 		return err
-	}, "SELECT substring(data FROM 1 FOR 16), expires_at FROM reservations WHERE status = 1 AND expires_at <= $1 ORDER "+
-		"BY expires_at, key LIMIT $2", until, limit)
+	}, "SELECT key, substring(data FROM 1 FOR 16), expires_at FROM reservations WHERE status = 1 AND expires_at <= $1 "+
+		"ORDER BY expires_at, key LIMIT $2", until, limit)
 	return page, err
 }
 

@@ -1,7 +1,6 @@
 package sqlite
 
 import (
-	"cmp"
 	"math"
 
 	"zombiezen.com/go/sqlite"
@@ -28,10 +27,6 @@ const firstActive = "SELECT expires_at, key FROM reservations WHERE status = 1 O
 type place struct{ at, reservation int64 }
 
 func placeOf(r *inventory.Reservation) place { return place{int64(r.ExpiresAt), r.ID.Sequence()} }
-
-func comparePlaces(a, b place) int {
-	return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.reservation, b.reservation))
-}
 
 func (p place) before(q place) bool {
 	return p.at < q.at || (p.at == q.at && p.reservation < q.reservation)

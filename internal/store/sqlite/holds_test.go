@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -39,7 +40,8 @@ func TestDeadEntries(t *testing.T) {
 		}
 		t.Repeat(map[string]func(*rapid.T){
 			"hold": m.hold, "cancel": m.cancel, "confirm": m.confirm, "extend": m.extend, "expire": m.expire,
-			"sweep": m.expireDue, "wait": m.wait, "reopen": m.reopen, "crash": m.crash, "fail": m.fail, "look": m.look, "": m.check,
+			"sweep": m.expireDue, "wait": m.wait, "reopen": m.reopen, "crash": m.crash, "fail": m.fail, "look": m.look,
+			"overdue": m.overdue, "": m.check,
 		})
 	})
 }
@@ -238,6 +240,61 @@ func (m *entriesMachine) look(t *rapid.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// overdue requires that a batch is handed the overdue holds of a stock row in order, whether their entries wait or not.
+func (m *entriesMachine) overdue(t *rapid.T) {
+	names, err := stockNames(m.store)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, err := readFirstActive(m.store.writer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := inventory.Time(m.clock.Now().UnixMilli())
+	skip, limit := rapid.IntRange(0, 3).Draw(t, "skip"), rapid.IntRange(1, 5).Draw(t, "limit")
+	for key, product := range names {
+		var all []place
+		for _, r := range m.activeHolds(product) {
+			if r.ExpiresAt <= now {
+				all = append(all, placeOf(r))
+			}
+		}
+		slices.SortFunc(all, func(a, b place) int {
+			return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.reservation, b.reservation))
+		})
+		want := all[min(skip, len(all)):min(skip+limit, len(all))]
+		stock := inventory.StockKey{ProductID: product, Location: inventory.MainLocation}
+		l := loader{
+			conn: m.store.writer, state: inventory.NewState(now, 0), waiting: &m.store.waiting,
+			stock: map[inventory.StockKey]int64{stock: key},
+		}
+		var got []place
+		more, err := l.overdueOf(stock, first, skip, limit, func(r *inventory.Reservation, _ int) bool {
+			got = append(got, placeOf(r))
+			return true
+		})
+		if err != nil || !slices.Equal(got, want) || more != (len(all) > skip+limit) {
+			t.Fatalf("overdue of %s after %d, at most %d: %v, more: %v, %v; want %v of %v", product, skip, limit, got, more,
+				err, want, all)
+		}
+	}
+}
+
+// activeHolds are the ACTIVE reservations of a product, as their rows have them.
+func (m *entriesMachine) activeHolds(product string) (holds []*inventory.Reservation) {
+	err := exec(m.store.writer, selectReservation+"WHERE status = 1", func(row *sqlite.Stmt) error {
+		r, err := scanReservation(row)
+		if err == nil && slices.ContainsFunc(r.Lines, func(l inventory.Line) bool { return l.ProductID == product }) {
+			holds = append(holds, r)
+		}
+		return err
+	})
+	if err != nil {
+		m.Fatal(err)
+	}
+	return holds
 }
 
 // entries are those that count, by product and place, and the number of dead ones. No entry waits that is in the table.

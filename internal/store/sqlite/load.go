@@ -1,7 +1,6 @@
 package sqlite
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 
@@ -210,70 +209,77 @@ func (l *loader) order(id inventory.ID) error {
 	return l.lines(o.Lines)
 }
 
-// overdue loads the overdue holds of each stock row that has fewer units than the batch wants (I8).
+// overdue loads the overdue holds of the stock rows that have fewer units than the batch wants (I8).
 func (l *loader) overdue(keys *inventory.Keys) error {
-	budget := int64(inventory.MaxOverdueLoaded)
 	var first *place
-	for i := range keys.Stock {
-		d := &keys.Stock[i]
-		stock := l.state.Stock(d.StockKey)
-		if stock == nil || stock.Available >= d.Units {
-			continue
-		}
+	err := store.LoadOverdue(l.state, keys, func(key inventory.StockKey, skip, limit int,
+		use func(*inventory.Reservation, int) bool,
+	) (bool, error) {
 		if first == nil {
 			read, err := readFirstActive(l.conn)
 			if err != nil {
-				return err
+				return false, err
 			}
 			first = &read
 		}
-		found, err := l.overdueOf(d.StockKey, *first, budget)
-		if err != nil {
-			return err
+		return l.overdueOf(key, *first, skip, limit, use)
+	})
+	if err != nil {
+		return err
+	}
+	for _, ids := range l.state.Overdue {
+		for _, id := range ids {
+			if err := l.lines(l.state.Reservations[id].Lines); err != nil {
+				return err
+			}
 		}
-		budget -= found
 	}
 	return nil
 }
 
-func (l *loader) overdueOf(key inventory.StockKey, first place, budget int64) (found int64, err error) {
-	var places []place
-	err = exec(l.conn, `SELECT expires_at, reservation FROM holds WHERE stock = ? AND (expires_at, reservation) >= (?, ?)
-		AND expires_at <= ?
-		ORDER BY expires_at, reservation LIMIT ?`, func(row *sqlite.Stmt) error {
-		places = append(places, place{row.ColumnInt64(0), row.ColumnInt64(1)})
-		return nil
-	}, integer(l.stock[key]), integer(first.at), integer(first.reservation), integer(int64(l.state.Now)),
-		integer(budget+1))
-	if err != nil {
-		return 0, err
-	}
-	places = append(places, l.waiting.due(l.stock[key], l.state.Now, budget+1)...)
-	slices.SortFunc(places, comparePlaces)
-	more := int64(len(places)) > budget
-	if more {
-		places = places[:budget]
-	}
-	for _, p := range places {
-		r, err := reservationRow(l.conn, p.reservation)
-		var bad *store.CorruptRow
-		if errors.As(err, &bad) || (err == nil && r == nil) {
-			continue // a damaged hold keeps its units but stops nobody; the sweeper and verify report it
+// overdueOf hands out the overdue holds of a stock row, see [store.ReadOverdue]. Some of their entries are in the table,
+// the others still wait, and both are in the order of deadlines.
+func (l *loader) overdueOf(key inventory.StockKey, first place, skip, limit int,
+	use func(*inventory.Reservation, int) bool,
+) (more bool, err error) {
+	visit := func(p place) (goOn bool, err error) {
+		switch {
+		case skip > 0:
+			skip--
+			return true, nil
+		case limit == 0:
+			more = true
+			return false, nil
 		}
-		if err != nil {
-			return 0, err
+		limit--
+		r, bytes, err := sizedReservation(l.conn, p.reservation)
+		if err != nil && !store.IsCorrupt(err) {
+			return false, err
 		}
-		if l.state.Reservations[r.ID] == nil {
-			if err := l.addReservation(r); err != nil {
-				return 0, err
+		return use(r, bytes), nil // without a reservation if it is damaged or missing
+	}
+	waiting, goOn := l.waiting.due(l.stock[key], l.state.Now), true
+	visitWaiting := func(until func(place) bool) (err error) {
+		for goOn && err == nil && len(waiting) > 0 && until(waiting[0]) {
+			goOn, err = visit(waiting[0])
+			waiting = waiting[1:]
+		}
+		return err
+	}
+	err = scan(l.conn, `SELECT expires_at, reservation FROM holds
+		WHERE stock = ? AND (expires_at, reservation) >= (?, ?) AND expires_at <= ? ORDER BY expires_at, reservation`,
+		func(row *sqlite.Stmt) (bool, error) {
+			p := place{row.ColumnInt64(0), row.ColumnInt64(1)}
+			err := visitWaiting(func(w place) bool { return w.before(p) })
+			if err == nil && goOn {
+				goOn, err = visit(p)
 			}
-		}
-		l.state.Overdue[key] = append(l.state.Overdue[key], r.ID)
+			return goOn, err
+		}, integer(l.stock[key]), integer(first.at), integer(first.reservation), integer(int64(l.state.Now)))
+	if err == nil {
+		err = visitWaiting(func(place) bool { return true })
 	}
-	// Waiting for the next batch helps only if this one frees some units. It does not if all the holds that were found
-	// are damaged.
-	l.state.MoreOverdue[key] = more && (budget == 0 || len(l.state.Overdue[key]) > 0)
-	return int64(len(places)), nil
+	return more, err
 }
 
 func readReservation(conn *sqlite.Conn, id inventory.ID) (*inventory.Reservation, error) {
@@ -286,12 +292,19 @@ func readReservation(conn *sqlite.Conn, id inventory.ID) (*inventory.Reservation
 
 const selectReservation = "SELECT key, status, expires_at, customer, data FROM reservations "
 
-func reservationRow(conn *sqlite.Conn, key int64) (found *inventory.Reservation, err error) {
+func reservationRow(conn *sqlite.Conn, key int64) (*inventory.Reservation, error) {
+	r, _, err := sizedReservation(conn, key)
+	return r, err
+}
+
+// sizedReservation also returns how many bytes are stored of the reservation.
+func sizedReservation(conn *sqlite.Conn, key int64) (found *inventory.Reservation, bytes int, err error) {
 	err = exec(conn, selectReservation+"WHERE key = ?", func(row *sqlite.Stmt) (err error) {
+		bytes = row.ColumnLen(4)
 		found, err = scanReservation(row)
 		return err
 	}, integer(key))
-	return found, err
+	return found, bytes, err
 }
 
 func scanReservation(row *sqlite.Stmt) (*inventory.Reservation, error) {

@@ -31,6 +31,12 @@ var backend = storetest.Backend{
 		}
 		return openFile(t, s.(*Store).path, now)
 	},
+	Damage: func(t testing.TB, s store.Store, id inventory.ID) {
+		err := exec(s.(*Store).writer, "UPDATE reservations SET data = x'00' WHERE key = ?", nil, integer(id.Sequence()))
+		if err != nil {
+			t.Fatal(err)
+		}
+	},
 	Enforces: true,
 }
 
@@ -46,6 +52,10 @@ func openFile(t testing.TB, path string, now func() time.Time) *Store {
 
 func TestStore(t *testing.T)      { storetest.Run(t, backend) }
 func BenchmarkStore(b *testing.B) { storetest.Benchmark(b, backend) }
+
+func BenchmarkOverdue(b *testing.B) { storetest.BenchmarkOverdue(b, backend) }
+
+func BenchmarkProductHolds(b *testing.B) { storetest.BenchmarkProductHolds(b, backend) }
 
 func commit(s *Store, commands ...inventory.Command) (outcomes []inventory.Outcome, err error) {
 	requests := make([]*inventory.Request, len(commands))

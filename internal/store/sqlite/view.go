@@ -142,8 +142,14 @@ func (v *view) Reservations(
 		return nil, inventory.ID{}, err
 	}
 	from, arguments := "WHERE key < ? ORDER BY key DESC", []value{before(q.Before)}
+	few := false
+	if q.ProductID != "" {
+		if few, err = v.hasFewHolds(q.ProductID); err != nil {
+			return nil, inventory.ID{}, err
+		}
+	}
 	switch {
-	case q.ProductID != "":
+	case few:
 		from = activeOfProduct
 		arguments = append(arguments, text(q.ProductID), integer(int64(q.Limit)), integer(entered))
 	case q.CustomerID != "":
@@ -158,6 +164,21 @@ func (v *view) Reservations(
 		func(r *inventory.Reservation) (inventory.ID, bool) {
 			return r.ID, q.Matches(r)
 		})
+}
+
+// hasFewHolds reports whether a product has fewer holds than a page may look at. The entries of its stock rows in holds
+// are in the order of deadlines, and a page in that of reservations: few entries are sorted. Where there are many, the
+// newest reservations are looked through instead, and most pages soon find as many of the product as they need. An
+// index in the order of a page would cost every hold an entry more.
+func (v *view) hasFewHolds(productID string) (few bool, err error) {
+	err = exec(v.conn, `SELECT count(*) FROM (SELECT 1 FROM holds
+		WHERE (expires_at, reservation) >= (`+firstActive+`) AND stock IN
+			(SELECT s.key FROM stock s JOIN products p ON p.key = s.product WHERE p.id = ?) LIMIT ?)`,
+		func(row *sqlite.Stmt) error {
+			few = row.ColumnInt64(0) < store.ScanLimit
+			return nil
+		}, text(productID), integer(store.ScanLimit))
+	return few, err
 }
 
 // scanChecked decodes a row, and requires that an ACTIVE reservation has its rows in holds.
@@ -322,11 +343,10 @@ func (v *view) batchOf(seq int64) (int64, error) {
 
 func (v *view) Due(ctx context.Context, until inventory.Time, limit int) (list []store.Deadline, err error) {
 	defer v.during(ctx, &err)()
-	err = exec(v.conn, "SELECT expires_at, substr(data, 1, 16) FROM reservations WHERE status = 1 AND expires_at <= ? "+
-		"ORDER BY expires_at, key LIMIT ?", func(row *sqlite.Stmt) error {
-		d := store.Deadline{At: inventory.Time(row.ColumnInt64(0))}
-		row.ColumnBytes(1, d.ID[:])
-		list = append(list, d)
+	err = exec(v.conn, "SELECT expires_at, key, substr(data, 1, 16) FROM reservations WHERE status = 1 AND expires_at "+
+		"<= ? ORDER BY expires_at, key LIMIT ?", func(row *sqlite.Stmt) error {
+		id := store.RowID(row.ColumnInt64(1), column(row, 2))
+		list = append(list, store.Deadline{ID: id, At: inventory.Time(row.ColumnInt64(0))})
 		return nil
 	}, integer(int64(until)), integer(int64(limit)))
 	return list, err

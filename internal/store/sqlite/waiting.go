@@ -167,11 +167,10 @@ func (w *waiting) put(stock int64, list []place, removed int) {
 	w.places[stock] = list
 }
 
-// due returns the places of a stock row whose deadline is at or before now, up to a limit.
-func (w *waiting) due(stock int64, now inventory.Time, limit int64) []place {
+// due returns the places of a stock row whose deadline is at or before now.
+func (w *waiting) due(stock int64, now inventory.Time) []place {
 	list := w.places[stock]
-	n := sort.Search(len(list), func(i int) bool { return list[i].at > int64(now) })
-	return list[:min(int64(n), limit)]
+	return list[:sort.Search(len(list), func(i int) bool { return list[i].at > int64(now) })]
 }
 
 func findPlace(list []place, p place) (int, bool) {

@@ -19,6 +19,8 @@ type Backend struct {
 	Reopen func(t testing.TB, s store.Store, now func() time.Time) store.Store
 	// Share opens another store on the same database, as another process would. It is nil if that is not possible.
 	Share func(t testing.TB, s store.Store, now func() time.Time) store.Store
+	// Damage makes the row of a reservation unreadable. It is nil if that is not possible.
+	Damage func(t testing.TB, s store.Store, id inventory.ID)
 	// Enforces says that the store itself refuses a negative bucket (the second wall of I1).
 	Enforces bool
 }
@@ -36,9 +38,11 @@ func Run(t *testing.T, b Backend) {
 		"CaseOfIDs": caseOfIDs, "WrongSalt": wrongSalt, "Precision": precision, "ClockJumps": clockJumps,
 		"ConcurrentWriters": concurrentWriters,
 		"Receipts":          receipts, "OverdueIsLoaded": overdueIsLoaded, "OverdueIsBounded": overdueIsBounded,
-		"OverdueCart":      overdueCart,
-		"ListReservations": listReservations, "ListOrders": listOrders, "ListProducts": listProducts, "PageBytes": pageBytes,
-		"Due": due, "Journal": journal,
+		"OverdueCart": overdueCart, "OverdueAsNeeded": overdueAsNeeded, "OverdueIsShared": overdueIsShared,
+		"OverdueBytes":     overdueBytes,
+		"ListReservations": listReservations, "ListManyHolds": listManyHolds,
+		"ListOrders": listOrders, "ListProducts": listProducts, "PageBytes": pageBytes,
+		"Due": due, "DamagedHold": damagedHold, "Journal": journal,
 		"Locations": locations, "Reopen": reopen, "WholeLife": wholeLife, "SnapshotIsOne": snapshotIsOne,
 		"RecordLife": recordLife, "RecordsAreLoaded": recordsAreLoaded, "RecordOrder": recordOrder,
 		"RecordPages":  recordPages,
@@ -51,6 +55,18 @@ func Run(t *testing.T, b Backend) {
 			t.Parallel()
 			test(b.fixture(t))
 		})
+	}
+}
+
+// BenchmarkProductHolds measures a page of one ACTIVE reservation of a product that has 100,000.
+func BenchmarkProductHolds(b *testing.B, backend Backend) {
+	const holds = 100_000
+	f := backend.fixture(b)
+	f.do(newProduct("mug", holds))
+	f.holdsOf("mug", holds)
+	q := store.ReservationQuery{ProductID: "mug", Status: inventory.ReservationActive, Limit: 1}
+	for b.Loop() {
+		f.view(func(v store.View) error { return third(v.Reservations(f.Context(), q)) })
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -73,6 +74,50 @@ func listReservations(f *fixture) {
 			Status: inventory.ReservationExpired, DueBy: due,
 			Limit: limit,
 		}), c)
+	}
+}
+
+// holdsOf makes holds of one unit, newest last.
+func (f *fixture) holdsOf(id string, holds int) (ids []inventory.ID) {
+	f.Helper()
+	batch := make([]inventory.Command, holds)
+	for i := range batch {
+		batch[i] = reserve(id, 1, time.Minute)
+	}
+	for each := range slices.Chunk(batch, 1000) {
+		for _, o := range f.do(each...) {
+			ids = append(ids, o.Reservation.ID)
+		}
+	}
+	return ids
+}
+
+// listManyHolds: the list of a product is complete, also where the product, or others since, have more holds than a
+// page may look at.
+func listManyHolds(f *fixture) {
+	const many = store.ScanLimit + 200
+	f.do(newProduct("mug", many), newProduct("cup", 2*many))
+	mugs, cups := f.holdsOf("mug", many), f.holdsOf("cup", 300)
+	f.do(&inventory.Cancel{ID: mugs[5]}, &inventory.Cancel{ID: mugs[many-1]}, &inventory.Cancel{ID: cups[7]})
+	mugs = slices.Delete(mugs[:many-1], 5, 6)
+	cups = slices.Delete(cups, 7, 8)
+	slices.Reverse(mugs)
+	slices.Reverse(cups)
+	of := func(id string) store.ReservationQuery {
+		return store.ReservationQuery{ProductID: id, Status: inventory.ReservationActive, Limit: 1000}
+	}
+	if got := f.listReservations(of("mug")); !slices.Equal(got, mugs) {
+		f.Errorf("of many holds: %d, want %d", len(got), len(mugs))
+	}
+	if got := f.listReservations(of("cup")); !slices.Equal(got, cups) {
+		f.Errorf("of few holds: %d, want %d", len(got), len(cups))
+	}
+	if got := f.listReservations(of("cap")); len(got) != 0 {
+		f.Errorf("of a product that is not there: %d", len(got))
+	}
+	f.holdsOf("cup", store.ScanLimit) // a page of mugs may end among them
+	if got := f.listReservations(of("mug")); !slices.Equal(got, mugs) {
+		f.Errorf("of many older holds: %d, want %d", len(got), len(mugs))
 	}
 }
 
