@@ -53,6 +53,9 @@ func (s *Store) transact(keys *inventory.Keys, decide store.Decide, now inventor
 			err = fmt.Errorf("%w: %w", store.ErrBroken, errors.Join(err, undo))
 		}
 	}()
+	if err := s.ownHead(); err != nil {
+		return err
+	}
 	l := loader{conn: s.writer, state: inventory.NewState(now, s.head.Seq), receipts: &s.receipts, cache: &s.cache}
 	if err := l.load(keys); err != nil {
 		return fmt.Errorf("loading a batch: %w", translate(err))
@@ -82,6 +85,24 @@ func (s *Store) transact(keys *inventory.Keys, decide store.Decide, now inventor
 	s.head = head
 	s.cache.committed(&l, changes)
 	s.checkpoint(changes)
+	return nil
+}
+
+// ownHead makes sure, inside the transaction, that nobody has written the file since the last batch. What is in memory
+// would not be true any more, and two who sell the same units would sell them twice.
+func (s *Store) ownHead() error {
+	head, err := readHead(s.writer)
+	if err = translate(err); errors.Is(err, store.ErrUnavailable) {
+		return err
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", store.ErrBroken, err)
+	}
+	if head != s.head {
+		return fmt.Errorf("%w: another program has written %s: its last batch is number %d, and the last one of this "+
+			"process was %d: see that only one process serves this file", store.ErrBroken, s.path, head.BatchNo,
+			s.head.BatchNo)
+	}
 	return nil
 }
 

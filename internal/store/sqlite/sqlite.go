@@ -8,10 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"time"
 
-	"github.com/gofrs/flock"
 	"zombiezen.com/go/sqlite"
 
 	"github.com/holdfast/holdfast/internal/inventory"
@@ -34,7 +32,7 @@ type Options struct {
 type Store struct {
 	path    string
 	options Options
-	lock    *flock.Flock
+	claim   *claim
 
 	turn      *store.Turn
 	writer    *sqlite.Conn
@@ -89,34 +87,14 @@ func Open(path string, o Options) (*Store, error) {
 	return s, nil
 }
 
-// resolve returns the absolute path of a file without symbolic links, so that all processes lock the same one.
-func resolve(path string) (string, error) {
-	absolute, err := filepath.Abs(path)
-	if err != nil {
-		return "", err
+func (s *Store) openWriter() (err error) {
+	if s.claim, err = claimFile(s.path); err != nil {
+		return err
 	}
-	if real, err := filepath.EvalSymlinks(absolute); err == nil {
-		return real, nil
+	if err := s.claim.takeLockFile(); err != nil {
+		return err
 	}
-	folder, err := filepath.EvalSymlinks(filepath.Dir(absolute))
-	if err != nil {
-		return "", fmt.Errorf("the folder of the store file does not exist: %w: make it first", err)
-	}
-	return filepath.Join(folder, filepath.Base(absolute)), nil
-}
-
-func (s *Store) openWriter() error {
-	s.lock = flock.New(s.path + ".lock")
-	locked, err := s.lock.TryLock()
-	if err != nil {
-		return fmt.Errorf("locking %s: %w", s.path, err)
-	}
-	if !locked {
-		s.lock = nil
-		return fmt.Errorf("%s is already being served by another process: stop that one first, or choose another file "+
-			"with --store", s.path)
-	}
-	if s.writer, err = s.connect(sqlite.OpenReadWrite, sqlite.OpenCreate, sqlite.OpenWAL); err != nil {
+	if s.writer, err = s.connect(sqlite.OpenReadWrite, sqlite.OpenWAL); err != nil {
 		return err
 	}
 	if err := migrate(s.writer, s.path); err != nil {
@@ -185,14 +163,14 @@ func (s *Store) Close() error {
 		if s.writer != nil {
 			err = errors.Join(err, s.writer.Close())
 		}
-		if s.lock != nil {
-			err = errors.Join(err, s.lock.Unlock())
+		if s.claim != nil {
+			err = errors.Join(err, s.claim.close())
 		}
 		return err
 	})
 }
 
-// SoleWriter implements [store.Store]. The lock on the file keeps other writers out.
+// SoleWriter implements [store.Store]. The claim on the file keeps other writers out.
 func (s *Store) SoleWriter() (clock func() time.Time, sole bool) {
 	if s.options.ReadOnly {
 		return nil, false

@@ -1,0 +1,130 @@
+package sqlite
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/gofrs/flock"
+)
+
+// A file is kept from a second server in three ways. The file itself is locked, so another name for it does not help.
+// The lock file PATH.lock keeps out older programs, which know no other lock. And every batch compares the head with the
+// one that the last batch left.
+
+// lockSuffix makes the name of the lock file.
+const lockSuffix = ".lock"
+
+// serving are the files that this process has open for writing. Such a file must not even be opened a second time:
+// closing it would drop the POSIX locks by which SQLite keeps other programs from removing its log.
+var serving struct {
+	sync.Mutex
+	files []*claim
+}
+
+// claim is the right to be the only one who writes a file.
+type claim struct {
+	path string
+	file *os.File
+	info os.FileInfo
+	lock *flock.Flock // PATH.lock; nil until it is needed
+}
+
+// claimFile opens a file and locks it. Close the claim after every connection to the file.
+func claimFile(path string) (c *claim, err error) {
+	serving.Lock()
+	defer serving.Unlock()
+	if info, err := os.Stat(path); err == nil && isServing(info) {
+		return nil, alreadyServed(path)
+	}
+	c = &claim{path: path}
+	if c.file, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600); err != nil {
+		return nil, fmt.Errorf("opening %s for writing: %w", path, err)
+	}
+	if err := c.take(); err != nil {
+		return nil, errors.Join(err, c.file.Close())
+	}
+	serving.files = append(serving.files, c)
+	return c, nil
+}
+
+func isServing(info os.FileInfo) bool {
+	for _, c := range serving.files {
+		if os.SameFile(c.info, info) {
+			return true
+		}
+	}
+	return false
+}
+
+func alreadyServed(path string) error {
+	return fmt.Errorf("%s is already being served by another process: stop that one first, or choose another file with "+
+		"--store", path)
+}
+
+// take locks the open file, and refuses one with several names.
+func (c *claim) take() (err error) {
+	if c.info, err = c.file.Stat(); err != nil {
+		return fmt.Errorf("looking at %s: %w", c.path, err)
+	}
+	locked, err := lockInode(c.file)
+	switch {
+	case err != nil:
+		return fmt.Errorf("locking %s: %w", c.path, err)
+	case !locked:
+		return alreadyServed(c.path)
+	case links(c.info) > 1:
+		return fmt.Errorf("%s has %d names (hard links), and what is not yet in the file itself lies in a log beside one of "+
+			"them: find the others with find -samefile, keep the one that was served, and remove the rest", c.path,
+			links(c.info))
+	}
+	return nil
+}
+
+// takeLockFile locks PATH.lock as well.
+func (c *claim) takeLockFile() error {
+	lock := flock.New(c.path + lockSuffix)
+	locked, err := lock.TryLock()
+	switch {
+	case err != nil:
+		return fmt.Errorf("locking %s: %w", c.path, err)
+	case !locked:
+		return alreadyServed(c.path)
+	}
+	c.lock = lock
+	return nil
+}
+
+func (c *claim) close() (err error) {
+	serving.Lock()
+	defer serving.Unlock()
+	for i, other := range serving.files {
+		if other == c {
+			serving.files = append(serving.files[:i], serving.files[i+1:]...)
+			break
+		}
+	}
+	if c.lock != nil {
+		err = c.lock.Unlock()
+	}
+	return errors.Join(err, c.file.Close())
+}
+
+// resolve returns the absolute path of a file without symbolic links: the log and the lock file lie beside the file
+// itself.
+func resolve(path string) (string, error) {
+	absolute, err := filepath.Abs(path)
+	if err != nil {
+		return "", err
+	}
+	if real, err := filepath.EvalSymlinks(absolute); err == nil {
+		return real, nil
+	}
+	folder, err := filepath.EvalSymlinks(filepath.Dir(absolute))
+	if err != nil {
+		return "", fmt.Errorf("the folder of the store file does not exist: %w: make it first", err)
+	}
+	return filepath.Join(folder, filepath.Base(absolute)), nil
+}
