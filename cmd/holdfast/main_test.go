@@ -119,6 +119,7 @@ func TestUsage(t *testing.T) {
 type served struct {
 	url  string
 	stop func() (code int)
+	wait func() (code int) // until it ends by itself
 	log  *output
 }
 
@@ -132,12 +133,13 @@ func serve(t *testing.T, arguments ...string) *served {
 	}()
 	var once sync.Once
 	code := 0
-	s := &served{log: log, stop: func() int {
-		once.Do(func() {
-			cancel()
-			code = <-done
-		})
+	wait := func() int {
+		once.Do(func() { code = <-done })
 		return code
+	}
+	s := &served{log: log, wait: wait, stop: func() int {
+		cancel()
+		return wait()
 	}}
 	t.Cleanup(func() { s.stop() })
 	select {

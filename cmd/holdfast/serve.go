@@ -113,8 +113,8 @@ type server struct {
 	http    *http.Server
 	failed  chan error
 
-	sweeping sync.WaitGroup
-	stopping context.CancelFunc
+	background sync.WaitGroup // the sweeper and the watch
+	stopping   context.CancelFunc
 }
 
 func startServer(c *serveCommand, log *slog.Logger, stored store.Store, kind string) (_ *server, err error) {
@@ -146,9 +146,29 @@ func startServer(c *serveCommand, log *slog.Logger, stored store.Store, kind str
 	ctx, s.stopping = context.WithCancel(context.Background())
 	if c.Sweep {
 		sweeper := expiry.New(expiry.Options{Engine: s.engine, Log: log, Observe: m.Sweep})
-		s.sweeping.Go(func() { sweeper.Run(ctx) })
+		s.background.Go(func() { sweeper.Run(ctx) })
+	}
+	if kind == "sqlite" {
+		s.background.Go(func() { s.watch(ctx) })
 	}
 	return s, nil
+}
+
+// watchEvery is how often an idle server makes sure that its store file is still there.
+const watchEvery = time.Second
+
+// watch probes the store until the context ends. A probe that finds the store broken ends the server.
+func (s *server) watch(ctx context.Context) {
+	ticker := time.NewTicker(watchEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+			_ = s.engine.Probe(ctx)
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 func newHTTPServer(handler http.Handler, log *slog.Logger) *http.Server {
@@ -181,7 +201,7 @@ func (s *server) stop(drain time.Duration) (err error) {
 	}
 	if s.stopping != nil {
 		s.stopping()
-		s.sweeping.Wait()
+		s.background.Wait()
 	}
 	return errors.Join(err, s.engine.Close(ctx))
 }

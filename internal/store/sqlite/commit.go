@@ -29,7 +29,9 @@ func (s *Store) Commit(ctx context.Context, keys *inventory.Keys, decide store.D
 	if err != nil {
 		return err
 	}
-	err = s.transact(keys, decide, now)
+	if err = s.transact(keys, decide, now); err == nil {
+		err = s.inPlace() // what went into a file that is gone must not be acknowledged
+	}
 	if errors.Is(err, store.ErrBroken) {
 		s.broken = err
 	}

@@ -8,6 +8,8 @@ import (
 	"sync"
 
 	"github.com/gofrs/flock"
+
+	"github.com/holdfast/holdfast/internal/store"
 )
 
 // A file is kept from a second server in three ways. The file itself is locked, so another name for it does not help.
@@ -112,13 +114,58 @@ func (c *claim) close() (err error) {
 	return errors.Join(err, c.file.Close())
 }
 
-// resolve returns the absolute path of a file without symbolic links: the log and the lock file lie beside the file
-// itself.
-func resolve(path string) (string, error) {
-	absolute, err := filepath.Abs(path)
-	if err != nil {
-		return "", err
+// witness is a file that must stay where it was when the store was opened.
+type witness struct {
+	path string
+	info os.FileInfo
+}
+
+func newWitness(path string) (witness, error) {
+	info, err := os.Stat(path)
+	return witness{path, info}, err
+}
+
+// missing fails if the path does not lead to the file any more. It costs about two microseconds.
+func (w *witness) missing() error {
+	now, err := os.Stat(w.path)
+	switch {
+	case err != nil:
+		return fmt.Errorf("%s was moved or removed while it was being served: %w", w.path, err)
+	case links(now) == 0:
+		return fmt.Errorf("%s was removed while it was being served", w.path)
+	case !os.SameFile(now, w.info):
+		return fmt.Errorf("%s was replaced by another file while it was being served", w.path)
 	}
+	return nil
+}
+
+// watchFiles remembers where the file and its log are: the file by the name that it was given, so that a symbolic link
+// that is turned elsewhere is noticed too. Without either, what is written now would not be found by the next start.
+func (s *Store) watchFiles() error {
+	for _, path := range []string{s.given, s.path + "-wal"} {
+		w, err := newWitness(path)
+		if err != nil {
+			return err
+		}
+		s.witnesses = append(s.witnesses, w)
+	}
+	return nil
+}
+
+// inPlace fails with [store.ErrBroken] if a file was moved, removed or replaced.
+func (s *Store) inPlace() error {
+	for i := range s.witnesses {
+		if err := s.witnesses[i].missing(); err != nil {
+			return fmt.Errorf("%w: %w: put it back together with its -wal file, both as they are, before the next start",
+				store.ErrBroken, err)
+		}
+	}
+	return nil
+}
+
+// resolve returns the path of a file without symbolic links: the log and the lock file lie beside the file
+// itself.
+func resolve(absolute string) (string, error) {
 	if real, err := filepath.EvalSymlinks(absolute); err == nil {
 		return real, nil
 	}

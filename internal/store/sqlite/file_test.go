@@ -98,3 +98,67 @@ func TestForeignBatch(t *testing.T) {
 		}
 	}
 }
+
+// TestFileGone: a file or log that is moved, removed or replaced under the store ends it: what goes into a file that the
+// next start will not find is not acknowledged.
+func TestFileGone(t *testing.T) {
+	for name, take := range map[string]func(path string) error{
+		"moved":       func(path string) error { return os.Rename(path, path+".old") },
+		"removed":     os.Remove,
+		"log removed": func(path string) error { return os.Remove(path + "-wal") },
+		"replaced": func(path string) error {
+			if err := os.WriteFile(path+".new", nil, 0o600); err != nil {
+				return err
+			}
+			return os.Rename(path+".new", path)
+		},
+		"folder moved": func(path string) error { return os.Rename(filepath.Dir(path), filepath.Dir(path)+".old") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			folder := filepath.Join(t.TempDir(), "data")
+			if err := os.Mkdir(folder, 0o700); err != nil {
+				t.Fatal(err)
+			}
+			path := filepath.Join(folder, "store.db")
+			s := openFile(t, path, time.Now)
+			if _, err := commit(s, product("mug")); err != nil {
+				t.Fatal(err)
+			}
+			if err := take(path); err != nil {
+				t.Fatal(err)
+			}
+			for range 2 {
+				_, err := commit(s, product("cup"))
+				if !errors.Is(err, store.ErrBroken) || !strings.Contains(err.Error(), path) {
+					t.Errorf("a batch without the file: %v", err)
+				}
+			}
+			_, before := os.Stat(path + "-wal")
+			if err := s.Close(); err != nil {
+				t.Error(err)
+			}
+			if _, after := os.Stat(path + "-wal"); os.IsNotExist(before) != os.IsNotExist(after) {
+				t.Errorf("the log at the path, before the store was closed: %v, and afterwards: %v", before, after)
+			}
+		})
+	}
+}
+
+// TestLinkTurned: a symbolic link that leads to another file from now on is noticed as well.
+func TestLinkTurned(t *testing.T) {
+	folder := t.TempDir()
+	link := filepath.Join(folder, "link.db")
+	for _, name := range []string{"a.db", "b.db"} {
+		openFile(t, filepath.Join(folder, name), time.Now).Close()
+	}
+	if err := os.Symlink("a.db", link); err != nil {
+		t.Fatal(err)
+	}
+	s := openFile(t, link, time.Now)
+	if err := errors.Join(os.Remove(link), os.Symlink("b.db", link)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := commit(s, product("mug")); !errors.Is(err, store.ErrBroken) {
+		t.Errorf("a batch to a file that the path does not lead to: %v", err)
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"time"
 
 	"zombiezen.com/go/sqlite"
@@ -30,9 +31,11 @@ type Options struct {
 
 // Store is a [store.Store] in one file.
 type Store struct {
-	path    string
-	options Options
-	claim   *claim
+	given     string // the path that was asked for, absolute
+	path      string // that of the file itself
+	options   Options
+	claim     *claim
+	witnesses []witness
 
 	turn      *store.Turn
 	writer    *sqlite.Conn
@@ -59,12 +62,15 @@ func Open(path string, o Options) (*Store, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	path, err := resolve(path)
+	given, err := filepath.Abs(path)
 	if err != nil {
 		return nil, err
 	}
+	if path, err = resolve(given); err != nil {
+		return nil, err
+	}
 	s := &Store{
-		path: path, options: o, checkpoints: defaultCheckpoints, turn: store.NewTurn(),
+		given: given, path: path, options: o, checkpoints: defaultCheckpoints, turn: store.NewTurn(),
 		reading: make(chan *sqlite.Conn, readers),
 	}
 	open := s.openWriter
@@ -101,6 +107,9 @@ func (s *Store) openWriter() (err error) {
 		return err
 	}
 	if s.head, err = readHead(s.writer); err != nil {
+		return err
+	}
+	if err := s.watchFiles(); err != nil {
 		return err
 	}
 	s.logPages = s.checkpoints.pages // a crash may have left a long log
@@ -160,14 +169,29 @@ func (s *Store) Close() error {
 		for range s.connected {
 			err = errors.Join(err, (<-s.reading).Close()) // waits for the views under way
 		}
-		if s.writer != nil {
-			err = errors.Join(err, s.writer.Close())
-		}
+		err = errors.Join(err, s.closeWriter())
 		if s.claim != nil {
 			err = errors.Join(err, s.claim.close())
 		}
 		return err
 	})
+}
+
+// closeWriter leaves the connection open if the files are not where they were. Closing the last connection would remove
+// the log by its name, which may be that of another store by now, or all that is left of this one.
+func (s *Store) closeWriter() error {
+	if s.writer == nil {
+		return nil
+	}
+	err := s.inPlace()
+	switch {
+	case err == nil:
+		return s.writer.Close()
+	case s.broken != nil:
+		return nil // it was said before
+	default:
+		return err
+	}
 }
 
 // SoleWriter implements [store.Store]. The claim on the file keeps other writers out.
