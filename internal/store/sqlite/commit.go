@@ -43,18 +43,7 @@ func (s *Store) transact(keys *inventory.Keys, decide store.Decide, now inventor
 	if err := exec(s.writer, "BEGIN IMMEDIATE", nil); err != nil {
 		return translate(err)
 	}
-	defer func() {
-		if s.writer.AutocommitEnabled() {
-			return // committed, or SQLite has rolled back by itself
-		}
-		undo := exec(s.writer, "ROLLBACK", nil)
-		if undo == nil && err != nil {
-			undo = s.receipts.load(s.writer) // the batch may have changed them in memory
-		}
-		if undo != nil {
-			err = fmt.Errorf("%w: %w", store.ErrBroken, errors.Join(err, undo))
-		}
-	}()
+	defer func() { err = s.rollback(err) }()
 	if err := s.ownHead(); err != nil {
 		return err
 	}
@@ -82,12 +71,37 @@ func (s *Store) transact(keys *inventory.Keys, decide store.Decide, now inventor
 		s.beforeCommit()
 	}
 	if err := exec(s.writer, "COMMIT", nil); err != nil {
-		return fmt.Errorf("%w: committing a batch: %w", store.ErrBroken, err)
+		return fmt.Errorf("committing a batch: %w", uncommitted(err))
 	}
 	s.head = head
 	s.cache.committed(&l, changes)
 	s.checkpoint(changes)
 	return nil
+}
+
+// uncommitted says what a COMMIT that failed means. Where there was no space, nothing happened: the log lacks the end of
+// the batch, which is written last, and is flushed only afterwards. After any other failure nobody knows.
+func uncommitted(err error) error {
+	if sqlite.ErrCode(err).ToPrimary() == sqlite.ResultFull {
+		return translate(err)
+	}
+	return fmt.Errorf("%w: %w", store.ErrBroken, err)
+}
+
+// rollback ends the transaction if it is still open. After an error, which it returns, the receipts in memory are those
+// of the file again.
+func (s *Store) rollback(err error) error {
+	var undo error
+	if !s.writer.AutocommitEnabled() { // else it was committed, or SQLite has rolled back by itself
+		undo = exec(s.writer, "ROLLBACK", nil)
+	}
+	if undo == nil && err != nil {
+		undo = s.receipts.load(s.writer)
+	}
+	if undo != nil {
+		return fmt.Errorf("%w: %w", store.ErrBroken, errors.Join(err, undo))
+	}
+	return err
 }
 
 // ownHead makes sure, inside the transaction, that nobody has written the file since the last batch. What is in memory

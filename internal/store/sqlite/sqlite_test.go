@@ -243,39 +243,6 @@ func TestRefusedFiles(t *testing.T) {
 	}
 }
 
-// TestFullDisk: when SQLite can no longer write, the store is broken and stays so, and what was acknowledged is there.
-func TestFullDisk(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "store.db")
-	s := openFile(t, path, time.Now)
-	if err := exec(s.writer, "PRAGMA max_page_count = 60", nil); err != nil {
-		t.Fatal(err)
-	}
-	acknowledged := 0
-	var err error
-	for err == nil {
-		p := product("p" + strings.Repeat("x", acknowledged%50) + string(rune('a'+acknowledged/50)))
-		p.Metadata = inventory.Metadata{{Name: "filler", Value: strings.Repeat("f", 500)}}
-		if _, err = commit(s, p); err == nil {
-			acknowledged++
-		}
-	}
-	if !errors.Is(err, store.ErrBroken) || acknowledged == 0 {
-		t.Fatalf("after %d products: %v", acknowledged, err)
-	}
-	if _, err := commit(s, product("another")); !errors.Is(err, store.ErrBroken) {
-		t.Fatalf("a broken store went on: %v", err)
-	}
-	s.Close()
-	s = openFile(t, path, time.Now)
-	_ = s.View(context.Background(), func(v store.View) error {
-		page, _, err := v.Products(context.Background(), store.ProductQuery{Limit: 1000})
-		if len(page) != acknowledged {
-			t.Errorf("%d products stored, %d acknowledged", len(page), acknowledged)
-		}
-		return err
-	})
-}
-
 // TestCrashBeforeCommit opens a copy of the files as they are when everything is written and nothing committed.
 func TestCrashBeforeCommit(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "store.db")
