@@ -24,6 +24,7 @@ import (
 type serveCommand struct {
 	Listen        string        `default:"127.0.0.1:8420" help:"Address to listen on; port 0 picks a free one."`
 	Store         string        `default:"sqlite:holdfast.db" help:"Store URL: memory:, sqlite:PATH, postgres://… or mongodb://…/DATABASE."`
+	Create        string        `default:"auto" enum:"auto,always,never" help:"What to do where there is no SQLite file: auto makes it unless there are signs of an older store, always makes it, never refuses (for production)."`
 	HoldDefault   time.Duration `default:"10m" help:"How long a hold lasts when the request does not say."`
 	HoldMax       time.Duration `default:"24h" help:"How long a hold may last, from its creation, extensions included."`
 	QueueLimit    int           `default:"8192" help:"Commands that may wait for a commit; more are answered 503."`
@@ -56,7 +57,9 @@ const maxHold = 365 * 24 * time.Hour
 func (c *serveCommand) Run(ctx context.Context, env *environment) error {
 	tuneGC()
 	log := c.log(env)
-	stored, kind, err := openStore(ctx, c.Store, storeOptions{acceptClock: c.AcceptClock, acceptNoFsync: c.AcceptNoFsync, log: log})
+	stored, kind, err := openStore(ctx, c.Store, storeOptions{
+		acceptClock: c.AcceptClock, acceptNoFsync: c.AcceptNoFsync, create: c.Create, log: log,
+	})
 	if err != nil {
 		return err
 	}

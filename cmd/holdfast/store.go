@@ -20,6 +20,7 @@ type storeOptions struct {
 	acceptClock   bool
 	acceptNoFsync bool
 	readOnly      bool
+	create        string           // auto, always or never: what to do where there is no SQLite file; default auto
 	now           func() time.Time // the clock that decides; default: the store's own
 	log           *slog.Logger
 }
@@ -43,7 +44,9 @@ func openStore(ctx context.Context, address string, o storeOptions) (s store.Sto
 		if rest == "" {
 			return nil, kind, fmt.Errorf("%w: the store sqlite: needs a file, for example sqlite:holdfast.db", errUsage)
 		}
-		s, err := sqlite.Open(rest, sqlite.Options{Now: o.now, AcceptClock: o.acceptClock, ReadOnly: o.readOnly})
+		s, err := sqlite.Open(rest, sqlite.Options{
+			Now: o.now, AcceptClock: o.acceptClock, Create: sqlite.Create(o.create), ReadOnly: o.readOnly,
+		})
 		if err != nil {
 			return nil, kind, err
 		}

@@ -26,30 +26,88 @@ var serving struct {
 	files []*claim
 }
 
+// Create says what Open does where there is no file.
+type Create string
+
+// The ways to open a file that does not exist or is empty. The zero value means CreateAuto.
+const (
+	CreateAuto   Create = "auto"   // make it, unless something beside it shows that there was one
+	CreateAlways Create = "always" // make it
+	CreateNever  Create = "never"  // fail
+)
+
 // claim is the right to be the only one who writes a file.
 type claim struct {
 	path string
 	file *os.File
 	info os.FileInfo
 	lock *flock.Flock // PATH.lock; nil until it is needed
+	made bool         // there was no file
 }
 
-// claimFile opens a file and locks it. Close the claim after every connection to the file.
-func claimFile(path string) (c *claim, err error) {
+// claimFile opens a file, or makes it if create allows that, and locks it. Close the claim after every connection to the
+// file.
+func claimFile(path string, create Create) (c *claim, err error) {
 	serving.Lock()
 	defer serving.Unlock()
-	if info, err := os.Stat(path); err == nil && isServing(info) {
-		return nil, alreadyServed(path)
-	}
 	c = &claim{path: path}
+	info, err := os.Stat(path)
+	switch {
+	case err == nil && isServing(info):
+		return nil, alreadyServed(path)
+	case err == nil && info.Size() > 0:
+		err = requireFile(path, info)
+	case err == nil, errors.Is(err, os.ErrNotExist):
+		c.made = err != nil
+		err = mayCreate(path, create)
+	}
+	if err != nil {
+		return nil, err
+	}
 	if c.file, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600); err != nil {
-		return nil, fmt.Errorf("opening %s for writing: %w", path, err)
+		return nil, unwritable(path, err)
 	}
 	if err := c.take(); err != nil {
 		return nil, errors.Join(err, c.file.Close())
 	}
 	serving.files = append(serving.files, c)
 	return c, nil
+}
+
+// requireFile refuses a folder and the like.
+func requireFile(path string, info os.FileInfo) error {
+	switch {
+	case info.IsDir():
+		return fmt.Errorf("%s is a folder: name a file in it, for example %s", path, filepath.Join(path, "holdfast.db"))
+	case !info.Mode().IsRegular():
+		return fmt.Errorf("%s is not an ordinary file: name one", path)
+	}
+	return nil
+}
+
+// mayCreate decides what to do where a file is missing or empty.
+func mayCreate(path string, create Create) error {
+	if create == CreateAlways {
+		return nil
+	}
+	if create == CreateNever {
+		return fmt.Errorf("%s does not exist or is empty, and --create never forbids making a store: restore the file, "+
+			"name the right one, or make a new store with --create auto", path)
+	}
+	for _, suffix := range []string{"-wal", "-shm", "-journal", lockSuffix} {
+		if _, err := os.Lstat(path + suffix); err == nil {
+			return fmt.Errorf("%s does not exist or is empty, but %s shows that there was a store: restore the file, or, "+
+				"for a new and empty store, start with --create always, which does away with what is left of the old one",
+				path, path+suffix)
+		}
+	}
+	return nil
+}
+
+// unwritable says what to do about a file that cannot be opened for writing.
+func unwritable(path string, err error) error {
+	return fmt.Errorf("%s cannot be written: %w: let the user that runs holdfast write the file, the files with the same "+
+		"beginning beside it, and the folder", path, err)
 }
 
 func isServing(info os.FileInfo) bool {
@@ -91,12 +149,22 @@ func (c *claim) takeLockFile() error {
 	locked, err := lock.TryLock()
 	switch {
 	case err != nil:
-		return fmt.Errorf("locking %s: %w", c.path, err)
+		return unwritable(c.path, err)
 	case !locked:
 		return alreadyServed(c.path)
 	}
 	c.lock = lock
 	return nil
+}
+
+// abandon removes what was made for a store that did not come about. Call it before close.
+func (c *claim) abandon() {
+	if c.made {
+		_ = os.Remove(c.path)
+	}
+	if c.made && c.lock != nil {
+		_ = os.Remove(c.path + lockSuffix)
+	}
 }
 
 func (c *claim) close() (err error) {

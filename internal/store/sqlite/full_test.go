@@ -73,11 +73,7 @@ func smallDisk(t *testing.T) string {
 	if err := mountTmpfs(folder, "size=1m"); err != nil {
 		t.Skipf("SKIPPED: a small disk cannot be mounted (%v): run this test as root on Linux", err)
 	}
-	t.Cleanup(func() {
-		if err := unmount(folder); err != nil {
-			t.Error(err)
-		}
-	})
+	unmountLater(t, folder)
 	return folder
 }
 

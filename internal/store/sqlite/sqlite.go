@@ -25,6 +25,8 @@ const busyTimeout = 2 * time.Second
 type Options struct {
 	Now         func() time.Time // default: time.Now
 	AcceptClock bool
+	// Create says what to do where there is no file.
+	Create Create
 	// ReadOnly opens an existing file for View only. Another process may be serving it. Commit fails.
 	ReadOnly bool
 }
@@ -79,13 +81,13 @@ func Open(path string, o Options) (*Store, error) {
 	}
 	if err := open(); err != nil {
 		_ = s.Close()
-		return nil, fmt.Errorf("opening the store: %w", err)
+		return nil, fmt.Errorf("opening the store: %w", s.unopened(err))
 	}
 	for range readers {
 		conn, err := s.connect(sqlite.OpenReadOnly)
 		if err != nil {
 			_ = s.Close()
-			return nil, fmt.Errorf("opening the store for reading: %w", err)
+			return nil, fmt.Errorf("opening the store for reading: %w", s.unopened(err))
 		}
 		s.reading <- conn
 		s.connected++
@@ -94,46 +96,77 @@ func Open(path string, o Options) (*Store, error) {
 }
 
 func (s *Store) openWriter() (err error) {
-	if s.claim, err = claimFile(s.path); err != nil {
+	if s.claim, err = claimFile(s.path, s.options.Create); err != nil {
 		return err
 	}
-	if err := s.claim.takeLockFile(); err != nil {
-		return err
-	}
-	if s.writer, err = s.connect(sqlite.OpenReadWrite, sqlite.OpenWAL); err != nil {
-		return err
-	}
-	if err := migrate(s.writer, s.path); err != nil {
-		return err
-	}
-	if s.head, err = readHead(s.writer); err != nil {
-		return err
-	}
-	if err := s.watchFiles(); err != nil {
+	if err := s.openClaimed(); err != nil {
+		if s.writer != nil {
+			err = errors.Join(err, s.writer.Close())
+			s.writer = nil
+		}
+		s.claim.abandon()
 		return err
 	}
 	s.logPages = s.checkpoints.pages // a crash may have left a long log
 	return s.receipts.load(s.writer)
 }
 
+// openClaimed changes nothing until it is known that the file is a store, or empty.
+func (s *Store) openClaimed() (err error) {
+	if s.writer, err = s.connect(sqlite.OpenReadWrite); err != nil {
+		return err
+	}
+	if err := identify(s.writer, s.path); err != nil {
+		return err
+	}
+	if err := s.claim.takeLockFile(); err != nil {
+		return err
+	}
+	for _, prepare := range []func(*sqlite.Conn) error{beginLog, s.migrate, sign} {
+		if err := prepare(s.writer); err != nil {
+			return err
+		}
+	}
+	if s.head, err = readHead(s.writer); err != nil {
+		return err
+	}
+	return s.watchFiles()
+}
+
+// unopened says what to do about a file that cannot be opened. Nothing is broken: nothing was acknowledged yet.
+func (s *Store) unopened(err error) error {
+	switch sqlite.ErrCode(err).ToPrimary() {
+	case sqlite.ResultReadOnly, sqlite.ResultCantOpen, sqlite.ResultPerm:
+		return unwritable(s.path, err)
+	case sqlite.ResultNotADB:
+		return fmt.Errorf("%s is not a SQLite database: choose another file", s.path)
+	default:
+		return translate(err)
+	}
+}
+
 func (s *Store) openReadOnly() error {
-	if _, err := os.Stat(s.path); err != nil {
+	info, err := os.Stat(s.path)
+	if err != nil {
 		return fmt.Errorf("%w: name an existing store file", err)
+	}
+	if err := requireFile(s.path, info); err != nil {
+		return err
 	}
 	conn, err := s.connect(sqlite.OpenReadOnly)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
+	if err := identify(conn, s.path); err != nil {
+		return err
+	}
 	version, err := userVersion(conn)
 	if err != nil {
 		return err
 	}
 	if version == 0 {
-		return fmt.Errorf("%s is not a Holdfast store", s.path)
-	}
-	if err := checkVersion(s.path, version); err != nil {
-		return err
+		return fmt.Errorf("%s is empty: name the file of a store", s.path)
 	}
 	_, err = readHead(conn)
 	return err
@@ -143,7 +176,7 @@ func (s *Store) openReadOnly() error {
 func (s *Store) connect(flags ...sqlite.OpenFlags) (*sqlite.Conn, error) {
 	conn, err := sqlite.OpenConn(s.path, flags...)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", s.path, translate(err))
+		return nil, fmt.Errorf("%s: %w", s.path, err)
 	}
 	conn.SetBusyTimeout(busyTimeout)
 	pragmas := []string{"PRAGMA cache_size = -4096"}
@@ -157,7 +190,7 @@ func (s *Store) connect(flags ...sqlite.OpenFlags) (*sqlite.Conn, error) {
 	for _, pragma := range pragmas {
 		if err := exec(conn, pragma, nil); err != nil {
 			_ = conn.Close()
-			return nil, fmt.Errorf("%s: %s: %w", s.path, pragma, translate(err))
+			return nil, fmt.Errorf("%s: %s: %w", s.path, pragma, err)
 		}
 	}
 	return conn, nil
