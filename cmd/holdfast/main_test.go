@@ -215,8 +215,14 @@ func TestServe(t *testing.T) {
 	if _, err := os.Stat(file + "-wal"); !os.IsNotExist(err) {
 		t.Errorf("a write-ahead log is left: %v", err)
 	}
-	if code, stdout, _ := execute(t.Context(), "verify", "--json", "--store=sqlite:"+file); code != exitOK || !strings.Contains(stdout, `"clean":true`) {
-		t.Errorf("verify offline: %s", stdout)
+	code, stdout, _ := execute(t.Context(), "verify", "--json", "--store=sqlite:"+file)
+	for _, want := range []string{`"clean":true`, `"lastEvent":{"sequence":2,"subject":"rsv_`, `"type":"reservation.created"`} {
+		if code != exitOK || !strings.Contains(stdout, want) {
+			t.Errorf("verify offline lacks %s: %s", want, stdout)
+		}
+	}
+	if _, stdout, _ = execute(t.Context(), "verify", "--store=sqlite:"+file); !strings.Contains(stdout, "last event: number 2, reservation.created of rsv_") {
+		t.Errorf("verify does not say how old the store is: %s", stdout)
 	}
 }
 

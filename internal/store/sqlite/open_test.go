@@ -173,3 +173,47 @@ func unmountLater(t *testing.T, folder string) {
 		}
 	})
 }
+
+// TestReadOnlyFolder: a store is read in a folder that cannot be written. A log that has its index beside it is read too,
+// and one that has not is named.
+func TestReadOnlyFolder(t *testing.T) {
+	original := filepath.Join(t.TempDir(), "store.db")
+	s := openFile(t, original, time.Now)
+	storetest.Must(t, s, storetest.Product("mug"))
+	if _, err := s.walCheckpoint("PRAGMA wal_checkpoint(RESTART)"); err != nil {
+		t.Fatal(err)
+	}
+	storetest.Must(t, s, storetest.Product("cup"))
+	for name, test := range map[string]struct {
+		files    []string
+		products int
+		unread   bool
+	}{
+		"log and index": {[]string{"", "-wal", "-shm"}, 2, false},
+		"log":           {[]string{"", "-wal"}, 1, true},
+		"file alone":    {[]string{""}, 1, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			folder, readOnly := t.TempDir(), t.TempDir()
+			for _, suffix := range test.files {
+				data, err := os.ReadFile(original + suffix)
+				if err == nil {
+					err = os.WriteFile(filepath.Join(folder, "store ?#.db"+suffix), data, 0o600)
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			bindReadOnly(t, folder, readOnly)
+			reader, err := Open(filepath.Join(readOnly, "store ?#.db"), Options{ReadOnly: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer reader.Close()
+			requireProducts(t, reader, test.products)
+			if unread := reader.UnreadLog(); (unread != "") != test.unread {
+				t.Errorf("the unread log: %q", unread)
+			}
+		})
+	}
+}

@@ -7,8 +7,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"zombiezen.com/go/sqlite"
@@ -38,6 +40,7 @@ type Store struct {
 	options   Options
 	claim     *claim
 	witnesses []witness
+	immutable bool // the file is read without its log
 
 	turn      *store.Turn
 	writer    *sqlite.Conn
@@ -137,6 +140,9 @@ func (s *Store) openClaimed() (err error) {
 func (s *Store) unopened(err error) error {
 	switch sqlite.ErrCode(err).ToPrimary() {
 	case sqlite.ResultReadOnly, sqlite.ResultCantOpen, sqlite.ResultPerm:
+		if s.options.ReadOnly {
+			return fmt.Errorf("%s cannot be read: %w: run this as the user that serves it", s.path, err)
+		}
 		return unwritable(s.path, err)
 	case sqlite.ResultNotADB:
 		return fmt.Errorf("%s is not a SQLite database: choose another file", s.path)
@@ -145,6 +151,8 @@ func (s *Store) unopened(err error) error {
 	}
 }
 
+// openReadOnly opens an existing file. In a folder that cannot be written, SQLite can read a log only if its index is
+// there too; else the file is read without it.
 func (s *Store) openReadOnly() error {
 	info, err := os.Stat(s.path)
 	if err != nil {
@@ -153,6 +161,16 @@ func (s *Store) openReadOnly() error {
 	if err := requireFile(s.path, info); err != nil {
 		return err
 	}
+	err = s.readOnce()
+	if code := sqlite.ErrCode(err).ToPrimary(); code == sqlite.ResultCantOpen || code == sqlite.ResultReadOnly {
+		s.immutable = true
+		err = s.readOnce()
+	}
+	return err
+}
+
+// readOnce makes sure that the file is a store that can be read.
+func (s *Store) readOnce() error {
 	conn, err := s.connect(sqlite.OpenReadOnly)
 	if err != nil {
 		return err
@@ -172,9 +190,22 @@ func (s *Store) openReadOnly() error {
 	return err
 }
 
+// UnreadLog is the path of a log that could not be read, so that this store, which was opened for reading, lacks what
+// was committed last. It is empty where nothing is lacking.
+func (s *Store) UnreadLog() string {
+	if info, err := os.Stat(s.path + "-wal"); s.immutable && err == nil && info.Size() > 0 {
+		return s.path + "-wal"
+	}
+	return ""
+}
+
 // connect opens a connection. None makes checkpoints on its own; Commit asks the writer for them.
 func (s *Store) connect(flags ...sqlite.OpenFlags) (*sqlite.Conn, error) {
-	conn, err := sqlite.OpenConn(s.path, flags...)
+	path := s.path
+	if s.immutable {
+		path, flags = immutableURI(path), append(flags, sqlite.OpenURI)
+	}
+	conn, err := sqlite.OpenConn(path, flags...)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", s.path, err)
 	}
@@ -194,6 +225,15 @@ func (s *Store) connect(flags ...sqlite.OpenFlags) (*sqlite.Conn, error) {
 		}
 	}
 	return conn, nil
+}
+
+// immutableURI names a file so that SQLite reads it without locks and without its log.
+func immutableURI(path string) string {
+	path = filepath.ToSlash(path)
+	if !strings.HasPrefix(path, "/") {
+		path = "/" + path // a drive
+	}
+	return (&url.URL{Scheme: "file", Path: path, RawQuery: "immutable=1"}).String()
 }
 
 // Close implements [store.Store].
