@@ -45,7 +45,7 @@ func openStore(ctx context.Context, address string, o storeOptions) (s store.Sto
 			return nil, kind, fmt.Errorf("%w: the store sqlite: needs a file, for example sqlite:holdfast.db", errUsage)
 		}
 		s, err := sqlite.Open(rest, sqlite.Options{
-			Now: o.now, AcceptClock: o.acceptClock, Create: sqlite.Create(o.create), ReadOnly: o.readOnly,
+			Now: o.now, AcceptClock: o.acceptClock, Log: o.log, Create: sqlite.Create(o.create), ReadOnly: o.readOnly,
 		})
 		if err != nil {
 			return nil, kind, err

@@ -129,31 +129,81 @@ func (s *Store) checkpoint(c *inventory.Changes) {
 	const pagesPerBatch, pagesPerStockRow, pagesPerRecord, receiptsPerPage, rowBytesPerPage = 8, 2, 2, 4, 2048
 	s.logPages += pagesPerBatch + pagesPerStockRow*len(c.Stock) + pagesPerRecord*len(c.Records) +
 		len(c.Receipts)/receiptsPerPage + len(c.Events)/rowBytesPerPage
-	if s.logPages < s.checkpoints.pages {
+	if s.logPages < s.checkpoints.pages || s.options.Now().Before(s.heldUp.until) {
 		return
 	}
 	s.logPages = 0
-	length, err := s.walCheckpoint("PRAGMA wal_checkpoint(PASSIVE)")
-	if err == nil && length > s.checkpoints.restartPages {
-		if length <= 4*s.checkpoints.restartPages {
-			s.writer.SetBusyTimeout(s.checkpoints.patience)
-		}
-		_, err = s.walCheckpoint("PRAGMA wal_checkpoint(RESTART)")
-		s.writer.SetBusyTimeout(busyTimeout)
-	}
-	if err = translate(err); err != nil && !errors.Is(err, store.ErrUnavailable) {
+	if err := translate(s.copyLog()); err != nil && !errors.Is(err, store.ErrUnavailable) {
 		s.broken = fmt.Errorf("%w: checkpoint: %w", store.ErrBroken, err)
 	}
 }
 
-// walCheckpoint runs a checkpoint and returns the length of the log, in pages.
-func (s *Store) walCheckpoint(pragma string) (length int, err error) {
+// copyLog copies what readers allow, and waits for them if the log has become long.
+func (s *Store) copyLog() error {
+	length, _, err := s.walCheckpoint("PRAGMA wal_checkpoint(PASSIVE)")
+	if err != nil {
+		return err
+	}
+	if length <= s.checkpoints.restartPages {
+		s.logRestarted()
+		return nil
+	}
+	tooLong := length > 4*s.checkpoints.restartPages
+	s.writer.SetBusyTimeout(s.checkpoints.patience)
+	if tooLong {
+		s.writer.SetBusyTimeout(s.checkpoints.longPatience)
+	}
+	_, busy, err := s.walCheckpoint("PRAGMA wal_checkpoint(RESTART)")
+	s.writer.SetBusyTimeout(busyTimeout)
+	switch {
+	case err != nil:
+		return err
+	case !busy:
+		s.logRestarted()
+	case tooLong:
+		s.logHeldUp(length)
+	}
+	return nil
+}
+
+// walCheckpoint runs a checkpoint and returns the length of the log, in pages, and whether it waited for readers in vain.
+func (s *Store) walCheckpoint(pragma string) (length int, busy bool, err error) {
 	err = exec(s.writer, pragma, func(row *sqlite.Stmt) error {
-		length = row.ColumnInt(1)
+		busy, length = row.ColumnInt(0) != 0, row.ColumnInt(1)
 		return nil
 	})
-	return length, err
+	return length, busy, err
 }
+
+// heldUp is what is known of a reader that keeps the log from beginning anew. Holdfast's own readers end in time, so it
+// is another program with an open snapshot. Waiting for it stops all batches, so the time between attempts grows.
+type heldUp struct {
+	attempts int // that have failed since the log last began anew
+	pause    time.Duration
+	until    time.Time // of the next attempt
+}
+
+func (s *Store) logHeldUp(length int) {
+	h := &s.heldUp
+	if h.attempts++; h.attempts == 1 {
+		s.options.Log.Warn("another program has been reading the store file for long, and its write-ahead log grows until "+
+			"that ends: find the program (fuser names it) and end its transaction",
+			"file", s.path, "log_mib", length*pageBytes>>20)
+	}
+	h.pause = min(max(2*h.pause, s.checkpoints.firstPause), s.checkpoints.longestPause)
+	h.until = s.options.Now().Add(h.pause)
+}
+
+func (s *Store) logRestarted() {
+	if s.heldUp.attempts > 0 {
+		s.options.Log.Info("the write-ahead log can begin anew: the other program has ended its transaction",
+			"file", s.path, "failed_attempts", s.heldUp.attempts)
+	}
+	s.heldUp = heldUp{}
+}
+
+// pageBytes is SQLite's default.
+const pageBytes = 4096
 
 // checkpoints say when the write-ahead log is copied into the file.
 type checkpoints struct {
@@ -163,9 +213,15 @@ type checkpoints struct {
 	// begin anew. Without that, readers that follow each other without a gap, as in an audit, would let it grow as long
 	// as they go on.
 	restartPages int
-	// patience is how long the writer waits for them. Once the log is four times as long as restartPages, it waits for
-	// busyTimeout.
-	patience time.Duration
+	// patience is how long the writer waits for them, and longPatience how long once the log is four times as long as
+	// restartPages.
+	patience, longPatience time.Duration
+	// firstPause is the time without checkpoints after it has waited longPatience in vain. Each further failure doubles
+	// it, up to longestPause.
+	firstPause, longestPause time.Duration
 }
 
-var defaultCheckpoints = checkpoints{pages: 4096, restartPages: 16_384, patience: 50 * time.Millisecond}
+var defaultCheckpoints = checkpoints{
+	pages: 4096, restartPages: 16_384, patience: 50 * time.Millisecond, longPatience: busyTimeout,
+	firstPause: 10 * time.Second, longestPause: 5 * time.Minute,
+}

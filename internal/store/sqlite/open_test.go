@@ -180,7 +180,7 @@ func TestReadOnlyFolder(t *testing.T) {
 	original := filepath.Join(t.TempDir(), "store.db")
 	s := openFile(t, original, time.Now)
 	storetest.Must(t, s, storetest.Product("mug"))
-	if _, err := s.walCheckpoint("PRAGMA wal_checkpoint(RESTART)"); err != nil {
+	if _, _, err := s.walCheckpoint("PRAGMA wal_checkpoint(RESTART)"); err != nil {
 		t.Fatal(err)
 	}
 	storetest.Must(t, s, storetest.Product("cup"))

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -27,6 +28,7 @@ const busyTimeout = 2 * time.Second
 type Options struct {
 	Now         func() time.Time // default: time.Now
 	AcceptClock bool
+	Log         *slog.Logger // default: nothing is logged
 	// Create says what to do where there is no file.
 	Create Create
 	// ReadOnly opens an existing file for View only. Another process may be serving it. Commit fails.
@@ -51,6 +53,7 @@ type Store struct {
 	broken    error
 
 	checkpoints checkpoints
+	heldUp      heldUp
 	logPages    int // about how many pages were written to the log since the last checkpoint
 
 	beforeCommit func() // set by tests
@@ -66,6 +69,9 @@ var _ store.Store = (*Store)(nil)
 func Open(path string, o Options) (*Store, error) {
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
 	}
 	given, err := filepath.Abs(path)
 	if err != nil {
