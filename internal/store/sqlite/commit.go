@@ -29,7 +29,9 @@ func (s *Store) Commit(ctx context.Context, keys *inventory.Keys, decide store.D
 	if err != nil {
 		return err
 	}
-	if err = s.transact(keys, decide, now); err == nil {
+	err = s.transact(keys, decide, now)
+	s.tellFull(err)
+	if err == nil {
 		err = s.inPlace() // what went into a file that is gone must not be acknowledged
 	}
 	if errors.Is(err, store.ErrBroken) {
@@ -73,10 +75,23 @@ func (s *Store) transact(keys *inventory.Keys, decide store.Decide, now inventor
 	if err := exec(s.writer, "COMMIT", nil); err != nil {
 		return fmt.Errorf("committing a batch: %w", uncommitted(err))
 	}
+	if s.full {
+		s.full = false
+		s.options.Log.Info("there is space for the store file again", "file", s.path)
+	}
 	s.head = head
 	s.cache.committed(&l, changes)
 	s.checkpoint(changes)
 	return nil
+}
+
+// tellFull logs once that there is no space. Only a batch that was written shows that there is some again.
+func (s *Store) tellFull(err error) {
+	if s.full || sqlite.ErrCode(err).ToPrimary() != sqlite.ResultFull {
+		return
+	}
+	s.full = true
+	s.options.Log.Error("nothing is committed until there is space for the store file", "file", s.path, "error", err)
 }
 
 // uncommitted says what a COMMIT that failed means. Where there was no space, nothing happened: the log lacks the end of

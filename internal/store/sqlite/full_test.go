@@ -1,9 +1,11 @@
 package sqlite
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -86,7 +88,12 @@ func TestFullDisk(t *testing.T) {
 	if err := os.WriteFile(ballast, make([]byte, 300<<10), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s := openFile(t, path, time.Now)
+	var log bytes.Buffer
+	s, err := Open(path, Options{Log: slog.New(slog.NewTextHandler(&log, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
 	stored := fill(t, s)
 	for range 20 {
 		if _, err := commit(s, product("another")); !errors.Is(err, store.ErrUnavailable) {
@@ -111,8 +118,20 @@ func TestFullDisk(t *testing.T) {
 	if _, err := commit(s, product("another")); err != nil {
 		t.Fatalf("with space: %v", err)
 	}
+	if lines := log.String(); strings.Count(lines, "ERROR") != 1 || strings.Count(lines, "space for the store file again") != 1 {
+		t.Errorf("the log: %s", lines)
+	}
 	if err := s.Close(); err != nil {
 		t.Error(err)
+	}
+	if err := os.WriteFile(ballast, make([]byte, 1<<20), 0o600); err == nil {
+		t.Fatal("the disk is not full")
+	}
+	if _, err := Open(path, Options{}); !errors.Is(err, store.ErrUnavailable) || errors.Is(err, store.ErrBroken) {
+		t.Errorf("opened on a full disk: %v", err)
+	}
+	if err := os.Remove(ballast); err != nil {
+		t.Fatal(err)
 	}
 	requireProducts(t, openFile(t, path, time.Now), stored+1)
 }

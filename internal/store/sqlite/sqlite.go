@@ -54,6 +54,7 @@ type Store struct {
 
 	checkpoints checkpoints
 	heldUp      heldUp
+	full        bool // the last batch that had something to write found no space
 	logPages    int // about how many pages were written to the log since the last checkpoint
 
 	beforeCommit func() // set by tests
@@ -144,6 +145,9 @@ func (s *Store) openClaimed() (err error) {
 
 // unopened says what to do about a file that cannot be opened. Nothing is broken: nothing was acknowledged yet.
 func (s *Store) unopened(err error) error {
+	if sqlite.ErrCode(err) == sqlite.ResultIOErrSHMSize {
+		return noSpace(err)
+	}
 	switch sqlite.ErrCode(err).ToPrimary() {
 	case sqlite.ResultReadOnly, sqlite.ResultCantOpen, sqlite.ResultPerm:
 		if s.options.ReadOnly {
