@@ -8,7 +8,8 @@ import (
 	"testing"
 )
 
-// TestServeNoticesThatItsFileIsGone: a server that nobody asks anything ends once its file was moved away, and says why.
+// TestServeNoticesThatItsFileIsGone: a server that nobody asks anything ends once its file was moved away, and says
+// why.
 func TestServeNoticesThatItsFileIsGone(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "shop.db")
 	s := serve(t, "--no-sweep", "--store=sqlite:"+file)

@@ -94,8 +94,8 @@ func (s *Store) tellFull(err error) {
 	s.options.Log.Error("nothing is committed until there is space for the store file", "file", s.path, "error", err)
 }
 
-// uncommitted says what a COMMIT that failed means. Where there was no space, nothing happened: the log lacks the end of
-// the batch, which is written last, and is flushed only afterwards. After any other failure nobody knows.
+// uncommitted says what a COMMIT that failed means. Where there was no space, nothing happened: the log lacks the end
+// of the batch, which is written last, and is flushed only afterwards. After any other failure nobody knows.
 func uncommitted(err error) error {
 	if sqlite.ErrCode(err).ToPrimary() == sqlite.ResultFull {
 		return translate(err)
@@ -181,7 +181,8 @@ func (s *Store) copyLog() error {
 	return nil
 }
 
-// walCheckpoint runs a checkpoint and returns the length of the log, in pages, and whether it waited for readers in vain.
+// walCheckpoint runs a checkpoint. It returns the length of the log, in pages, and whether it waited for readers in
+// vain.
 func (s *Store) walCheckpoint(pragma string) (length int, busy bool, err error) {
 	err = exec(s.writer, pragma, func(row *sqlite.Stmt) error {
 		busy, length = row.ColumnInt(0) != 0, row.ColumnInt(1)

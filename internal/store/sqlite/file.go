@@ -13,8 +13,8 @@ import (
 )
 
 // A file is kept from a second server in three ways. The file itself is locked, so another name for it does not help.
-// The lock file PATH.lock keeps out older programs, which know no other lock. And every batch compares the head with the
-// one that the last batch left.
+// The lock file PATH.lock keeps out older programs, which know no other lock. And every batch compares the head with
+// the one that the last batch left.
 
 // lockSuffix makes the name of the lock file.
 const lockSuffix = ".lock"
@@ -45,8 +45,8 @@ type claim struct {
 	made bool         // there was no file
 }
 
-// claimFile opens a file, or makes it if create allows that, and locks it. Close the claim after every connection to the
-// file.
+// claimFile opens a file, or makes it if create allows that, and locks it. Close the claim after every connection to
+// the file.
 func claimFile(path string, create Create) (c *claim, err error) {
 	serving.Lock()
 	defer serving.Unlock()
@@ -55,7 +55,7 @@ func claimFile(path string, create Create) (c *claim, err error) {
 	switch {
 	case err == nil && isServing(info):
 		return nil, alreadyServed(path)
-	case err == nil && info.Size() > 0:
+	case err == nil && (info.Size() > 0 || !info.Mode().IsRegular()):
 		err = requireFile(path, info)
 	case err == nil, errors.Is(err, os.ErrNotExist):
 		c.made = err != nil
@@ -188,12 +188,7 @@ type witness struct {
 	info os.FileInfo
 }
 
-func newWitness(path string) (witness, error) {
-	info, err := os.Stat(path)
-	return witness{path, info}, err
-}
-
-// missing fails if the path does not lead to the file any more. It costs about two microseconds.
+// missing fails if the path does not lead to the file any more. It costs a few microseconds.
 func (w *witness) missing() error {
 	now, err := os.Stat(w.path)
 	switch {
@@ -210,14 +205,12 @@ func (w *witness) missing() error {
 // watchFiles remembers where the file and its log are: the file by the name that it was given, so that a symbolic link
 // that is turned elsewhere is noticed too. Without either, what is written now would not be found by the next start.
 func (s *Store) watchFiles() error {
-	for _, path := range []string{s.given, s.path + "-wal"} {
-		w, err := newWitness(path)
-		if err != nil {
-			return err
-		}
-		s.witnesses = append(s.witnesses, w)
+	log, err := os.Stat(s.path + "-wal")
+	if err != nil {
+		return fmt.Errorf("looking at the log: %w", err)
 	}
-	return nil
+	s.witnesses = []witness{{s.given, s.claim.info}, {s.path + "-wal", log}}
+	return s.inPlace()
 }
 
 // inPlace fails with [store.ErrBroken] if a file was moved, removed or replaced.
@@ -236,6 +229,10 @@ func (s *Store) inPlace() error {
 func resolve(absolute string) (string, error) {
 	if real, err := filepath.EvalSymlinks(absolute); err == nil {
 		return real, nil
+	}
+	if _, err := os.Lstat(absolute); err == nil {
+		return "", fmt.Errorf("%s is a symbolic link that leads nowhere, perhaps to a disk that is not mounted: mount it, "+
+			"or name the file itself", absolute)
 	}
 	folder, err := filepath.EvalSymlinks(filepath.Dir(absolute))
 	if err != nil {

@@ -99,8 +99,8 @@ func TestForeignBatch(t *testing.T) {
 	}
 }
 
-// TestFileGone: a file or log that is moved, removed or replaced under the store ends it: what goes into a file that the
-// next start will not find is not acknowledged.
+// TestFileGone: a file or log that is moved, removed or replaced under the store ends it: what goes into a file that
+// the next start will not find is not acknowledged.
 func TestFileGone(t *testing.T) {
 	for name, take := range map[string]func(path string) error{
 		"moved":       func(path string) error { return os.Rename(path, path+".old") },

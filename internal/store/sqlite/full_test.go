@@ -118,7 +118,7 @@ func TestFullDisk(t *testing.T) {
 	if _, err := commit(s, product("another")); err != nil {
 		t.Fatalf("with space: %v", err)
 	}
-	if lines := log.String(); strings.Count(lines, "ERROR") != 1 || strings.Count(lines, "space for the store file again") != 1 {
+	if lines := log.String(); strings.Count(lines, "ERROR") != 1 || strings.Count(lines, "store file again") != 1 {
 		t.Errorf("the log: %s", lines)
 	}
 	if err := s.Close(); err != nil {

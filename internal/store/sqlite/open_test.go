@@ -33,8 +33,8 @@ func refused(t *testing.T, path, sentence string, o Options) {
 	}
 }
 
-// TestModeAndMark: a new file can be read by its owner only, as can the files beside it, and it is marked as Holdfast's.
-// A store that is older than the mark is given it when it is opened.
+// TestModeAndMark: a new file can be read by its owner only, as can the files beside it, and has Holdfast's mark. A
+// store that is older than the mark is given it when it is opened.
 func TestModeAndMark(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "store.db")
 	s := openFile(t, path, time.Now)
@@ -82,7 +82,13 @@ func TestForeignFiles(t *testing.T) {
 		}
 		return path
 	}
+	dangling := filepath.Join(folder, "dangling.db")
+	if err := os.Symlink(filepath.Join(folder, "nowhere.db"), dangling); err != nil {
+		t.Fatal(err)
+	}
 	for path, sentence := range map[string]string{
+		dangling:                    "leads nowhere",
+		os.DevNull:                  "is not an ordinary file",
 		folder:                      "is a folder",
 		write("short.txt", "hello"): "is not a SQLite database",
 		write("long.txt", strings.Repeat("a line of text\n", 500)):                  "is not a SQLite database",
@@ -174,8 +180,8 @@ func unmountLater(t *testing.T, folder string) {
 	})
 }
 
-// TestReadOnlyFolder: a store is read in a folder that cannot be written. A log that has its index beside it is read too,
-// and one that has not is named.
+// TestReadOnlyFolder: a store is read in a folder that cannot be written. A log that has its index beside it is read
+// too, and one that has not is named.
 func TestReadOnlyFolder(t *testing.T) {
 	original := filepath.Join(t.TempDir(), "store.db")
 	s := openFile(t, original, time.Now)

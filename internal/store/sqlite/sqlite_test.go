@@ -440,8 +440,8 @@ func TestLogIsBounded(t *testing.T) {
 	}
 }
 
-// TestLogHeldUp: where another program keeps a snapshot open, the writer waits for it ever more seldom, says so once, and
-// copies the log once that has ended.
+// TestLogHeldUp: where another program keeps a snapshot open, the writer waits for it ever more seldom, says so once,
+// and copies the log once that has ended.
 func TestLogHeldUp(t *testing.T) {
 	clock := storetest.NewClock()
 	path := filepath.Join(t.TempDir(), "store.db")
