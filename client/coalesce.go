@@ -144,9 +144,9 @@ func (q *coalescer) send(c *Client, group []*waiter) {
 	}
 	content, err := c.once(ctx, http.MethodPost, "/v1/batch", "", encodeGroup(group))
 	if err == nil {
-		var results batchAnswer
-		if err = json.Unmarshal(content, &results); err == nil && len(results.Results) == len(group) {
-			q.settle(c, group, results.answers())
+		var results []result
+		if results, err = splitResults(content); err == nil && len(results) == len(group) {
+			q.settle(c, group, answersOf(results))
 			return
 		}
 		err = fmt.Errorf("holdfast: the answer is not what it should be: %w", errors.Join(err, errResults))
@@ -188,10 +188,10 @@ func quote(s string) []byte {
 	return b
 }
 
-func (a *batchAnswer) answers() []answer {
-	list := make([]answer, len(a.Results))
-	for i := range a.Results {
-		list[i].content, list[i].err = a.Results[i].content()
+func answersOf(results []result) []answer {
+	list := make([]answer, len(results))
+	for i := range results {
+		list[i].content, list[i].err = results[i].content()
 	}
 	return list
 }

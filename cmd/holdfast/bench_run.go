@@ -186,7 +186,7 @@ func (r *benchRun) audit(ctx context.Context, after string) error {
 	if r.store == "" {
 		return r.out.Audit.CheckFeed(ctx, "http://"+r.host, after, r.out.all())
 	}
-	s, _, err := openStore(ctx, r.store, storeOptions{readOnly: true, acceptClock: true})
+	s, _, err := openStore(ctx, r.store, storeOptions{readOnly: true})
 	if err != nil {
 		return err
 	}

@@ -29,15 +29,15 @@ const (
 	maxAcknowledged = 250 // answers after which the server is killed, at most
 )
 
-// acknowledgement is an answer that a worker was given: it must be given again after the crash.
+// acknowledgement is an answer that a worker was given. It must be given again after the crash.
 type acknowledgement struct {
 	path, body, key string
 	status          int
 	answer          []byte
 }
 
-// TestCrash kills the real binary under load, again and again, and the database as well where there is one. After each restart every
-// acknowledged request, repeated with its key, has the answer that it was given, and the audit is clean.
+// TestCrash kills the real binary under load, again and again, and the database as well where there is one. After each
+// restart every acknowledged request, repeated with its key, has the answer that it was given, and the audit is clean.
 func TestCrash(t *testing.T) {
 	t.Run("sqlite", func(t *testing.T) {
 		crash(t, nil, "sqlite:"+filepath.Join(t.TempDir(), "crash.db"), *crashRounds)
@@ -99,7 +99,8 @@ func repeat(t *testing.T, url string, round int, acknowledged []acknowledgement)
 	for _, a := range acknowledged {
 		again, err := post(t.Context(), http.DefaultClient, url, a.path, a.body, a.key)
 		if err != nil || again.status != a.status || !bytes.Equal(again.answer, a.answer) {
-			t.Errorf("round %d: %s %s was answered\n%d %s, and afterwards\n%+v (%v)", round, a.path, a.key, a.status, a.answer, again, err)
+			t.Errorf("round %d: %s %s was answered\n%d %s, and afterwards\n%+v (%v)",
+				round, a.path, a.key, a.status, a.answer, again, err)
 		}
 	}
 }
@@ -126,7 +127,10 @@ func createProducts(t *testing.T, url string) {
 	t.Helper()
 	c := client.New(url)
 	for i := range crashProducts {
-		_, err := c.CreateProduct(t.Context(), client.NewProduct{ID: fmt.Sprint("p", i), Name: "Product", Price: client.Money{Amount: 100, Currency: "EUR"}, TotalStock: 1_000_000})
+		_, err := c.CreateProduct(t.Context(), client.NewProduct{
+			ID: fmt.Sprint("p", i), Name: "Product",
+			Price: client.Money{Amount: 100, Currency: "EUR"}, TotalStock: 1_000_000,
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -179,7 +183,7 @@ func (w *crashLoad) run(t *testing.T) []acknowledgement {
 	return w.acknowledged
 }
 
-// errDatabaseGone: the server says that its database is.
+// errDatabaseGone: the server says that it has lost its database.
 var errDatabaseGone = errors.New("503 or 504")
 
 type statusError struct{ acknowledgement }
@@ -188,14 +192,15 @@ func (e *statusError) Error() string {
 	return fmt.Sprintf("%s %s: %d %s", e.path, e.body, e.status, e.answer)
 }
 
-// afterKill is how many answers a load goes on for where only the database was killed: the server has it back by itself.
+// afterKill is how many more answers end a load if only the database was killed: the server gets that back by itself.
 const afterKill = 100
 
 // work goes on until the server is gone, or there were enough answers after the kill.
 func (w *crashLoad) work(ctx context.Context, c *http.Client, worker int) error {
 	for n := 0; w.answered.Load() < w.killAfter+afterKill; n++ {
 		key := fmt.Sprintf("r%d-w%d-%d", w.round, worker, n)
-		hold, err := w.send(ctx, c, "/v1/reservations", fmt.Sprintf(`{"productId":"p%d","quantity":1}`, n%crashProducts), key+"-hold")
+		hold, err := w.send(ctx, c, "/v1/reservations",
+			fmt.Sprintf(`{"productId":"p%d","quantity":1}`, n%crashProducts), key+"-hold")
 		if err != nil {
 			return err
 		}

@@ -18,6 +18,7 @@ import (
 	"github.com/holdfast/holdfast/internal/load"
 )
 
+// demoCommand are the flags of holdfast demo.
 type demoCommand struct {
 	Buyers int    `default:"1000" help:"Simultaneous buyers, 1 to 10000."`
 	Units  int64  `default:"100" help:"Units for sale."`
@@ -35,7 +36,7 @@ func (c *demoCommand) Validate() error {
 
 const demoProduct = "concert-ticket"
 
-// crashShare is the share of buyers that have had an answer when the server is killed.
+// crashShare says when the server is killed: once one in so many buyers has had an answer.
 const crashShare = 4
 
 // Run implements holdfast demo.
@@ -69,11 +70,16 @@ func (d *demo) run(ctx context.Context) (err error) {
 		return err
 	}
 	c := client.New(d.server.url)
-	_, err = c.CreateProduct(ctx, client.NewProduct{ID: demoProduct, Name: "Concert ticket", Price: client.Money{Amount: 8900, Currency: "EUR"}, TotalStock: d.command.Units})
+	_, err = c.CreateProduct(ctx, client.NewProduct{
+		ID: demoProduct, Name: "Concert ticket", Price: client.Money{Amount: 8900, Currency: "EUR"},
+		TotalStock: d.command.Units,
+	})
 	if err != nil {
 		return err
 	}
-	d.say("2. %d buyers want one of %d tickets, all at once. The server is killed (SIGKILL) in the middle and started again.", d.command.Buyers, d.command.Units)
+	d.say(
+		"2. %d buyers want one of %d tickets, all at once. The server is killed (SIGKILL) in the middle and started again.",
+		d.command.Buyers, d.command.Units)
 	sale := load.NewSale(demoProduct, d.command.Buyers)
 	done := make(chan *load.SaleResult, 1)
 	go func() { done <- sale.Run(ctx, d.server.url) }()
@@ -97,7 +103,7 @@ func (d *demo) run(ctx context.Context) (err error) {
 	return nil
 }
 
-// watch shows progress and kills the server in the middle.
+// watch shows the progress of the sale, and kills the server in the middle of it.
 func (d *demo) watch(ctx context.Context, sale *load.Sale, done <-chan *load.SaleResult) (*load.SaleResult, error) {
 	ticker := time.NewTicker(2 * time.Millisecond)
 	defer ticker.Stop()
@@ -144,7 +150,7 @@ func (d *demo) audit(ctx context.Context, c *client.Client, result *load.SaleRes
 	if err != nil {
 		return false, err
 	}
-	s, _, err := openStore(ctx, d.store, storeOptions{readOnly: true, acceptClock: true})
+	s, _, err := openStore(ctx, d.store, storeOptions{readOnly: true})
 	if err != nil {
 		return false, err
 	}
@@ -171,11 +177,14 @@ func (d *demo) audit(ctx context.Context, c *client.Client, result *load.SaleRes
 	row("refused (sold out)", "%d", result.Refused)
 	row("failed", "%d", len(result.Failed))
 	row("oversold", "%d", oversold)
-	row("hold latency p50 / p99", "%d ms / %d ms, the crash included", result.Percentile(0.50).Milliseconds(), result.Percentile(0.99).Milliseconds())
+	row("hold latency p50 / p99", "%d ms / %d ms, the crash included",
+		result.Percentile(0.50).Milliseconds(), result.Percentile(0.99).Milliseconds())
 	if !d.killedAt.IsZero() {
-		row("the crash cost", "%d ms without a server, %d requests sent again, %d acknowledged orders lost", d.downtime.Milliseconds(), result.Repeated, len(missing))
+		row("the crash cost", "%d ms without a server, %d requests sent again, %d acknowledged orders lost",
+			d.downtime.Milliseconds(), result.Repeated, len(missing))
 	}
-	row("audit", "%s: %d events, %d reservations, %d orders, every unit accounted for", verdict, report.Events, report.Reservations, report.Orders)
+	row("audit", "%s: %d events, %d reservations, %d orders, every unit accounted for",
+		verdict, report.Events, report.Reservations, report.Orders)
 	fmt.Fprintln(table)
 	err = table.Flush()
 	for _, breach := range report.Breaches {
@@ -188,9 +197,11 @@ func (d *demo) audit(ctx context.Context, c *client.Client, result *load.SaleRes
 }
 
 func (d *demo) invite() {
-	d.say("The server stays up until you press Ctrl-C:\n   API and docs  %s/docs\n   metrics       %s/metrics\n\nTry:", d.server.url, d.server.url)
+	d.say("The server stays up until you press Ctrl-C:\n   API and docs  %s/docs\n   metrics       %s/metrics\n\nTry:",
+		d.server.url, d.server.url)
 	d.say("   curl -s %s/v1/products/%s", d.server.url, demoProduct)
-	d.say("   curl -s %s/v1/reservations -H 'Content-Type: application/json' -d '{\"productId\":\"%s\",\"quantity\":1}'", d.server.url, demoProduct)
+	d.say("   curl -s %s/v1/reservations -H 'Content-Type: application/json' -d '{\"productId\":\"%s\",\"quantity\":1}'",
+		d.server.url, demoProduct)
 	d.say("   curl -s '%s/v1/events?after=0&limit=3'", d.server.url)
 }
 
@@ -210,12 +221,14 @@ type childServer struct {
 
 const childStartTimeout = 30 * time.Second
 
-// startChild starts a server and waits until it says that it is ready. A child started again has its port back within moments.
+// startChild starts a server and waits until it says that it is ready. One that is started again after a kill can have
+// the same port at once.
 func startChild(ctx context.Context, listen, store string, more ...string) (*childServer, error) {
-	return startProgram(ctx, append([]string{"serve", "--listen", listen, "--store", store, "--log-level", "warn"}, more...)...)
+	return startProgram(ctx,
+		append([]string{"serve", "--listen", listen, "--store", store, "--log-level", "warn"}, more...)...)
 }
 
-// startProgram starts this program with other arguments, which make it print the address that it serves.
+// startProgram starts this program with arguments that make it serve, and waits until it prints its address.
 func startProgram(ctx context.Context, arguments ...string) (*childServer, error) {
 	binary, err := os.Executable()
 	if err != nil {
@@ -223,7 +236,7 @@ func startProgram(ctx context.Context, arguments ...string) (*childServer, error
 	}
 	process := exec.Command(binary, arguments...)
 	process.Stderr = os.Stderr
-	process.Env = append(os.Environ(), childEnvironment+"=1") // our own tests are this program too
+	process.Env = append(os.Environ(), childEnvironment+"=1") // a test binary must become the program
 	stdout, err := process.StdoutPipe()
 	if err != nil {
 		return nil, err
@@ -253,18 +266,18 @@ func startProgram(ctx context.Context, arguments ...string) (*childServer, error
 	return nil, errors.Join(err, process.Process.Kill(), process.Wait())
 }
 
-// childEnvironment tells a test binary that it is the program.
+// childEnvironment is the variable that tells a test binary to be the program.
 const childEnvironment = "HOLDFAST_CHILD"
 
 func (s *childServer) kill() error {
 	if err := s.process.Process.Kill(); err != nil {
 		return err
 	}
-	_ = s.process.Wait() // it says "killed"
+	_ = s.process.Wait() // its error only says that it was killed
 	return nil
 }
 
-// stop asks the server to stop and waits for it.
+// stop asks the server to stop and waits until it has. If it was stopped or killed before, it does nothing.
 func (s *childServer) stop() error {
 	if s.process.ProcessState != nil {
 		return nil

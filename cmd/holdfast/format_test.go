@@ -128,7 +128,7 @@ func (s *shop) advance(d time.Duration) {
 	s.at = s.at.Add(d)
 }
 
-// ask sends a request. The answer has what a repeat of the request must have as well.
+// ask sends a request, and keeps of its answer what a repeat must be answered with as well.
 func (s *shop) ask(method, path, key, body string) exchange {
 	s.Helper()
 	r, err := http.NewRequestWithContext(s.Context(), method, "http://"+s.server.address+path, strings.NewReader(body))
@@ -157,7 +157,7 @@ func (s *shop) ask(method, path, key, body string) exchange {
 	return e
 }
 
-// same asks once more, and requires the answer of then. It may have gained members since.
+// same asks once more, and requires the same answer as then. It may have gained members since.
 func (s *shop) same(then *exchange) {
 	s.Helper()
 	now := s.ask(then.Method, then.Path, then.Key, then.Body)
@@ -170,8 +170,7 @@ func (s *shop) same(then *exchange) {
 	}
 }
 
-// lacking names the first value that an earlier answer had and a later one has not, or has in another way; "" where
-// there is none.
+// lacking names the first value of an earlier answer that a later one lacks or has changed; "" if there is none.
 func lacking(where string, now, then any) string {
 	switch then := then.(type) {
 	case map[string]any:
@@ -254,7 +253,7 @@ func writeFormat(t *testing.T) {
 	w.advance(24 * time.Hour) // the receipts of the first day are indexed now, those of the second not yet
 	w.trade()
 	w.look()
-	s.close() // which leaves one file, without a log
+	s.close() // this leaves one file, without a log
 	w.At = s.now()
 	text, err := json.MarshalIndent(w.recording, "", " ")
 	if err != nil {
@@ -273,8 +272,8 @@ type writer struct {
 	recording
 }
 
-// do sends a request that must succeed, with a key of its own where it changes something, and returns the id in the
-// answer.
+// do sends a request that must succeed, and returns the id in its answer. A request that changes something gets a key
+// of its own.
 func (w *writer) do(method, path, body string) (id string) {
 	w.Helper()
 	w.advance(time.Minute)

@@ -29,7 +29,8 @@ type commands struct {
 	Version versionCommand `cmd:"" help:"Print the version."`
 }
 
-// environment is what a command may touch. Its Run is given it, and a context that ends when the program is told to stop.
+// environment is what a command may touch. Its Run is given this, and a context that ends when the program is told to
+// stop.
 type environment struct{ stdout, stderr io.Writer }
 
 func main() {
@@ -39,13 +40,14 @@ func main() {
 	os.Exit(code)
 }
 
-// run is the program: it never exits by itself, so tests call it too.
+// run is the program. It returns the exit code instead of exiting, so that tests can call it too.
 func run(ctx context.Context, env *environment, arguments []string) (code int) {
 	var all commands
 	exited := -1
 	parser, err := kong.New(&all,
 		kong.Name("holdfast"),
-		kong.Description("Holds stock for a limited time, turns a hold into an order exactly once, and never sells a unit twice."),
+		kong.Description(
+			"Holds stock for a limited time, turns a hold into an order exactly once, and never sells a unit twice."),
 		kong.UsageOnError(), kong.DefaultEnvars("HOLDFAST"), kong.Writers(env.stdout, env.stderr),
 		kong.Exit(func(code int) { exited = code }), kong.BindTo(ctx, (*context.Context)(nil)),
 	)
@@ -75,6 +77,8 @@ func run(ctx context.Context, env *environment, arguments []string) (code int) {
 }
 
 var (
-	errUsage    = errors.New("usage")
+	// errUsage is an error of whoever wrote the command line.
+	errUsage = errors.New("usage")
+	// errReported is a failure that was printed already.
 	errReported = errors.New("reported already")
 )

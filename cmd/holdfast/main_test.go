@@ -82,28 +82,32 @@ func TestUsage(t *testing.T) {
 		"serve --queue-limit=0":                 {exitUsage, "--queue-limit"},
 		"serve --store=redis:x":                 {exitUsage, "sqlite:PATH"},
 		"serve --store=sqlite:":                 {exitUsage, "needs a file"},
-		"serve --store=sqlite:/no/such/folder/db":                                              {exitFailure, "make it first"},
-		"serve --create=sometimes":                                                             {exitUsage, "--create"},
-		"serve --create=never --store=sqlite:none.db":                                          {exitFailure, "none.db does not exist"},
-		"serve --store=sqlite:..":                                                              {exitFailure, "is a folder"},
-		"verify --store=sqlite:..":                                                             {exitFailure, "is a folder"},
-		"verify --store=sqlite:none.db":                                                        {exitFailure, "name an existing store file"},
-		"verify --store=postgres://u:secret@127.0.0.1:1/d":                                     {exitFailure, "cannot be reached"},
-		"verify --store=mongodb://u:secret@127.0.0.1:1/d?serverSelectionTimeoutMS=50":          {exitFailure, "cannot be reached"},
-		"serve --store=mongodb://u:secret@127.0.0.1:1/?x=secret":                               {exitFailure, "must name a database"},
+		"serve --create=sometimes":              {exitUsage, "--create"},
+		"serve --create=never --store=sqlite:none.db":      {exitFailure, "none.db does not exist"},
+		"serve --store=sqlite:..":                          {exitFailure, "is a folder"},
+		"verify --store=sqlite:..":                         {exitFailure, "is a folder"},
+		"serve --store=sqlite:/no/such/folder/db":          {exitFailure, "make it first"},
+		"verify --store=sqlite:none.db":                    {exitFailure, "name an existing store file"},
+		"verify --store=postgres://u:secret@127.0.0.1:1/d": {exitFailure, "cannot be reached"},
+
+		"verify --store=mongodb://u:secret@127.0.0.1:1/d?serverSelectionTimeoutMS=50": {exitFailure, "cannot be reached"},
+
+		"serve --store=mongodb://u:secret@127.0.0.1:1/?x=secret": {exitFailure, "must name a database"},
+
 		"serve --store=mongodb://u:secret@127.0.0.1:1/d?w=secret&readConcernLevel=1&tls=maybe": {exitFailure, ""},
-		"serve --store=postgres://u:secret@127.0.0.1:1/d?sslmode=secret":                       {exitFailure, "cannot be read"},
-		"serve --store=postgres://u:sec%ret@127.0.0.1:1/d":                                     {exitFailure, "percent-encode"},
-		"serve --store=mysql://u:secret@h/d?password=secret":                                   {exitUsage, "u:xxxxx@h"},
-		"verify --store=memory:":                                                               {exitUsage, "nothing to read"},
-		"bench --workload=none":                                                                {exitUsage, "none is none of them"},
-		"bench --clients=0":                                                                    {exitUsage, "--clients"},
-		"bench --url=ftp://x":                                                                  {exitUsage, "http://HOST:PORT"},
-		"bench --store=redis:x":                                                                {exitFailure, "cannot be measured"},
-		"bench compare --share=99":                                                             {exitUsage, "--share"},
-		"demo --buyers=0":                                                                      {exitUsage, "--buyers"},
-		"--help":                                                                               {exitOK, ""},
-		"version":                                                                              {exitOK, ""},
+
+		"serve --store=postgres://u:secret@127.0.0.1:1/d?sslmode=secret": {exitFailure, "cannot be read"},
+		"serve --store=postgres://u:sec%ret@127.0.0.1:1/d":               {exitFailure, "percent-encode"},
+		"serve --store=mysql://u:secret@h/d?password=secret":             {exitUsage, "u:xxxxx@h"},
+		"verify --store=memory:":                                         {exitUsage, "nothing to read"},
+		"bench --workload=none":                                          {exitUsage, "none is none of them"},
+		"bench --clients=0":                                              {exitUsage, "--clients"},
+		"bench --url=ftp://x":                                            {exitUsage, "http://HOST:PORT"},
+		"bench --store=redis:x":                                          {exitFailure, "cannot be measured"},
+		"bench compare --share=99":                                       {exitUsage, "--share"},
+		"demo --buyers=0":                                                {exitUsage, "--buyers"},
+		"--help":                                                         {exitOK, ""},
+		"version":                                                        {exitOK, ""},
 	} {
 		code, _, stderr := execute(t.Context(), strings.Fields(line)...)
 		if code != want.code || !strings.Contains(stderr, want.says) || strings.Contains(stderr, "secret") {
@@ -162,16 +166,22 @@ func TestServe(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "shop.db")
 	s := serve(t, "--store=sqlite:"+file)
 	c := client.New(s.url)
-	if _, err := c.CreateProduct(t.Context(), client.NewProduct{ID: "mug", Name: "Mug", Price: client.Money{Amount: 1, Currency: "EUR"}, TotalStock: 2}); err != nil {
+	if _, err := c.CreateProduct(t.Context(), client.NewProduct{
+		ID: "mug", Name: "Mug",
+		Price: client.Money{Amount: 1, Currency: "EUR"}, TotalStock: 2,
+	}); err != nil {
 		t.Fatal(err)
 	}
-	if code, _, stderr := execute(t.Context(), "serve", "--listen=127.0.0.1:0", "--store=sqlite:"+file); code != exitFailure || !strings.Contains(stderr, file) {
+	if code, _, stderr := execute(t.Context(), "serve", "--listen=127.0.0.1:0",
+		"--store=sqlite:"+file); code != exitFailure || !strings.Contains(stderr, file) {
 		t.Errorf("a second server on the file: exit %d: %s", code, stderr)
 	}
-	if code, _, stderr := execute(t.Context(), "serve", "--listen="+strings.TrimPrefix(s.url, "http://"), "--store=memory:"); code != exitFailure || !strings.Contains(stderr, "--listen") {
+	if code, _, stderr := execute(t.Context(), "serve", "--listen="+strings.TrimPrefix(s.url, "http://"),
+		"--store=memory:"); code != exitFailure || !strings.Contains(stderr, "--listen") {
 		t.Errorf("a second server on the address: exit %d: %s", code, stderr)
 	}
-	if code, stdout, stderr := execute(t.Context(), "verify", "--store=sqlite:"+file); code != exitOK || !strings.Contains(stdout, "clean") {
+	if code, stdout, stderr := execute(t.Context(), "verify", "--store=sqlite:"+file); code != exitOK ||
+		!strings.Contains(stdout, "clean") {
 		t.Errorf("verify beside the server: exit %d: %s%s", code, stdout, stderr)
 	}
 	h2c := http.Client{Transport: &http.Transport{Protocols: new(http.Protocols)}}
@@ -190,8 +200,10 @@ func TestServe(t *testing.T) {
 	metrics, _ := io.ReadAll(response.Body)
 	response.Body.Close()
 	for _, name := range []string{
-		`holdfast_requests_total{operation="createProduct",status="201"} 1`, "holdfast_batch_commands_count", "holdfast_commit_seconds_sum", "holdfast_queue_depth 0",
-		`holdfast_holds_total{outcome="expired"} 0`, "holdfast_expiry_lag_seconds", "holdfast_build_info", "holdfast_request_seconds_bucket", "process_resident_memory_bytes",
+		`holdfast_requests_total{operation="createProduct",status="201"} 1`, "holdfast_batch_commands_count",
+		"holdfast_commit_seconds_sum", "holdfast_queue_depth 0",
+		`holdfast_holds_total{outcome="expired"} 0`, "holdfast_expiry_lag_seconds", "holdfast_build_info",
+		"holdfast_request_seconds_bucket", "process_resident_memory_bytes",
 	} {
 		if !strings.Contains(string(metrics), name) {
 			t.Errorf("metrics lack %s", name)
@@ -203,7 +215,8 @@ func TestServe(t *testing.T) {
 		_, err := client.New(s.url, client.WithAttempts(1)).EventPage(context.Background(), "1", 1, 30*time.Second)
 		poll <- err
 	}()
-	if _, err := c.Reserve(t.Context(), client.NewReservation{Lines: []client.NewLine{{ProductID: "mug", Quantity: 1}}}); err != nil {
+	if _, err := c.Reserve(t.Context(),
+		client.NewReservation{Lines: []client.NewLine{{ProductID: "mug", Quantity: 1}}}); err != nil {
 		t.Fatal(err)
 	}
 	if err := <-poll; err != nil {
@@ -216,12 +229,15 @@ func TestServe(t *testing.T) {
 		t.Errorf("a write-ahead log is left: %v", err)
 	}
 	code, stdout, _ := execute(t.Context(), "verify", "--json", "--store=sqlite:"+file)
-	for _, want := range []string{`"clean":true`, `"lastEvent":{"sequence":2,"subject":"rsv_`, `"type":"reservation.created"`} {
+	for _, want := range []string{
+		`"clean":true`, `"lastEvent":{"sequence":2,"subject":"rsv_`, `"type":"reservation.created"`,
+	} {
 		if code != exitOK || !strings.Contains(stdout, want) {
 			t.Errorf("verify offline lacks %s: %s", want, stdout)
 		}
 	}
-	if _, stdout, _ = execute(t.Context(), "verify", "--store=sqlite:"+file); !strings.Contains(stdout, "last event: number 2, reservation.created of rsv_") {
+	_, stdout, _ = execute(t.Context(), "verify", "--store=sqlite:"+file)
+	if !strings.Contains(stdout, "last event: number 2, reservation.created of rsv_") {
 		t.Errorf("verify does not say how old the store is: %s", stdout)
 	}
 }
@@ -242,7 +258,10 @@ func (s *brokenStore) Commit(ctx context.Context, keys *inventory.Keys, decide s
 // TestBrokenStoreEndsTheServer: once durability is in doubt the batch is answered 504, and the program exits non-zero.
 func TestBrokenStoreEndsTheServer(t *testing.T) {
 	out, log := newOutput(), newOutput()
-	c := &serveCommand{Listen: "127.0.0.1:0", HoldDefault: time.Minute, HoldMax: time.Hour, QueueLimit: 10, Drain: 5 * time.Second}
+	c := &serveCommand{
+		Listen: "127.0.0.1:0", HoldDefault: time.Minute,
+		HoldMax: time.Hour, QueueLimit: 10, Drain: 5 * time.Second,
+	}
 	done := make(chan error, 1)
 	go func() {
 		env := &environment{out, log}
@@ -251,7 +270,8 @@ func TestBrokenStoreEndsTheServer(t *testing.T) {
 	_, rest, _ := strings.Cut(<-out.lines, "http://")
 	address, _, _ := strings.Cut(rest, " ")
 	for i, want := range []int{http.StatusCreated, http.StatusGatewayTimeout} {
-		response, err := http.Post("http://"+address+"/v1/products", "application/json", strings.NewReader(fmt.Sprintf(`{"id":"p%d","name":"n","price":{"amount":1,"currency":"EUR"}}`, i)))
+		response, err := http.Post("http://"+address+"/v1/products", "application/json",
+			strings.NewReader(fmt.Sprintf(`{"id":"p%d","name":"n","price":{"amount":1,"currency":"EUR"}}`, i)))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -268,7 +288,10 @@ func TestBrokenStoreEndsTheServer(t *testing.T) {
 func TestVerifyNamesBreaches(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "shop.db")
 	s := serve(t, "--store=sqlite:"+file)
-	if _, err := client.New(s.url).CreateProduct(t.Context(), client.NewProduct{ID: "mug", Name: "Mug", Price: client.Money{Amount: 1, Currency: "EUR"}, TotalStock: 2}); err != nil {
+	if _, err := client.New(s.url).CreateProduct(t.Context(), client.NewProduct{
+		ID: "mug", Name: "Mug",
+		Price: client.Money{Amount: 1, Currency: "EUR"}, TotalStock: 2,
+	}); err != nil {
 		t.Fatal(err)
 	}
 	s.stop()
@@ -281,7 +304,8 @@ func TestVerifyNamesBreaches(t *testing.T) {
 	}
 	conn.Close()
 	code, stdout, _ := execute(t.Context(), "verify", "--store=sqlite:"+file)
-	if code != exitFailure || !strings.Contains(stdout, "BREACH I9: stock of mug at main") || !strings.Contains(stdout, "NOT clean") {
+	if code != exitFailure || !strings.Contains(stdout, "BREACH I9: stock of mug at main") ||
+		!strings.Contains(stdout, "NOT clean") {
 		t.Errorf("exit %d: %s", code, stdout)
 	}
 }
@@ -292,7 +316,10 @@ func TestDemo(t *testing.T) {
 	if code != exitOK {
 		t.Fatalf("exit %d: %s%s", code, stdout, stderr)
 	}
-	for _, row := range []string{"sold 30", "refused (sold out) 270", "failed 0", "oversold 0", "0 acknowledged orders lost", "audit clean", "CRASH"} {
+	for _, row := range []string{
+		"sold 30", "refused (sold out) 270", "failed 0", "oversold 0",
+		"0 acknowledged orders lost", "audit clean", "CRASH",
+	} {
 		if !strings.Contains(strings.Join(strings.Fields(stdout), " "), row) {
 			t.Errorf("the table lacks %q:\n%s", row, stdout)
 		}

@@ -38,17 +38,23 @@ const (
 	processCrashes = 4
 )
 
-// TestProcesses: three processes sell the same units from one database while one of them is killed and started again and again. The
-// buyers come back with their keys, to any process. Nothing is oversold, each key has one answer, and the audit is clean.
+// TestProcesses: three processes sell the same units from one database while one of them is killed and started again
+// and again. The buyers come back with their keys, to any process. Nothing is oversold, each key has one answer, and
+// the audit is clean.
 func TestProcesses(t *testing.T) {
 	onSharedStores(t, func(t *testing.T, address string) {
-		servers := []*childServer{child(t, "127.0.0.1:0", address), child(t, "127.0.0.1:0", address), child(t, "127.0.0.1:0", address)}
+		servers := []*childServer{
+			child(t, "127.0.0.1:0", address), child(t, "127.0.0.1:0", address), child(t, "127.0.0.1:0", address),
+		}
 		urls := make([]string, len(servers))
 		for i, s := range servers {
 			urls[i] = s.url
 		}
 		c := client.New(urls[0])
-		if _, err := c.CreateProduct(t.Context(), client.NewProduct{ID: "seat", Name: "Seat", Price: client.Money{Amount: 1, Currency: "EUR"}, TotalStock: processUnits}); err != nil {
+		if _, err := c.CreateProduct(t.Context(), client.NewProduct{
+			ID: "seat", Name: "Seat",
+			Price: client.Money{Amount: 1, Currency: "EUR"}, TotalStock: processUnits,
+		}); err != nil {
 			t.Fatal(err)
 		}
 		var sold, refused atomic.Int64
@@ -140,7 +146,8 @@ func TestFeedCrossesProcesses(t *testing.T) {
 			page, err := client.New(b.url, client.WithAttempts(1)).EventPage(context.Background(), "0", 10, 30*time.Second)
 			done <- waited{page, err, time.Since(<-committed)}
 		}()
-		if _, err := client.New(a.url).CreateProduct(t.Context(), client.NewProduct{ID: "mug", Name: "Mug", Price: client.Money{Amount: 1, Currency: "EUR"}}); err != nil {
+		if _, err := client.New(a.url).CreateProduct(t.Context(),
+			client.NewProduct{ID: "mug", Name: "Mug", Price: client.Money{Amount: 1, Currency: "EUR"}}); err != nil {
 			t.Fatal(err)
 		}
 		committed <- time.Now()
@@ -159,7 +166,8 @@ func TestExpiryIsDoneOnce(t *testing.T) {
 		urls := []string{serve(t, "--store="+address).url, serve(t, "--store="+address).url, serve(t, "--store="+address).url}
 		createProducts(t, urls[0])
 		for i := range holds {
-			a, err := post(t.Context(), http.DefaultClient, urls[i%len(urls)], "/v1/reservations", `{"productId":"p0","quantity":1,"ttlSeconds":1}`, fmt.Sprint("k", i))
+			a, err := post(t.Context(), http.DefaultClient, urls[i%len(urls)], "/v1/reservations",
+				`{"productId":"p0","quantity":1,"ttlSeconds":1}`, fmt.Sprint("k", i))
 			if err != nil || a.status != http.StatusCreated {
 				t.Fatalf("%+v %v", a, err)
 			}
@@ -188,14 +196,15 @@ func TestExpiryIsDoneOnce(t *testing.T) {
 	})
 }
 
-// TestDeadInTransaction: a process that is stopped, killed or cut off inside its transaction holds the others up for five seconds at
-// most; one that only slept goes on afterwards.
+// TestDeadInTransaction: a process that is stopped, killed or cut off inside its transaction holds the others up for
+// five seconds at most; one that only slept goes on afterwards.
 func TestDeadInTransaction(t *testing.T) {
 	const limit = 5 * time.Second
 	for name, die := range map[string]func(s *childServer) error{
-		"stopped":       func(s *childServer) error { return s.process.Process.Signal(syscall.SIGSTOP) },
-		"killed":        func(s *childServer) error { return s.process.Process.Kill() },
-		"killed behind": func(s *childServer) error { return s.process.Process.Kill() }, // and its host gone: the server is not told
+		"stopped": func(s *childServer) error { return s.process.Process.Signal(syscall.SIGSTOP) },
+		"killed":  func(s *childServer) error { return s.process.Process.Kill() },
+		// Its host is gone as well, so the database is not told.
+		"killed behind": func(s *childServer) error { return s.process.Process.Kill() },
 	} {
 		t.Run(name, func(t *testing.T) {
 			onSharedStores(t, func(t *testing.T, address string) {
@@ -203,7 +212,7 @@ func TestDeadInTransaction(t *testing.T) {
 				victim, other := child(t, "127.0.0.1:0", proxied), child(t, "127.0.0.1:0", address)
 				createProducts(t, other.url)
 				const body = `{"productId":"p0","quantity":1,"customerId":"the-victim"}`
-				hit := proxy.Arm(dbtest.SwallowIt, "the-victim", 1) // the customer is first heard of when the hold is written
+				hit := proxy.Arm(dbtest.SwallowIt, "the-victim", 1) // the customer's name is sent when the hold is written
 				answered := make(chan acknowledgement, 1)
 				go func() {
 					a, _ := post(context.Background(), http.DefaultClient, victim.url, "/v1/reservations", body, "k")
@@ -219,7 +228,8 @@ func TestDeadInTransaction(t *testing.T) {
 					proxy.Up()
 				}
 				start := time.Now()
-				a, err := post(t.Context(), http.DefaultClient, other.url, "/v1/reservations", `{"productId":"p0","quantity":1}`, "other")
+				a, err := post(t.Context(), http.DefaultClient, other.url, "/v1/reservations",
+					`{"productId":"p0","quantity":1}`, "other")
 				took := time.Since(start)
 				if err != nil || a.status != http.StatusCreated || took > limit {
 					t.Errorf("the other process answered after %v: %+v %v", took, a, err)
@@ -248,8 +258,8 @@ func TestDeadInTransaction(t *testing.T) {
 	}
 }
 
-// TestLostDatabase: while the database cannot be reached, requests are answered 503 and have no effect; afterwards everything
-// resumes by itself. No message has the password.
+// TestLostDatabase: while the database cannot be reached, requests are answered 503 and have no effect; afterwards
+// everything resumes by itself. No message has the password.
 func TestLostDatabase(t *testing.T) {
 	onSharedStores(t, func(t *testing.T, address string) {
 		proxy, proxied := dbtest.NewProxy(t, address)
@@ -262,7 +272,8 @@ func TestLostDatabase(t *testing.T) {
 		createProducts(t, s.url)
 		proxy.Down()
 		for i := range 3 {
-			a, err := post(t.Context(), http.DefaultClient, s.url, "/v1/reservations", `{"productId":"p0","quantity":1}`, fmt.Sprint("lost-", i))
+			a, err := post(t.Context(), http.DefaultClient, s.url, "/v1/reservations",
+				`{"productId":"p0","quantity":1}`, fmt.Sprint("lost-", i))
 			if err != nil || a.status != http.StatusServiceUnavailable {
 				t.Errorf("a hold: %d %s %v", a.status, a.answer, err)
 			}
@@ -279,7 +290,8 @@ func TestLostDatabase(t *testing.T) {
 		}
 		proxy.Up()
 		awaitReady(t, s.url)
-		if a, err := post(t.Context(), http.DefaultClient, s.url, "/v1/reservations", `{"productId":"p0","quantity":1}`, "back"); err != nil || a.status != http.StatusCreated {
+		if a, err := post(t.Context(), http.DefaultClient, s.url, "/v1/reservations", `{"productId":"p0","quantity":1}`,
+			"back"); err != nil || a.status != http.StatusCreated {
 			t.Errorf("a hold afterwards: %+v %v", a, err)
 		}
 		p, err := client.New(s.url).Product(t.Context(), "p0")

@@ -8,8 +8,10 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/signal"
 	"runtime/debug"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/holdfast/holdfast/api"
@@ -29,7 +31,8 @@ type serveCommand struct {
 	HoldMax       time.Duration `default:"24h" help:"How long a hold may last, from its creation, extensions included."`
 	QueueLimit    int           `default:"8192" help:"Commands that may wait for a commit; more are answered 503."`
 	Sweep         bool          `default:"true" negatable:"" help:"End holds at their deadline. Without it they still stop counting, but are shown until somebody looks."`
-	AcceptClock   bool          `help:"Commit although the clock is behind the store; time stands still until it has caught up."`
+	MaxClockJump  time.Duration `default:"1m" help:"Commit nothing once the clock is further ahead of how long the server has run; SIGHUP confirms it. 0: never mind."`
+	AcceptClock   bool          `help:"Commit although the clock is behind the store (time stands still until it has caught up), or jumps ahead."`
 	AcceptNoFsync bool          `help:"Serve a database that does not flush its commits: a crash of its machine may lose acknowledged orders."`
 	Drain         time.Duration `default:"20s" help:"How long a stop waits for requests under way."`
 	LogLevel      slog.Level    `default:"info" help:"debug, info, warn or error."`
@@ -44,26 +47,53 @@ func (c *serveCommand) Validate() error {
 		return errors.New("--hold-default must be whole seconds, at least 1s")
 	case c.HoldDefault > c.HoldMax:
 		return errors.New("--hold-default must not be longer than --hold-max")
+	case c.MaxClockJump < 0:
+		return errors.New("--max-clock-jump must not be negative; 0 lets the clock jump")
 	case c.QueueLimit < 1 || c.QueueLimit > 1_000_000:
 		return errors.New("--queue-limit must be from 1 to 1000000")
 	}
 	return nil
 }
 
-// maxHold is the longest hold that the contract's ttlSeconds can ask for.
+// maxHold is the longest hold that --hold-max may allow: the contract's ttlSeconds goes no further.
 const maxHold = 365 * 24 * time.Hour
 
 // Run implements holdfast serve.
 func (c *serveCommand) Run(ctx context.Context, env *environment) error {
 	tuneGC()
 	log := c.log(env)
+	clock := store.NewClock(c.AcceptClock, c.MaxClockJump, sinceStart())
+	defer confirmOnHangup(clock, log)()
 	stored, kind, err := openStore(ctx, c.Store, storeOptions{
-		acceptClock: c.AcceptClock, acceptNoFsync: c.AcceptNoFsync, create: c.Create, log: log,
+		clock: clock, acceptNoFsync: c.AcceptNoFsync, create: c.Create, log: log,
 	})
 	if err != nil {
 		return err
 	}
 	return c.serve(ctx, env, log, stored, kind)
+}
+
+// confirmOnHangup takes SIGHUP as the operator's word that the clock is right, until stop is called.
+func confirmOnHangup(clock *store.Clock, log *slog.Logger) (stop func()) {
+	hangups, done := make(chan os.Signal, 1), make(chan struct{})
+	signal.Notify(hangups, syscall.SIGHUP)
+	var listening sync.WaitGroup
+	listening.Go(func() {
+		for {
+			select {
+			case <-hangups:
+				clock.Confirm()
+				log.Info("the clock is taken as it is, as SIGHUP says")
+			case <-done:
+				return
+			}
+		}
+	})
+	return func() {
+		signal.Stop(hangups)
+		close(done)
+		listening.Wait()
+	}
 }
 
 func (c *serveCommand) log(env *environment) *slog.Logger {
@@ -78,7 +108,8 @@ func (c *serveCommand) serve(
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(env.stdout, "holdfast is ready on http://%s (store %s; API and docs at /docs)\n", s.address, redact(c.Store))
+	fmt.Fprintf(env.stdout, "holdfast is ready on http://%s (store %s; API and docs at /docs)\n",
+		s.address, redact(c.Store))
 	var failure error
 	select {
 	case <-ctx.Done():
@@ -91,8 +122,8 @@ func (c *serveCommand) serve(
 	return errors.Join(failure, s.stop(c.Drain))
 }
 
-// Few objects live long here, so collecting garbage less often costs little memory and saves processor time. The limit
-// makes it frequent again where a full queue holds much.
+// Few objects live long here, so collecting garbage less often costs little memory and saves processor time. When a
+// full queue holds much memory, the limit makes collections frequent again.
 const (
 	gcPercent   = 400
 	memoryLimit = 512 << 20
@@ -108,7 +139,7 @@ func tuneGC() {
 	}
 }
 
-// server is the whole program: a test starts it on port 0.
+// server is everything that serve runs. A test starts one on port 0.
 type server struct {
 	address string
 	engine  *engine.Engine
@@ -125,7 +156,9 @@ func startServer(c *serveCommand, log *slog.Logger, stored store.Store, kind str
 	version := buildVersion()
 	version.Store = kind
 	m := metrics.New(version)
-	s.engine = engine.Open(stored, engine.Options{QueueLimit: c.QueueLimit, Log: log, OnBatch: m.Batch, Render: httpapi.Render})
+	s.engine = engine.Open(stored, engine.Options{
+		QueueLimit: c.QueueLimit, Log: log, OnBatch: m.Batch, Render: httpapi.Render,
+	})
 	m.QueueDepth(s.engine.Depth)
 	s.api, err = httpapi.New(httpapi.Options{
 		Engine: s.engine, Spec: api.OpenAPI, HoldDefault: c.HoldDefault, HoldMax: c.HoldMax,
@@ -136,7 +169,8 @@ func startServer(c *serveCommand, log *slog.Logger, stored store.Store, kind str
 	}
 	listener, err := net.Listen("tcp", c.Listen)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("listening on %s: %w: choose another address with --listen", c.Listen, err), s.stop(time.Second))
+		return nil, errors.Join(
+			fmt.Errorf("listening on %s: %w: choose another address with --listen", c.Listen, err), s.stop(time.Second))
 	}
 	s.address = listener.Addr().String()
 	s.http = newHTTPServer(s.api, log)

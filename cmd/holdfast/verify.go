@@ -14,12 +14,13 @@ import (
 	"github.com/holdfast/holdfast/internal/store"
 )
 
+// verifyCommand are the flags of holdfast verify.
 type verifyCommand struct {
 	Store string `default:"sqlite:holdfast.db" help:"Store URL. The store may be served at the same time."`
 	JSON  bool   `help:"Print JSON."`
 }
 
-// clearLine lets a terminal's progress line be written over.
+// clearLine empties a terminal's line, so that the next text takes the place of the progress that was shown there.
 const clearLine = "\r\033[K"
 
 func isTerminal(w io.Writer) bool {
@@ -33,7 +34,7 @@ func isTerminal(w io.Writer) bool {
 
 // Run implements holdfast verify.
 func (c *verifyCommand) Run(ctx context.Context, env *environment) error {
-	s, _, err := openStore(ctx, c.Store, storeOptions{readOnly: true, acceptClock: true})
+	s, _, err := openStore(ctx, c.Store, storeOptions{readOnly: true})
 	if err != nil {
 		return err
 	}
@@ -121,8 +122,9 @@ func (r *verified) jsonLast() any {
 func (c *verifyCommand) print(env *environment, r *verified) error {
 	if c.JSON {
 		return json.NewEncoder(env.stdout).Encode(map[string]any{
-			"clean": r.Clean(), "batches": r.Batches, "events": r.Events, "products": r.Products, "stockRows": r.StockRows,
-			"reservations": r.Reservations, "orders": r.Orders, "breaches": append([]audit.Breach{}, r.Breaches...), "moreBreaches": r.More,
+			"clean": r.Clean(), "batches": r.Batches, "events": r.Events,
+			"products": r.Products, "stockRows": r.StockRows, "reservations": r.Reservations, "orders": r.Orders,
+			"breaches": append([]audit.Breach{}, r.Breaches...), "moreBreaches": r.More,
 			"lastEvent": r.jsonLast(), "unreadLog": r.unreadLog,
 		})
 	}
@@ -137,7 +139,8 @@ func (c *verifyCommand) print(env *environment, r *verified) error {
 	if !r.Clean() {
 		verdict = "NOT clean: stop serving this store, keep a copy of it, and restore a backup or repair the rows named above"
 	}
-	_, err := fmt.Fprintf(env.stdout, "verify: %d batches, %d events, %d products (%d stock rows), %d reservations, %d orders: %s\n",
+	_, err := fmt.Fprintf(env.stdout,
+		"verify: %d batches, %d events, %d products (%d stock rows), %d reservations, %d orders: %s\n",
 		r.Batches, r.Events, r.Products, r.StockRows, r.Reservations, r.Orders, verdict)
 	return err
 }

@@ -26,6 +26,7 @@ func buildVersion() httpapi.Version {
 	return v
 }
 
+// versionCommand are the flags of holdfast version.
 type versionCommand struct {
 	JSON bool `help:"Print JSON."`
 }
@@ -34,7 +35,9 @@ type versionCommand struct {
 func (c *versionCommand) Run(_ context.Context, env *environment) error {
 	v := buildVersion()
 	if c.JSON {
-		return json.NewEncoder(env.stdout).Encode(map[string]string{"version": v.Version, "revision": v.Revision, "go": v.Go})
+		return json.NewEncoder(env.stdout).Encode(map[string]string{
+			"version": v.Version, "revision": v.Revision, "go": v.Go,
+		})
 	}
 	_, err := fmt.Fprintf(env.stdout, "holdfast %s (revision %s, %s)\n", v.Version, v.Revision, v.Go)
 	return err

@@ -254,14 +254,21 @@ func (d *door) gather(batch []*entry) ([]*entry, bool) {
 	}
 }
 
+// yieldLimit is how often the committer lets others run before it takes what there is. The callers that a batch has woken
+// are through in fewer turns; where they come without end it bounds how long the committer is idle.
+const yieldLimit = 64
+
 // yield lets the goroutines run that are ready to queue a command, for as long as they do. The callers that the last batch woke
 // have their next commands on the wire by now: without this they would find the door just closed, and every second batch would
 // be nearly empty. It is no timer: on an idle server it costs a microsecond.
+//
+// Where callers come without waiting for answers, there is always one more: a full batch, or so many turns, is enough.
 func (d *door) yield() {
-	for depth := d.Depth(); ; {
+	depth := d.Depth()
+	for range yieldLimit {
 		runtime.Gosched()
 		now := d.Depth()
-		if now == depth {
+		if now == depth || now >= d.options.BatchLimit {
 			return
 		}
 		depth = now
@@ -341,6 +348,7 @@ func (d *door) leaveOut(batch []*entry, poison *inventory.Poison) []*entry {
 // isPassing reports whether a failure has nothing to do with what was to be written.
 func isPassing(err error) bool {
 	return errors.Is(err, store.ErrUnavailable) || errors.Is(err, store.ErrClosed) || errors.Is(err, store.ErrClockBehind) ||
+		errors.Is(err, store.ErrClockJumped) ||
 		errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
 }
 

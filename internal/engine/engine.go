@@ -30,6 +30,8 @@ var (
 	ErrCursorAhead = errors.New("the cursor is beyond the end of the feed")
 	// ErrClockBehind: nothing is committed because the clock is behind the store; always together with ErrNotReady.
 	ErrClockBehind = store.ErrClockBehind
+	// ErrClockJumped: nothing is committed because the clock has jumped ahead; always together with ErrNotReady.
+	ErrClockJumped = store.ErrClockJumped
 	// ErrBroken: the durability of the store is in doubt, so the process should end.
 	ErrBroken = store.ErrBroken
 )

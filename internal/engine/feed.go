@@ -21,6 +21,8 @@ const (
 	feedPoll = 500 * time.Millisecond
 	// maxPageBytes bounds the stored events that one page of the feed holds, but for a last batch.
 	maxPageBytes = 1 << 20
+	// pageBytes is about how much JSON fills a page.
+	pageBytes = 2 << 20
 	// endBytes bounds the stored events that are kept of the end.
 	endBytes = 8 << 20
 )
@@ -159,19 +161,23 @@ type Page struct {
 	Events []inventory.Event
 	Head   int64  // sequence of the last event that there is
 	Store  string // the store's own id
+
+	bytes int
 }
 
-// add adds the events of a batch that come after a sequence, until the page has limit of them.
+// add adds the events of a batch that come after a sequence, until the page is full: of events, or of bytes. It has at
+// least one, however large.
 func (p *Page) add(events []inventory.Event, after int64, limit int) {
 	for i := range events {
-		if events[i].Seq > after && len(p.Events) < limit {
-			p.Events = append(p.Events, events[i])
+		if e := &events[i]; e.Seq > after && len(p.Events) < limit && p.bytes < pageBytes {
+			p.Events = append(p.Events, *e)
+			p.bytes += e.Size()
 		}
 	}
 }
 
 // Events returns up to limit events that come after a sequence, at least one where there is any, and no more once they
-// hold about a megabyte. Where there is none it waits so long for one to be committed. An after beyond the end is
+// are about two megabytes of JSON. Where there is none it waits so long for one to be committed. An after beyond the end is
 // [ErrCursorAhead]; where too many wait already it is [ErrOverloaded].
 func (e *Engine) Events(ctx context.Context, after int64, limit int, wait time.Duration) (Page, error) {
 	changed := e.feed.changed() // before looking, so that nothing is missed between the two

@@ -1,7 +1,7 @@
 // Package expiry ends holds whose deadline has come, by sending Expire commands through the door.
 //
-// It is a convenience, not a guarantee: a hold stops counting at its deadline whether or not anybody sweeps. The sweeper keeps
-// the shown stock fresh and spares buyers the work.
+// It is a convenience, not a guarantee: a hold stops counting at its deadline whether or not anybody sweeps. The
+// sweeper keeps the shown stock fresh and spares buyers the work.
 package expiry
 
 import (
@@ -15,15 +15,15 @@ import (
 )
 
 const (
-	// One command ends between shortestPass and longestPass holds: as many as take about lonelyTime while nobody else is served, and
-	// busyTime while somebody is. Shown stock may be late, buyers must not be.
+	// One command ends between shortestPass and longestPass holds: as many as take about lonelyTime if nobody else is
+	// served meanwhile, and about busyTime if somebody is. Shown stock may be late, buyers must not be.
 	shortestPass, firstPass, longestPass = 32, 256, 2048
 	busyTime, lonelyTime                 = 1250 * time.Microsecond, 50 * time.Millisecond
-	// longestSleep bounds how late the sweeper is for a hold that was made while it slept.
+	// longestSleep is how late the sweeper may be for a hold that was made while it slept.
 	longestSleep = time.Second
 	// A hold that cannot be ended is tried again after a delay that doubles.
 	firstDelay, longestDelay = time.Second, 5 * time.Minute
-	// asideLimit bounds what is remembered of holds that cannot be ended; past it the oldest deadlines are tried each time.
+	// asideLimit is how many holds that cannot be ended are remembered at the most. Any others are tried in every pass.
 	asideLimit = 4096
 )
 
@@ -31,14 +31,15 @@ const (
 type Options struct {
 	Engine  Engine
 	Now     func() time.Time // for durations; default: time.Now
-	Log     *slog.Logger
-	Observe func(Report)
+	Log     *slog.Logger     // default: nothing is logged
+	Observe func(Report)     // called after every pass that could look; default: nobody is told
 }
 
 // Engine is as much of an [engine.Engine] as a sweeper uses.
 type Engine interface {
 	Do(context.Context, *inventory.Request) (inventory.Outcome, error)
-	// Due also returns the time by the clock that decides.
+	// Due returns reservations that are due or fall due within a time, earliest first, up to limit, and the time by the
+	// clock that decides.
 	Due(ctx context.Context, within time.Duration, limit int) ([]engine.Deadline, inventory.Time, error)
 	// Commands is how many commands were committed, the sweeper's own included.
 	Commands() int64
@@ -47,7 +48,7 @@ type Engine interface {
 // Report says how a pass went.
 type Report struct {
 	Expired int
-	Lag     time.Duration // age of the oldest deadline that was found due
+	Lag     time.Duration // how long ago the oldest deadline was that was found due; 0: none was
 	Aside   int           // holds that could not be ended and wait for another try
 }
 
@@ -64,7 +65,7 @@ type retry struct {
 	delay time.Duration
 }
 
-// New makes a sweeper; [Sweeper.Run] runs it.
+// New makes a sweeper. [Sweeper.Run] runs it.
 func New(o Options) *Sweeper {
 	if o.Now == nil {
 		o.Now = time.Now
@@ -92,7 +93,7 @@ func (s *Sweeper) Run(ctx context.Context) {
 	}
 }
 
-// Pass ends one page of due holds and returns how long to sleep before the next.
+// Pass ends due holds, as many as one command takes, and returns how long to sleep before the next pass: 0 to a second.
 func (s *Sweeper) Pass(ctx context.Context) time.Duration {
 	list, clock, err := s.o.Engine.Due(ctx, longestSleep, s.pass+len(s.aside))
 	if err != nil {
@@ -119,7 +120,8 @@ func (s *Sweeper) Pass(ctx context.Context) time.Duration {
 	return sleep
 }
 
-// pace chooses the size of the next pass by how long this full one took, and whether others were served beside it.
+// pace chooses the size of the next pass: by how long this one took, which was full, and by whether others were served
+// meanwhile.
 func (s *Sweeper) pace(took time.Duration, busy bool) {
 	enough := lonelyTime
 	if busy {
@@ -133,8 +135,10 @@ func (s *Sweeper) pace(took time.Duration, busy bool) {
 	}
 }
 
-// sort picks the holds to end now, and says when the next one falls due.
-func (s *Sweeper) sort(list []engine.Deadline, clock inventory.Time, now time.Time) (due []inventory.ID, report Report, sleep time.Duration) {
+// sort picks the holds to end now, and says how long to sleep until the next one falls due.
+func (s *Sweeper) sort(
+	list []engine.Deadline, clock inventory.Time, now time.Time,
+) (due []inventory.ID, report Report, sleep time.Duration) {
 	for _, d := range list {
 		left := time.Duration(d.At-clock) * time.Millisecond
 		if left > 0 {
@@ -166,7 +170,7 @@ func (s *Sweeper) expire(ctx context.Context, due []inventory.ID, now time.Time)
 		s.setAside(due[0], now)
 		return 0, nil
 	}
-	half := len(due) / 2 // one of them is bad: it must not keep the others
+	half := len(due) / 2 // one of them is bad, and must not keep the others from ending
 	first, err := s.expire(ctx, due[:half], now)
 	if err != nil {
 		return first, err
@@ -183,10 +187,11 @@ func (s *Sweeper) setAside(id inventory.ID, now time.Time) {
 		return
 	}
 	s.aside[id] = retry{now.Add(delay), delay}
-	s.o.Log.Error("a due hold cannot be ended and was set aside: run holdfast verify", "reservation", id.Text(inventory.ReservationPrefix), "retryIn", delay)
+	s.o.Log.Error("a due hold cannot be ended and was set aside: run holdfast verify",
+		"reservation", id.Text(inventory.ReservationPrefix), "retryIn", delay)
 }
 
-// failed says once that a pass failed, not every second that the store is away.
+// failed logs that a pass failed: once, not every second while the store is away.
 func (s *Sweeper) failed(ctx context.Context, message string, err error) {
 	if ctx.Err() == nil && !s.away {
 		s.away = true

@@ -63,11 +63,17 @@ func (s *shop) do(c inventory.Command) inventory.Outcome {
 }
 
 func (s *shop) product(units int64) {
-	s.do(&inventory.CreateProduct{ID: "p", Name: "p", Price: inventory.Money{Amount: 1, Currency: "EUR"}, TotalStock: units, Location: inventory.MainLocation})
+	s.do(&inventory.CreateProduct{
+		ID: "p", Name: "p", Price: inventory.Money{Amount: 1, Currency: "EUR"},
+		TotalStock: units, Location: inventory.MainLocation,
+	})
 }
 
 func (s *shop) hold(ttl time.Duration) inventory.ID {
-	return s.do(&inventory.Reserve{TTL: ttl.Milliseconds(), Lines: []inventory.ReserveLine{{ProductID: "p", Location: inventory.MainLocation, Quantity: 1}}}).Reservation.ID
+	return s.do(&inventory.Reserve{
+		TTL:   ttl.Milliseconds(),
+		Lines: []inventory.ReserveLine{{ProductID: "p", Location: inventory.MainLocation, Quantity: 1}},
+	}).Reservation.ID
 }
 
 // count looks into the store itself: a read through the engine would expire what it meets.
@@ -164,7 +170,8 @@ func (e *flakyEngine) Do(ctx context.Context, r *inventory.Request) (inventory.O
 	return e.Engine.Do(ctx, r)
 }
 
-// TestBadHoldIsSetAside: a hold that cannot be ended does not keep the others, is tried again with a growing delay, and is counted.
+// TestBadHoldIsSetAside: a hold that cannot be ended does not keep the others, is tried again with a growing delay, and
+// is counted.
 func TestBadHoldIsSetAside(t *testing.T) {
 	inBubble(t, func(s *shop) {
 		s.product(100)
@@ -206,7 +213,8 @@ func TestBadHoldIsSetAside(t *testing.T) {
 	})
 }
 
-// TestStoreAway: while the engine does not commit, the sweeper waits, sets nothing aside, says so once, and resumes by itself.
+// TestStoreAway: while the engine does not commit, the sweeper waits, sets nothing aside, says so once, and resumes by
+// itself.
 func TestStoreAway(t *testing.T) {
 	inBubble(t, func(s *shop) {
 		s.product(1)
@@ -228,7 +236,8 @@ func TestStoreAway(t *testing.T) {
 		if s.count(inventory.ReservationExpired) != 1 {
 			s.Error("it did not resume")
 		}
-		if said := log.String(); strings.Count(said, "\n") != 2 || strings.Count(said, "ending due holds failed") != 1 || strings.Count(said, "ended again") != 1 {
+		if said := log.String(); strings.Count(said, "\n") != 2 || strings.Count(said, "ending due holds failed") != 1 ||
+			strings.Count(said, "ended again") != 1 {
 			s.Errorf("it said:\n%s", said)
 		}
 	})

@@ -92,6 +92,7 @@ var jsonType = []string{"application/json"}
 func (c *call) send(status int, build func([]byte) []byte) {
 	buffer := buffers.Get().(*[]byte)
 	body := build((*buffer)[:0])
+	c.keep(int64(len(body)))
 	h := c.w.Header()
 	h["Content-Type"] = jsonType
 	h["Content-Length"] = []string{strconv.Itoa(len(body))}

@@ -42,7 +42,7 @@ func (s *Server) batch(c *call) error {
 		return err
 	}
 	parts.group.RequestID = c.id
-	outcome, err := c.do(&inventory.Request{Command: &parts.group, Receipt: receipt})
+	outcome, err := c.do(&inventory.Request{Command: &parts.group, Receipt: receipt, Held: len(body)})
 	if err != nil {
 		return err
 	}

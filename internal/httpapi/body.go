@@ -49,7 +49,8 @@ func tooLarge(limit int64) *problem {
 }
 
 func (c *call) readBody(limit int64) ([]byte, error) {
-	body := make([]byte, 0, max(c.ContentLength, 512))
+	// What the caller says of the length is not believed before it is there.
+	body := make([]byte, 0, min(max(c.ContentLength+1, 512), freeBytes))
 	limited := io.LimitReader(c.Request.Body, limit+1)
 	for {
 		n, err := limited.Read(body[len(body):cap(body)])
@@ -62,6 +63,9 @@ func (c *call) readBody(limit int64) ([]byte, error) {
 		case err != nil:
 			return nil, fail(CodeInvalidJSON, "The body could not be read to its end: send all of it, within the time limit.")
 		case len(body) == cap(body):
+			if err := c.claim(int64(cap(body))); err != nil {
+				return nil, err
+			}
 			body = slices.Grow(body, cap(body))
 		}
 	}

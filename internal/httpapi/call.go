@@ -14,6 +14,8 @@ type call struct {
 	w      *responseWriter
 	server *Server
 	id     string // Request-Id
+
+	claimed int64 // bytes of the server's budget
 }
 
 // responseWriter remembers the status for the metrics.
@@ -51,6 +53,7 @@ func (s *Server) wrap(operation string, serve func(*call) error) http.HandlerFun
 		h := w.Header()
 		h["Request-Id"] = []string{c.id}
 		h["Cache-Control"] = noCache
+		defer c.keep(0)
 		code := ""
 		if p := s.guard(c, serve); p != nil {
 			code = string(p.Code)

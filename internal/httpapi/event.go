@@ -27,6 +27,9 @@ func (s *Server) listEvents(c *call) error {
 	if err != nil {
 		return err
 	}
+	if err := c.claimPage(); err != nil {
+		return err
+	}
 	next := after
 	if n := len(page.Events); n > 0 {
 		next = page.Events[n-1].Seq

@@ -44,6 +44,9 @@ func (s *Server) readyz(c *call) error {
 }
 
 func notReady(err error) *problem {
+	if errors.Is(err, engine.ErrClockJumped) {
+		return fail(CodeNotReady, "The clock has jumped ahead: nothing is committed until it is set back or confirmed.")
+	}
 	if !errors.Is(err, engine.ErrClockBehind) {
 		return fail(CodeNotReady)
 	}

@@ -57,7 +57,7 @@ func (m *mutation) serve(c *call) error {
 	if err != nil {
 		return err
 	}
-	outcome, err := c.do(&inventory.Request{Command: command, Receipt: receipt, Salt: rand.Uint32()})
+	outcome, err := c.do(&inventory.Request{Command: command, Receipt: receipt, Salt: rand.Uint32(), Held: len(body)})
 	if err != nil {
 		return err
 	}

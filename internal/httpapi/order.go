@@ -56,6 +56,9 @@ func (s *Server) listOrders(c *call) error {
 	if err != nil {
 		return err
 	}
+	if err := c.claimPage(); err != nil {
+		return err
+	}
 	var page []*inventory.Order
 	var next inventory.ID
 	if !nothing {

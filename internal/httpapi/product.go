@@ -81,6 +81,9 @@ func (s *Server) listProducts(c *call) error {
 	if ids != nil {
 		return s.productsByID(c, ids)
 	}
+	if err := c.claimPage(); err != nil {
+		return err
+	}
 	page, next, err := s.o.Engine.Products(c.Context(), after, limit)
 	if err != nil {
 		return err

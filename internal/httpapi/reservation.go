@@ -58,6 +58,9 @@ func (s *Server) listReservations(c *call) error {
 	if err != nil {
 		return err
 	}
+	if err := c.claimPage(); err != nil {
+		return err
+	}
 	page, next, err := s.o.Engine.Reservations(c.Context(), query)
 	if err != nil {
 		return err

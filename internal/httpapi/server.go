@@ -15,6 +15,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/semaphore"
+
 	"github.com/holdfast/holdfast/internal/docs"
 	"github.com/holdfast/holdfast/internal/engine"
 	"github.com/holdfast/holdfast/internal/inventory"
@@ -31,11 +33,13 @@ type Options struct {
 	HoldMax time.Duration
 	// RequestTimeout is how long a change waits for its outcome; default 15 seconds.
 	RequestTimeout time.Duration
-	Version        Version
-	Metrics        http.Handler      // of /metrics; nil: there is no such path
-	Observe        func(Observation) // called after every request; nil: nobody counts
-	Log            *slog.Logger      // nil: nothing is logged
-	Now            func() time.Time  // times requests, and nothing else; default [time.Now]
+	// BytesLimit bounds the bytes of requests and answers in memory, small ones apart; default 256 MiB.
+	BytesLimit int64
+	Version    Version
+	Metrics    http.Handler      // of /metrics; nil: there is no such path
+	Observe    func(Observation) // called after every request; nil: nobody counts
+	Log        *slog.Logger      // nil: nothing is logged
+	Now        func() time.Time  // times requests, and nothing else; default [time.Now]
 }
 
 // withDefaults fills in what was left out.
@@ -48,6 +52,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.RequestTimeout == 0 {
 		o.RequestTimeout = 15 * time.Second
+	}
+	if o.BytesLimit == 0 {
+		o.BytesLimit = defaultBytesLimit
 	}
 	if o.Observe == nil {
 		o.Observe = func(Observation) {}
@@ -83,6 +90,7 @@ type Server struct {
 	requestPrefix string // of the Request-Ids that this server makes
 	requestCount  atomic.Int64
 
+	budget   budget
 	stopping chan struct{}
 	stop     sync.Once
 }
@@ -102,6 +110,7 @@ func New(o Options) (*Server, error) {
 		requestPrefix: strconv.FormatUint(rand.Uint64(), 36) + "-",
 		stopping:      make(chan struct{}),
 	}
+	s.budget.Weighted = semaphore.NewWeighted(s.o.BytesLimit)
 	s.routes()
 	return s, nil
 }

@@ -5,23 +5,25 @@ import (
 	"runtime/debug"
 )
 
-// State is the rows that a batch works on, as the store loaded them. Decide changes it.
+// State is the rows that a batch works on. A store loads them, and [Decide] changes them.
 type State struct {
-	Now          Time  // the batch's one clock reading
+	Now          Time  // the one clock reading of the batch
 	Seq          int64 // of the last event before the batch
 	Products     map[string]*Product
 	Reservations map[ID]*Reservation
 	Orders       map[ID]*Order
 	Receipts     map[[16]byte]*Receipt
-	Records      map[RecordKey]*Record       // nil: none
+	Records      map[RecordKey]*Record       // nil: none was loaded
 	Ranges       map[RecordRange][]RecordKey // the ranges that were asked for; their records are among Records
-	// Overdue are ACTIVE reservations past their deadline, loaded with the rows they hold, oldest deadline first.
+	// Overdue are the ACTIVE reservations past their deadline that take units from a stock row, oldest deadline first.
+	// They are loaded with the rows of all their lines.
 	Overdue map[StockKey][]ID
 	// MoreOverdue marks the stock rows that have more of them than were loaded.
 	MoreOverdue map[StockKey]bool
 }
 
-// NewState makes an empty state for a store to load.
+// NewState makes an empty state, for a store to load rows into. The sequence is that of the last event before the
+// batch.
 func NewState(now Time, seq int64) *State {
 	return &State{
 		Now: now, Seq: seq,
@@ -69,7 +71,7 @@ func (c *Changes) Empty() bool {
 	return c.EventCount == 0 && len(c.Receipts) == 0 && len(c.Records) == 0
 }
 
-// Poison is the error of a batch in which one command panicked. Nothing of the batch may be written.
+// Poison is the error of a batch in which deciding a command panicked. Nothing of the batch may be written.
 type Poison struct {
 	Index     int // of the request
 	Operation int // of its group, -1 where it has none
@@ -81,10 +83,12 @@ func (p *Poison) Error() string {
 	return fmt.Sprintf("deciding command %d: panic: %v", p.Index, p.Value)
 }
 
-// Decide runs the requests in order on the rows of state and returns an outcome for each, with what has to be written. A refused
-// request leaves no trace on its neighbours (I10), except for expiries that had fallen due: they are time's effect and stand.
+// Decide runs the requests in order on the rows of state, and returns an outcome for each and what has to be written. A
+// refused request leaves no trace on its neighbours (I10). Only the expiries that had fallen due stand: they are time's
+// effect.
 //
-// The error is a [Poison] or nil. After an error the state is spoilt: load it anew, and decide without the poisonous request.
+// The error is a [Poison] or nil. After an error the state is spoilt: load it anew, and decide without the request that
+// panicked.
 func Decide(state *State, requests []*Request) (outcomes []Outcome, changes *Changes, err error) {
 	b := &batch{State: state, seq: state.Seq, operation: noOperation}
 	index := 0
@@ -104,7 +108,7 @@ func Decide(state *State, requests []*Request) (outcomes []Outcome, changes *Cha
 	return outcomes, b.changes(), nil
 }
 
-// batch is a state on its way from before to after.
+// batch is a state with everything that was changed of it so far.
 type batch struct {
 	*State
 	seq    int64
@@ -124,7 +128,7 @@ type batch struct {
 
 	operation int      // of the group that is being decided
 	saved     bool     // there is a savepoint
-	undos     []func() // how to get back to it, the latest last
+	undos     []func() // each takes one change since the savepoint back, the latest last
 	lapsed    []ID     // holds that time has ended since
 	// lapsedBytes is what ending them wrote.
 	lapsedBytes int
@@ -132,19 +136,19 @@ type batch struct {
 	unloaded StockKey // the stock row for which more overdue holds have to be loaded
 }
 
-// noOperation stands for the position of an operation where there is no group.
+// noOperation is the position of the operation while no group is decided.
 const noOperation = -1
 
-// bytes is about how much the batch writes so far.
+// bytes is about how many bytes the batch writes so far.
 func (b *batch) bytes() int { return len(b.events) + b.receiptBytes + b.recordBytes }
 
-// touched remembers rows as they were before the batch, in the order in which they were first changed.
+// touched remembers rows as they were before the batch, in the order of their first change.
 type touched[K comparable, T any] struct {
 	keys   []K
 	before map[K]*T
 }
 
-// add reports false for a row that is there already.
+// add remembers a row. It reports false if the row was remembered before.
 func (t *touched[K, T]) add(key K, before *T) bool {
 	if _, found := t.before[key]; found {
 		return false
@@ -157,7 +161,7 @@ func (t *touched[K, T]) add(key K, before *T) bool {
 	return true
 }
 
-// drop takes the row out that was added last.
+// drop forgets the row that was added last.
 func (t *touched[K, T]) drop(key K) {
 	delete(t.before, key)
 	t.keys = t.keys[:len(t.keys)-1]
@@ -168,7 +172,7 @@ func (b *batch) run(request *Request) Outcome {
 	return b.answer(request)
 }
 
-// answer decides a request, unless its receipt has the answer.
+// answer decides a request, or gives the stored answer if there is a receipt for its key.
 func (b *batch) answer(request *Request) Outcome {
 	if request.Receipt == nil {
 		return request.Command.decide(b, request)
@@ -233,7 +237,7 @@ func (b *batch) putOrder(before, after *Order) {
 	put(b, b.Orders, after.ID, after)
 }
 
-// next is the sequence of the next event. Whoever takes it must emit that event before another is taken.
+// next takes the sequence of the next event. Whoever takes one must emit its event before another one is taken.
 func (b *batch) next() int64 {
 	if b.seq == maxSequence {
 		panic("the event sequence is used up")

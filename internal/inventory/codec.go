@@ -5,9 +5,9 @@ import (
 	"errors"
 )
 
-// The compact form in which rows, receipts and events are stored: fields in a fixed order, integers as varints, strings with
-// their length before them. Its layout is part of the store's format number: whoever changes it raises that number and keeps a
-// reader for the old one.
+// The compact form in which rows, receipts and events are stored: fields in a fixed order, integers as varints, strings
+// with their length before them. Its layout is part of the store's format: whoever changes it raises the number of the
+// format, and keeps what reads the older ones.
 
 var errCorrupt = errors.New("stored bytes cannot be read")
 
@@ -72,7 +72,8 @@ func (r *reader) id() (id ID) {
 	return id
 }
 
-// count reads the length of a list whose entries take at least so many bytes each: damaged bytes must not ask for much memory.
+// count reads the length of a list whose entries take at least so many bytes each. It fails if they cannot all be
+// there: damaged bytes must not make anybody allocate much memory.
 func (r *reader) count(entryBytes int64) int {
 	n := r.uint()
 	if n > int64(len(r.data))/entryBytes {
@@ -165,7 +166,7 @@ func (r *reader) since(start Time) Time {
 	return 0
 }
 
-// AppendProduct writes the catalogue part of a product.
+// AppendProduct appends the catalogue part of a product.
 func AppendProduct(b []byte, p *Product) []byte {
 	b = appendString(appendString(b, p.ID), p.Name)
 	b = appendMetadata(appendMoney(b, p.Price), p.Metadata)
@@ -174,13 +175,16 @@ func AppendProduct(b []byte, p *Product) []byte {
 }
 
 func (r *reader) product() *Product {
-	p := &Product{ID: r.string(), Name: r.string(), Price: r.money(), Metadata: r.metadata(), Version: r.uint(), CreatedAt: Time(r.uint())}
+	p := &Product{
+		ID: r.string(), Name: r.string(), Price: r.money(), Metadata: r.metadata(),
+		Version: r.uint(), CreatedAt: Time(r.uint()),
+	}
 	p.UpdatedAt = r.since(p.CreatedAt)
 	p.Seq = r.uint()
 	return p
 }
 
-// DecodeProduct reads what [AppendProduct] wrote.
+// DecodeProduct reads what [AppendProduct] wrote. It fails if the bytes are not exactly that, as the other decoders do.
 func DecodeProduct(data []byte) (*Product, error) {
 	r := reader{data: data}
 	p := r.product()
@@ -213,12 +217,13 @@ func appendBuckets(b []byte, v Buckets) []byte {
 
 func (r *reader) buckets() Buckets { return Buckets{r.int(), r.int(), r.int()} }
 
-// AppendReservation writes a reservation.
+// AppendReservation appends a reservation.
 func AppendReservation(b []byte, v *Reservation) []byte {
 	b = append(b, v.ID[:]...)
 	b = append(b, byte(v.Status))
 	b = appendUint(appendUint(b, v.Version), v.Seq)
-	b = appendSince(appendSince(appendSince(b, v.UpdatedAt, v.CreatedAt), v.ExpiresAt, v.CreatedAt), v.EndedAt, v.CreatedAt)
+	b = appendSince(appendSince(appendSince(b, v.UpdatedAt, v.CreatedAt),
+		v.ExpiresAt, v.CreatedAt), v.EndedAt, v.CreatedAt)
 	if v.OrderID.IsZero() {
 		b = append(b, 0)
 	} else {
@@ -251,12 +256,13 @@ func DecodeReservation(data []byte) (*Reservation, error) {
 	return v, r.done()
 }
 
-// AppendOrder writes an order.
+// AppendOrder appends an order.
 func AppendOrder(b []byte, v *Order) []byte {
 	b = append(append(b, v.ID[:]...), v.ReservationID[:]...)
 	b = append(b, byte(v.Status))
 	b = appendUint(appendUint(b, v.Version), v.Seq)
-	b = appendSince(appendSince(appendSince(b, v.UpdatedAt, v.CreatedAt), v.FulfilledAt, v.CreatedAt), v.CancelledAt, v.CreatedAt)
+	b = appendSince(appendSince(appendSince(b, v.UpdatedAt, v.CreatedAt),
+		v.FulfilledAt, v.CreatedAt), v.CancelledAt, v.CreatedAt)
 	b = appendString(appendString(appendString(b, v.Reference), v.CustomerID), v.CancelReason)
 	return appendMetadata(appendLines(b, v.Lines, v.Total), v.Metadata)
 }
@@ -288,20 +294,23 @@ func appendAdjustment(b []byte, v *Adjustment) []byte {
 }
 
 func (r *reader) adjustment() *Adjustment {
-	v := &Adjustment{ID: r.id(), ProductID: r.string(), Location: r.location(), Delta: r.int(), Reason: r.string(), Reference: r.string()}
+	v := &Adjustment{
+		ID: r.id(), ProductID: r.string(), Location: r.location(),
+		Delta: r.int(), Reason: r.string(), Reference: r.string(),
+	}
 	v.CreatedAt = v.ID.Time()
 	return v
 }
 
-// What follows.
+// Flags before the resources of an event or outcome: they say what follows.
 const (
 	hasProduct byte = 1 << iota
 	hasAdjustment
 	hasReservation
 	hasOrder
 	isCreated
-	hasActor   // of an event; behind its resources
-	hasResults // of the outcome of a group; behind its resources
+	hasActor   // an event has an actor, which comes after its resources
+	hasResults // the outcome of a group has results, which come after its resources
 )
 
 func appendResources(b []byte, flags byte, p *Product, a *Adjustment, v *Reservation, o *Order) []byte {
@@ -343,7 +352,7 @@ func (r *reader) resources() (flags byte, p *Product, a *Adjustment, v *Reservat
 	return flags, p, a, v, o
 }
 
-// AppendOutcome writes the outcome of a successful command for its receipt.
+// AppendOutcome appends the outcome of a command that was not refused, for its receipt.
 func AppendOutcome(b []byte, o *Outcome) []byte {
 	flags := byte(0)
 	if o.Created {
@@ -366,7 +375,7 @@ func DecodeOutcome(data []byte) (Outcome, error) {
 	return o, r.done()
 }
 
-// outcome reads one. Those of a group have none of their own.
+// outcome reads an outcome. Those of the operations of a group have no results of their own.
 func (r *reader) outcome(groups bool) (o Outcome) {
 	var flags byte
 	flags, o.Product, o.Adjustment, o.Reservation, o.Order = r.resources()
@@ -450,7 +459,9 @@ func (r *reader) refusal() *Refusal {
 		v.Lines = append(v.Lines, int(r.uint()))
 	}
 	if r.byte() == 1 {
-		v.Current = &Current{Status: r.string(), ExpiresAt: Time(r.uint()), EndedAt: Time(r.uint()), OrderID: r.id(), Version: r.uint()}
+		v.Current = &Current{
+			Status: r.string(), ExpiresAt: Time(r.uint()), EndedAt: Time(r.uint()), OrderID: r.id(), Version: r.uint(),
+		}
 	}
 	return v
 }

@@ -5,10 +5,13 @@ type Request struct {
 	Command Command
 	// Receipt makes the command repeatable; nil without an idempotency key.
 	Receipt *ReceiptID
-	// Salt are the random bits of the ids this command makes. They come in from outside because Decide has no randomness.
+	// Salt has the random bits of the ids that the command makes. They come from outside, because Decide has no
+	// randomness.
 	Salt uint32
 	// Actor is whoever sent the command; nil where nobody was asked. The events of the command carry it.
 	Actor *Actor
+	// Held is how many bytes the caller keeps beside the command until it is answered: those of the body that it came in.
+	Held int
 }
 
 // ReceiptID is an idempotency key as the store knows it, with what it was used for.
@@ -33,8 +36,8 @@ type Command interface {
 	size() int
 }
 
-// Size is about how many bytes the request holds while it waits, and how many it writes.
-func (r *Request) Size() int { return 256 + r.Command.size() }
+// Size is about how many bytes the request takes while it waits. What it writes is not more than that.
+func (r *Request) Size() int { return 256 + r.Command.size() + r.Held }
 
 // Size is about how many bytes the metadata takes.
 func (m Metadata) Size() int {
@@ -45,21 +48,21 @@ func (m Metadata) Size() int {
 	return n
 }
 
-// Outcome is what a command came to: a refusal, or the resource it was about as it is afterwards.
+// Outcome is what a command came to: a refusal, or the resource that it was about, as it is afterwards.
 type Outcome struct {
 	Refusal     *Refusal
 	Created     bool     // the resource is new
 	Replayed    bool     // the stored answer of an earlier request with the same idempotency key
-	Deferred    bool     // decide again in the next batch: this one has expired, or written, as much as a batch may
-	Again       Command  // with Deferred, if not nil: decide this then, instead
-	Broken      bool     // of an operation of a group: deciding it panicked. It had no effect, but the caller is not promised that
+	Deferred    bool     // decide again in the next batch: this one has expired, or written, as much as it may
+	Again       Command  // with Deferred: the command to decide instead; nil: the same
+	Broken      bool     // of an operation of a group: deciding it panicked, and the caller is promised nothing
 	Expired     int      // reservations that Expire ended
 	Results     *Results // of a group
 	Product     *Product
 	Reservation *Reservation
 	Order       *Order
 	Adjustment  *Adjustment
-	Seq         int64 // place in the event feed after the effect
+	Seq         int64 // of the last event of the effect: the place in the feed after it
 }
 
 // Code names a refusal, as in the contract.
@@ -82,7 +85,7 @@ const (
 	RefusedOrderFulfilled       Code = "order-fulfilled"
 	RefusedOrderCancelled       Code = "order-cancelled"
 	RefusedVersionMismatch      Code = "version-mismatch"
-	RefusedPreconditionFailed   Code = "precondition-failed" // RefusedVersionMismatch for If-Match: another status, the same code on the wire
+	RefusedPreconditionFailed   Code = "precondition-failed" // RefusedVersionMismatch, for If-Match
 	RefusedMetadataTooLarge     Code = "metadata-too-large"  // after a patch was merged
 	RefusedIdempotencyKeyReused Code = "idempotency-key-reused"
 	RefusedBatch                Code = "batch-refused"
@@ -93,9 +96,9 @@ const (
 type Refusal struct {
 	Code      Code
 	Shortages []Shortage // every short stock row, for RefusedInsufficientStock
-	Lines     []int      // indexes of the lines that RefusedProductNotFound is about
+	Lines     []int      // indexes of the lines that RefusedProductNotFound or RefusedMixedCurrencies is about
 	Current   *Current   // state of the resource that refuses
-	Results   *Results   // of an atomic group, up to the operation that was refused, for RefusedBatch
+	Results   *Results   // up to the operation that was refused, for RefusedBatch
 }
 
 // Current is the state of a reservation or order that refuses a command.

@@ -19,7 +19,8 @@ var rewrite = flag.Bool("rewrite", false, "write the outcomes into testdata inst
 //
 //	go test ./internal/inventory -run TestDecide -rewrite
 //
-// then read what came out. A blank line ends a batch (names like r1 are known from the next batch on); "at N" sets the clock to N seconds; a line with # is a comment.
+// then read what came out. A blank line ends a batch (names like r1 are known from the next batch on); "at N" sets the
+// clock to N seconds; a line with # is a comment.
 func TestDecide(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txt")
 	if err != nil || len(files) == 0 {
@@ -243,7 +244,10 @@ func (w *world) parse(t *testing.T, line string) *Request {
 	}
 	switch fields[0] {
 	case "product":
-		request.Command = &CreateProduct{ID: v["id"], Name: or("name", v["id"]), Price: Money{number("price"), or("currency", "EUR")}, TotalStock: number("stock"), Location: or("at", MainLocation)}
+		request.Command = &CreateProduct{
+			ID: v["id"], Name: or("name", v["id"]),
+			Price: Money{number("price"), or("currency", "EUR")}, TotalStock: number("stock"), Location: or("at", MainLocation),
+		}
 	case "patch":
 		c := &UpdateProduct{ID: v["id"], Version: number("version")}
 		if name, given := v["name"]; given {
@@ -261,7 +265,10 @@ func (w *world) parse(t *testing.T, line string) *Request {
 		}
 		request.Command = c
 	case "adjust":
-		request.Command = &Adjust{ProductID: v["id"], Location: or("at", MainLocation), Delta: number("delta"), Reason: "test"}
+		request.Command = &Adjust{
+			ProductID: v["id"], Location: or("at", MainLocation),
+			Delta: number("delta"), Reason: "test",
+		}
 	case "reserve":
 		request.Command = &Reserve{Lines: parseLines(t, v["lines"]), TTL: number("ttl") * 1000, CustomerID: v["customer"]}
 	case "cancel":
@@ -336,7 +343,8 @@ func (w *world) describe(o *Outcome) string {
 	case r != nil:
 		fmt.Fprintf(&b, "REFUSED %s", r.Code)
 		for _, s := range r.Shortages {
-			fmt.Fprintf(&b, " short:%s@%s(%d wanted, %d available, %d reserved)", s.ProductID, s.Location, s.Requested, s.Available, s.Reserved)
+			fmt.Fprintf(&b, " short:%s@%s(%d wanted, %d available, %d reserved)", s.ProductID,
+				s.Location, s.Requested, s.Available, s.Reserved)
 		}
 		if r.Lines != nil {
 			fmt.Fprintf(&b, " lines:%v", r.Lines)
@@ -368,7 +376,8 @@ func (w *world) describe(o *Outcome) string {
 			fmt.Fprintf(&b, " %s:%d/%d/%d", s.Location, s.Available, s.Reserved, s.Committed)
 		}
 	case o.Reservation != nil:
-		fmt.Fprintf(&b, "%s %v v%d total:%d%s until:%ds", w.ids[o.Reservation.ID], o.Reservation.Status, o.Reservation.Version, o.Reservation.Total.Amount, o.Reservation.Total.Currency, o.Reservation.ExpiresAt/1000)
+		fmt.Fprintf(&b, "%s %v v%d total:%d%s until:%ds", w.ids[o.Reservation.ID], o.Reservation.Status,
+			o.Reservation.Version, o.Reservation.Total.Amount, o.Reservation.Total.Currency, o.Reservation.ExpiresAt/1000)
 	case o.Order != nil:
 		fmt.Fprintf(&b, "%s %v v%d of:%s", w.ids[o.Order.ID], o.Order.Status, o.Order.Version, w.ids[o.Order.ReservationID])
 	default:
@@ -399,7 +408,8 @@ func (w *world) trace(t *testing.T, c *Changes) (lines []string) {
 		e := &events[i]
 		line := fmt.Sprintf("%d %v", e.Seq, e.Type)
 		for _, m := range e.Movements {
-			line += fmt.Sprintf(" %s@%s(%+d %+d %+d)", m.ProductID, m.Location, m.Delta.Available, m.Delta.Reserved, m.Delta.Committed)
+			line += fmt.Sprintf(" %s@%s(%+d %+d %+d)", m.ProductID, m.Location,
+				m.Delta.Available, m.Delta.Reserved, m.Delta.Committed)
 		}
 		lines = append(lines, line)
 	}

@@ -1,8 +1,9 @@
-// Package inventory is the domain of Holdfast: products, stock, reservations and orders, the commands that change them, and
-// [Decide], which says what a batch of commands does to the rows it was given.
+// Package inventory is the domain of Holdfast: products, stock, reservations and orders, the commands that change them,
+// and [Decide], which says what a batch of commands does to the rows it was given.
 //
-// Everything here is pure. There is no I/O, no clock and no randomness: the time, the rows and the salt of new ids come in, and
-// outcomes, changed rows and events go out. A store may therefore run a decision again whenever its transaction has to be retried.
+// Everything here is pure. There is no I/O, no clock and no randomness: the time, the rows and the salt of new ids come
+// in, and outcomes, changed rows and events go out. So a store may run a decision again whenever its transaction has to
+// be retried.
 //
 // The units of one product at one location are in three buckets, and total = available + reserved + committed, always:
 //

@@ -104,6 +104,26 @@ type Event struct {
 	Movements   []Movement
 }
 
+// Size is about how many bytes the event has as JSON.
+func (e *Event) Size() int {
+	return sizeOf(e.Product, e.Reservation, e.Order) + 256*len(e.Movements)
+}
+
+// sizeOf is about how many bytes resources have as JSON.
+func sizeOf(p *Product, r *Reservation, o *Order) int {
+	n := 512
+	if p != nil {
+		n += len(p.Name) + p.Metadata.Size() + 128*len(p.Stock)
+	}
+	if r != nil {
+		n += r.Metadata.Size() + 160*len(r.Lines)
+	}
+	if o != nil {
+		n += o.Metadata.Size() + 160*len(o.Lines)
+	}
+	return n
+}
+
 // Subject is the text id of the resource that the event is about: of EventStockAdjusted, the adjustment.
 func (e *Event) Subject() string {
 	switch {
@@ -118,8 +138,8 @@ func (e *Event) Subject() string {
 	}
 }
 
-// ExpectedMovements says which units an event of this type moves, by the table in the package comment: the audit
-// compares it with what the journal says was moved. After is not filled in.
+// ExpectedMovements says which units an event of this type moves, by the table in the package comment. The audit
+// compares it with the movements in the journal. After is not filled in.
 func (e *Event) ExpectedMovements() []Movement {
 	if moves := eventKinds[e.Type].moves; moves != nil {
 		return moves(e)
@@ -127,7 +147,7 @@ func (e *Event) ExpectedMovements() []Movement {
 	return nil
 }
 
-// firstStock is what a product is created with.
+// firstStock is the stock that a product is created with.
 func firstStock(e *Event) []Movement {
 	for i := range e.Product.Stock {
 		if s := &e.Product.Stock[i]; s.Available > 0 {
@@ -159,7 +179,8 @@ func linesMove(lines []Line, per Buckets) []Movement {
 	return movements
 }
 
-// DecodeEvents reads the events of one batch, of which the first has this sequence.
+// DecodeEvents reads the events of one batch, of which the first has the sequence first. It fails with the sequence of
+// the first event that cannot be read.
 func DecodeEvents(first int64, at Time, data []byte) ([]Event, error) {
 	var events []Event
 	for r := (reader{data: data}); len(r.data) > 0; {

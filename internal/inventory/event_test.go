@@ -15,7 +15,7 @@ func TestEventTypes(t *testing.T) {
 		}
 		seen[kind.name] = true
 		var tally Tally
-		tally[eventType]++ // has a place for every type
+		tally[eventType]++ // panics if there is no place for the type
 		for _, actor := range []*Actor{nil, systemActor, {Type: ActorKey, ID: "key_1", Name: "checkout"}} {
 			event := sampleEvent(eventType)
 			event.Actor = actor
@@ -43,16 +43,25 @@ func sampleEvent(eventType EventType) *Event {
 	}
 	if carries&hasAdjustment != 0 {
 		id := NewID(1000, 7, 1)
-		e.Adjustment = &Adjustment{ID: id, ProductID: "mug", Location: MainLocation, Delta: -1, Reason: "broken", CreatedAt: 1000}
+		e.Adjustment = &Adjustment{
+			ID: id, ProductID: "mug", Location: MainLocation,
+			Delta: -1, Reason: "broken", CreatedAt: 1000,
+		}
 	}
 	if carries&hasReservation != 0 {
 		id := NewID(900, 3, 1)
-		e.Reservation = &Reservation{ID: id, Status: ReservationActive, Lines: lines, Total: Money{3998, "EUR"}, Version: 1, Seq: 3}
+		e.Reservation = &Reservation{
+			ID: id, Status: ReservationActive, Lines: lines,
+			Total: Money{3998, "EUR"}, Version: 1, Seq: 3,
+		}
 		e.Reservation.CreatedAt, e.Reservation.UpdatedAt, e.Reservation.ExpiresAt = 900, 900, 2000
 	}
 	if carries&hasOrder != 0 {
 		id, reservation := NewID(950, 5, 1), NewID(900, 3, 1)
-		e.Order = &Order{ID: id, ReservationID: reservation, Status: OrderConfirmed, Lines: lines, Total: Money{3998, "EUR"}, Version: 1, Seq: 5}
+		e.Order = &Order{
+			ID: id, ReservationID: reservation, Status: OrderConfirmed,
+			Lines: lines, Total: Money{3998, "EUR"}, Version: 1, Seq: 5,
+		}
 		e.Order.CreatedAt, e.Order.UpdatedAt = 950, 950
 	}
 	return e
@@ -63,7 +72,10 @@ func TestActor(t *testing.T) {
 	w := newWorld()
 	key := &Actor{Type: ActorKey, ID: "key_1", Name: "checkout"}
 	w.Now = 1000
-	w.decide(t, &Request{Command: &CreateProduct{ID: "mug", Name: "Mug", Price: Money{1, "EUR"}, TotalStock: 1, Location: MainLocation}})
+	w.decide(t, &Request{Command: &CreateProduct{
+		ID: "mug", Name: "Mug",
+		Price: Money{1, "EUR"}, TotalStock: 1, Location: MainLocation,
+	}})
 	hold := &Reserve{Lines: []ReserveLine{{ProductID: "mug", Location: MainLocation, Quantity: 1}}, TTL: 1000}
 	w.decide(t, &Request{Command: hold, Actor: key})
 	w.Now = 5000

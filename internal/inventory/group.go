@@ -1,37 +1,44 @@
 package inventory
 
-import "slices"
+import (
+	"reflect"
+	"slices"
+)
 
 // MaxOperations is how many commands one [Group] may have.
 const MaxOperations = 1_000
 
 // Group is several commands that are decided one after the other in one commit, each on what those before it left
-// behind. Atomic ones all succeed or none has an effect; the others stand each for itself.
+// behind. In an atomic group all of them succeed, or none has an effect. In any other each command stands for itself.
 //
-// What a group writes and answers is bounded by [MaxBatchBytes]; beyond that it is refused as a whole.
+// What a group writes and what it answers is at most [MaxBatchBytes] each. Beyond that it is refused as a whole.
 type Group struct {
 	Atomic     bool
 	Operations []Operation // 1 to MaxOperations
-	// RequestID is that of the request, up to 128 bytes: the problems among the results carry it, then and when they
-	// are replayed.
+	// RequestID is the Request-Id of the request, at most 128 bytes. The problems among the results carry it, also when
+	// they are replayed.
 	RequestID string
 
-	// first is the stock row whose overdue holds are loaded before all others: for want of them the group was deferred.
+	// first is the stock row whose overdue holds are loaded before those of others. The group was deferred because too
+	// few of them were loaded. Zero: there is none.
 	first StockKey
 }
 
 // Operation is one command of a group.
 type Operation struct {
-	Request *Request // its Actor is that of the group's own request
-	// Names, if not 0, is one more than the position of an earlier operation: the command is about what that one made.
+	Request *Request // its Actor is not looked at: it is that of the group's own request
+	// Names, if not 0, is one more than the position of an earlier operation. The command is then about what that one
+	// makes.
 	Names int
 
-	named  Command // the command, about a resource that an earlier request with the same key had made; loaded for it
-	broken bool    // deciding it panicked: it is left out
+	// named is the command about the resource in the stored answer of the operation that is named, so that its rows are
+	// loaded; nil: there is no stored answer, or it was not read yet.
+	named  Command
+	broken bool // deciding it panicked: it is left out
 }
 
-// Results are what the operations of a group came to, in order. An atomic group that was refused has none behind the
-// operation that was.
+// Results are what the operations of a group came to, in order. If an atomic group was refused, the last one is that of
+// the operation that was refused.
 type Results struct {
 	RequestID string
 	Outcomes  []Outcome
@@ -40,10 +47,15 @@ type Results struct {
 // referring is a command that can be about what another operation made.
 type referring interface {
 	Command
-	// about is the same command about the resource of an outcome; about none, where that is of another kind.
+	// about is the same command for the resource of an outcome. If the outcome has no resource of the right kind, the
+	// command names nothing, and will be refused.
 	about(*Outcome) referring
-	// names reports whether two commands are about the same resource.
-	names(referring) bool
+}
+
+// CanRefer reports whether a command can be about what another operation of its group made.
+func CanRefer(c Command) bool {
+	_, can := c.(referring)
+	return can
 }
 
 func (g *Group) addKeys(k *Keys) {
@@ -69,8 +81,9 @@ func (g *Group) addKeys(k *Keys) {
 	}
 }
 
-// productOf is the id of the product that an operation is about, where the commands say it. Rows of what a group makes
-// need not be loaded; those of an adjustment by name must be, for the overdue holds that it may need.
+// productOf is the id of the product that an operation is about, or empty if its command does not say it. What the
+// group itself makes needs no loading. But an adjustment that names an operation on a stored product may need overdue
+// holds of that product.
 func (g *Group) productOf(i int) string {
 	o := &g.Operations[i]
 	switch c := o.Request.Command.(type) {
@@ -139,15 +152,16 @@ func (g *Group) sharesKey(id *ReceiptID) bool {
 	})
 }
 
-// loading is the group for the next batch, which loads overdue holds of this stock row before others. Else those of rows
-// that come first, and turn out not to be needed, could be all that is loaded, time and again.
+// loading is the group for the next batch, which loads the overdue holds of this stock row before those of others.
+// There is a limit to how many are loaded: without this, those of rows that come first and do not need them could take
+// it all, batch after batch.
 func (g *Group) loading(first StockKey) *Group {
 	again := *g
 	again.first = first
 	return &again
 }
 
-// operate decides one operation. A command that is about what another made is so from here on.
+// operate decides one operation. If it is about what an earlier one made, its command is made of that one's outcome.
 func (g *Group) operate(b *batch, i int, before []Outcome) Outcome {
 	o := &g.Operations[i]
 	switch {
@@ -161,13 +175,14 @@ func (g *Group) operate(b *batch, i int, before []Outcome) Outcome {
 	return b.answer(&request)
 }
 
-// reload returns the group anew where the answer to one of its operations is an old one, and a later operation is about
-// the resource of that: nobody could know before that it has to be loaded. It is for the next batch.
+// reload returns the group to decide in the next batch, or nil if it can be decided now. It has to wait if one of its
+// operations has a stored answer and a later one is about the resource of that answer: which one that is stands in the
+// receipt, so the resource could not be loaded with it.
 func (g *Group) reload(b *batch) (again *Group) {
 	for i := range g.Operations {
 		o := &g.Operations[i]
 		command := g.replayed(b, o)
-		if command == nil || (o.named != nil && command.names(o.named.(referring))) {
+		if command == nil || reflect.DeepEqual(command, o.named) {
 			continue
 		}
 		if again == nil {
@@ -179,7 +194,8 @@ func (g *Group) reload(b *batch) (again *Group) {
 	return again
 }
 
-// replayed is the command of an operation that is about the resource of a stored answer, or nil.
+// replayed is the command of an operation about the resource of a stored answer, or nil if it is about no such
+// resource.
 func (g *Group) replayed(b *batch, o *Operation) referring {
 	if o.Names == 0 {
 		return nil
@@ -195,8 +211,8 @@ func (g *Group) replayed(b *batch, o *Operation) referring {
 	return o.Request.Command.(referring).about(&outcome)
 }
 
-// WithoutOperation is the request without an operation that cannot be decided. It reports false where that leaves
-// nothing: the request is no group, or an atomic one.
+// WithoutOperation is the request without an operation that cannot be decided. It reports false if nothing is left to
+// decide: the request is no group, or its group is atomic.
 func (r *Request) WithoutOperation(i int) (*Request, bool) {
 	g, isGroup := r.Command.(*Group)
 	if !isGroup || g.Atomic || i == noOperation {
@@ -218,18 +234,9 @@ func (r *Request) Commands() int {
 	return 1
 }
 
-// size is about how many bytes the answer has.
+// size is about how many bytes the outcome has in the answer.
 func (o *Outcome) size() int {
-	n := 256
-	if p := o.Product; p != nil {
-		n += len(p.Name) + p.Metadata.Size() + 64*len(p.Stock)
-	}
-	if r := o.Reservation; r != nil {
-		n += r.Metadata.Size() + 128*len(r.Lines)
-	}
-	if v := o.Order; v != nil {
-		n += v.Metadata.Size() + 128*len(v.Lines)
-	}
+	n := sizeOf(o.Product, o.Reservation, o.Order)
 	if r := o.Refusal; r != nil {
 		n += 256*len(r.Shortages) + 128*len(r.Lines)
 	}
@@ -256,40 +263,3 @@ func (o *Outcome) orderID() (id ID) {
 	}
 	return id
 }
-
-func (c *UpdateProduct) about(o *Outcome) referring {
-	named := *c
-	named.ID = o.productID()
-	return &named
-}
-
-func (c *Adjust) about(o *Outcome) referring {
-	named := *c
-	named.ProductID = o.productID()
-	return &named
-}
-
-func (c *Cancel) about(o *Outcome) referring { return &Cancel{ID: o.reservationID(), Reason: c.Reason} }
-
-func (c *Extend) about(o *Outcome) referring {
-	return &Extend{ID: o.reservationID(), TTL: c.TTL, MaxHold: c.MaxHold}
-}
-
-func (c *Confirm) about(o *Outcome) referring {
-	named := *c
-	named.ReservationID = o.reservationID()
-	return &named
-}
-
-func (c *Fulfill) about(o *Outcome) referring { return &Fulfill{ID: o.orderID()} }
-func (c *CancelOrder) about(o *Outcome) referring {
-	return &CancelOrder{ID: o.orderID(), Reason: c.Reason}
-}
-
-func (c *UpdateProduct) names(o referring) bool { return c.ID == o.(*UpdateProduct).ID }
-func (c *Adjust) names(o referring) bool        { return c.ProductID == o.(*Adjust).ProductID }
-func (c *Cancel) names(o referring) bool        { return c.ID == o.(*Cancel).ID }
-func (c *Extend) names(o referring) bool        { return c.ID == o.(*Extend).ID }
-func (c *Confirm) names(o referring) bool       { return c.ReservationID == o.(*Confirm).ReservationID }
-func (c *Fulfill) names(o referring) bool       { return c.ID == o.(*Fulfill).ID }
-func (c *CancelOrder) names(o referring) bool   { return c.ID == o.(*CancelOrder).ID }

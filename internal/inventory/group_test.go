@@ -11,7 +11,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// copyOf is a state that shares nothing with w that a decision changes.
+// copyOf copies everything of the state of w that a decision changes.
 func copyOf(w *world) *State {
 	s := *w.State
 	s.Products = map[string]*Product{}
@@ -162,7 +162,7 @@ func sameButLapsed(a, b *State) string {
 	return ""
 }
 
-// countHolds counts holds of the same kind. Their ids may differ: an expiry more or less moves the sequence.
+// countHolds counts holds that are alike but for their ids, which differ where one more or less was expired before.
 func countHolds(s *State) map[string]int {
 	counts := map[string]int{}
 	for _, r := range s.Reservations {
@@ -196,12 +196,18 @@ func decideIn(t *rapid.T, w *world, requests ...*Request) []Outcome {
 func groupWorld(t *testing.T) *world {
 	w := newWorld()
 	w.Now = 1000
-	w.decide(t, &Request{Command: &CreateProduct{ID: "mug", Name: "Mug", Price: Money{1999, "EUR"}, TotalStock: 10, Location: MainLocation}})
+	w.decide(t, &Request{Command: &CreateProduct{
+		ID: "mug", Name: "Mug", Price: Money{1999, "EUR"},
+		TotalStock: 10, Location: MainLocation,
+	}})
 	return w
 }
 
 func holdOf(quantity int64) *Request {
-	return &Request{Command: &Reserve{Lines: []ReserveLine{{ProductID: "mug", Location: MainLocation, Quantity: quantity}}, TTL: 60_000}}
+	return &Request{Command: &Reserve{
+		Lines: []ReserveLine{{ProductID: "mug", Location: MainLocation, Quantity: quantity}},
+		TTL:   60_000,
+	}}
 }
 
 func keyOf(text string) *ReceiptID {
@@ -226,7 +232,7 @@ func TestNamedReplay(t *testing.T) {
 		t.Fatalf("keys %+v, expected the receipt alone", keys)
 	}
 	stored := w.Reservations[id]
-	delete(w.Reservations, id) // nobody asked for it
+	delete(w.Reservations, id) // as if no command had named it
 	first, changes := w.decide(t, group)
 	if !first[0].Deferred || first[0].Again == nil || !changes.Empty() {
 		t.Fatalf("the first try: %+v", first[0])
@@ -238,12 +244,14 @@ func TestNamedReplay(t *testing.T) {
 	w.Reservations[id] = stored
 	second, _ := w.decide(t, again)
 	results := second[0].Results
-	if results == nil || !results.Outcomes[0].Replayed || results.Outcomes[1].Order == nil || !results.Outcomes[1].Created {
+	if results == nil || !results.Outcomes[0].Replayed || results.Outcomes[1].Order == nil ||
+		!results.Outcomes[1].Created {
 		t.Fatalf("the second try: %+v", second[0])
 	}
 }
 
-// TestNamedOfAnotherKind: a command about what is not of its kind finds nothing, and so does one about a refusal.
+// TestNamedOfAnotherKind: a command that names an operation on another kind of resource, or one that was refused, finds
+// nothing.
 func TestNamedOfAnotherKind(t *testing.T) {
 	for _, c := range []struct {
 		first  Command
@@ -265,7 +273,7 @@ func TestNamedOfAnotherKind(t *testing.T) {
 	}
 }
 
-// TestGroupReceipt: a keyed group is answered again with its refusals and the request id of then.
+// TestGroupReceipt: a group with a key is answered again as it was the first time, refusals and request id included.
 func TestGroupReceipt(t *testing.T) {
 	w := groupWorld(t)
 	request := &Request{Receipt: keyOf("all"), Command: &Group{RequestID: "first", Operations: []Operation{
@@ -312,7 +320,10 @@ func TestLargeGroup(t *testing.T) {
 	for i := range 200 {
 		group.Operations = append(group.Operations, Operation{Request: &Request{
 			Receipt: keyOf(fmt.Sprint("product ", i)),
-			Command: &CreateProduct{ID: fmt.Sprint("p", i), Name: "P", Price: Money{1, "EUR"}, Location: "here", Metadata: metadata},
+			Command: &CreateProduct{
+				ID: fmt.Sprint("p", i), Name: "P", Price: Money{1, "EUR"},
+				Location: "here", Metadata: metadata,
+			},
 		}})
 	}
 	before := len(w.Products)
@@ -321,11 +332,12 @@ func TestLargeGroup(t *testing.T) {
 		t.Errorf("the group: %+v", outcomes[0])
 	}
 	if outcomes[1].Reservation == nil || changes.EventCount != 1 || len(w.Products) != before || len(w.Receipts) != 0 {
-		t.Errorf("behind it: %+v; %d events, %d products, %d receipts", outcomes[1], changes.EventCount, len(w.Products), len(w.Receipts))
+		t.Errorf("behind it: %+v; %d events, %d products, %d receipts", outcomes[1],
+			changes.EventCount, len(w.Products), len(w.Receipts))
 	}
 }
 
-// TestBrokenOperation: a panic names the operation, which can be left out where the others stand for themselves.
+// TestBrokenOperation: a panic names the operation. It can be left out if the group is not atomic.
 func TestBrokenOperation(t *testing.T) {
 	for _, atomic := range []bool{false, true} {
 		w := groupWorld(t)
@@ -359,7 +371,10 @@ func TestBrokenOperation(t *testing.T) {
 // TestDeferredGroup: a group that needs more expiries than were loaded waits as a whole, and what was expired stands.
 func TestDeferredGroup(t *testing.T) {
 	w := groupWorld(t)
-	w.decide(t, &Request{Command: &Reserve{Lines: []ReserveLine{{ProductID: "mug", Location: MainLocation, Quantity: 10}}, TTL: 1000}})
+	w.decide(t, &Request{Command: &Reserve{
+		Lines: []ReserveLine{{ProductID: "mug", Location: MainLocation, Quantity: 10}},
+		TTL:   1000,
+	}})
 	w.Now += 5000
 	group := &Request{Command: &Group{Operations: []Operation{{Request: holdOf(4)}, {Request: holdOf(7)}}}}
 	w.prepare([]*Request{group})
@@ -372,7 +387,8 @@ func TestDeferredGroup(t *testing.T) {
 	if len(again) != 1 || again[0].StockKey != (StockKey{"mug", MainLocation}) || again[0].Units != 11 {
 		t.Errorf("the next batch loads %+v", again)
 	}
-	if changes.EventCount != 1 || len(changes.Reservations) != 1 || changes.Reservations[0].After.Status != ReservationExpired {
+	if changes.EventCount != 1 || len(changes.Reservations) != 1 ||
+		changes.Reservations[0].After.Status != ReservationExpired {
 		t.Errorf("changes %+v, expected the expiry alone", changes)
 	}
 }

@@ -2,8 +2,9 @@ package inventory
 
 import "encoding/binary"
 
-// ID names a reservation, an order, an adjustment or a product that the server named: a UUIDv7 (RFC 9562) whose random bits
-// carry the sequence of the event that created the resource, so that a store finds the row by an ascending integer:
+// ID names a reservation, an order, an adjustment, or a product for which the caller chose no id. It is a UUIDv7 (RFC
+// 9562) whose random bits carry the sequence of the event that created the resource, so that a store finds the row by
+// an ascending integer:
 //
 //	48 bits  Unix time in milliseconds        4 bits   version (7)
 //	12 bits  sequence, high part              2 bits   variant (2)
@@ -13,7 +14,7 @@ import "encoding/binary"
 // Ids of one store sort in commit order.
 type ID [16]byte
 
-// The prefix tells a reader of a log line, and the parser, what kind of resource an id names.
+// The prefixes tell people and [ParseID] what kind of resource an id names.
 const (
 	ReservationPrefix = "rsv_"
 	OrderPrefix       = "ord_"
@@ -26,8 +27,8 @@ const (
 	saltMask    = 1<<20 - 1
 )
 
-// NewID makes the id of a resource that is created at a time by the event with this sequence (1 to 2^44-1). Of the salt, the
-// low 20 bits count.
+// NewID makes the id of a resource that is created at a time by the event with this sequence (1 to 2^44-1). Only the
+// low 20 bits of the salt are used.
 func NewID(at Time, sequence int64, salt uint32) ID {
 	var id ID
 	binary.BigEndian.PutUint64(id[:8], uint64(at)<<16|7<<12|uint64(sequence)>>32&0xfff)
@@ -80,7 +81,8 @@ func (id ID) Text(prefix string) string {
 	return string(id.Append(make([]byte, 0, len(prefix)+idTextLength), prefix))
 }
 
-// ParseID reads the text form of an id with this prefix. It accepts only what [ID.Append] writes: lower case, nothing left over.
+// ParseID reads the text form of an id with this prefix. It accepts only what [ID.Append] writes: lower case, and
+// nothing after it.
 func ParseID(prefix, text string) (ID, bool) {
 	if len(text) != len(prefix)+idTextLength || text[:len(prefix)] != prefix {
 		return ID{}, false

@@ -1,9 +1,10 @@
 package inventory
 
-// Keys names the rows that a batch works on, each once, in the order of the commands. A store loads them into a [State].
+// Keys names the rows that a batch works on, each once, in the order of the commands. A store loads them into a
+// [State].
 //
-// Loading a reservation loads its order and, for every line of it, the product and the stock row; loading an order loads the
-// same for its lines.
+// With a reservation, a store loads its order and, for every line of it, the product and the stock row. With an order
+// it loads the same for the lines of the order.
 type Keys struct {
 	Receipts     [][16]byte
 	Products     []string // with every stock row
@@ -22,8 +23,8 @@ type Keys struct {
 	ranges       map[RecordRange]bool
 }
 
-// Demand is a stock row and the units that the batch may want of it. Where they are more than are available, the store loads
-// overdue holds of the row as well, oldest deadline first, at most [MaxOverdueLoaded] a batch (I8).
+// Demand is a stock row and the units that the batch may want of it. If they are more than are available, the store
+// loads overdue holds of the row as well, oldest deadline first, at most [MaxOverdueLoaded] a batch (I8).
 type Demand struct {
 	StockKey
 	Units int64

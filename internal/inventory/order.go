@@ -9,6 +9,12 @@ type Confirm struct {
 
 func (c *Confirm) addKeys(k *Keys) { k.reservation(c.ReservationID) }
 
+func (c *Confirm) about(o *Outcome) referring {
+	named := *c
+	named.ReservationID = o.reservationID()
+	return &named
+}
+
 func (c *Confirm) size() int { return len(c.Reference) + c.Metadata.Size() }
 
 func (c *Confirm) decide(b *batch, request *Request) Outcome {
@@ -20,7 +26,8 @@ func (c *Confirm) decide(b *batch, request *Request) Outcome {
 		return Outcome{Refusal: refusal}
 	}
 	orderID := NewID(b.Now, b.seq+2, request.Salt) // reservation.confirmed comes right before its order.created
-	r = b.end(r, ReservationConfirmed, b.Now, EventReservationConfirmed, perConfirm, func(r *Reservation) { r.OrderID = orderID })
+	r = b.end(r, ReservationConfirmed, b.Now, EventReservationConfirmed, perConfirm,
+		func(r *Reservation) { r.OrderID = orderID })
 	o := &Order{
 		ID: orderID, ReservationID: r.ID, Reference: c.Reference, Status: OrderConfirmed,
 		Lines: r.Lines, Total: r.Total, CustomerID: r.CustomerID, Metadata: c.Metadata,
@@ -31,7 +38,7 @@ func (c *Confirm) decide(b *batch, request *Request) Outcome {
 	return Outcome{Created: true, Order: o, Seq: o.Seq}
 }
 
-// repeat answers a repeated confirm with the order that there is (I4).
+// repeat answers the confirm of a reservation that has become an order before with that order (I4).
 func (c *Confirm) repeat(b *batch, r *Reservation, refusal *Refusal) Outcome {
 	o := b.Orders[r.OrderID]
 	switch {
@@ -44,10 +51,12 @@ func (c *Confirm) repeat(b *batch, r *Reservation, refusal *Refusal) Outcome {
 	return Outcome{Order: o, Seq: o.Seq}
 }
 
-// Fulfill ships an order: its units leave.
+// Fulfill ships an order: its units leave the stock.
 type Fulfill struct{ ID ID }
 
 func (c *Fulfill) addKeys(k *Keys) { k.order(c.ID) }
+
+func (c *Fulfill) about(o *Outcome) referring { return &Fulfill{ID: o.orderID()} }
 
 func (c *Fulfill) size() int { return 0 }
 
@@ -55,13 +64,17 @@ func (c *Fulfill) decide(b *batch, _ *Request) Outcome {
 	return b.endOrder(c.ID, OrderFulfilled, EventOrderFulfilled, perFulfill, func(o *Order) { o.FulfilledAt = b.Now })
 }
 
-// CancelOrder gives the units of an order that was not shipped back.
+// CancelOrder cancels an order that was not shipped, and gives its units back.
 type CancelOrder struct {
 	ID     ID
 	Reason string
 }
 
 func (c *CancelOrder) addKeys(k *Keys) { k.order(c.ID) }
+
+func (c *CancelOrder) about(o *Outcome) referring {
+	return &CancelOrder{ID: o.orderID(), Reason: c.Reason}
+}
 
 func (c *CancelOrder) size() int { return len(c.Reason) }
 

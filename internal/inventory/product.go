@@ -67,6 +67,12 @@ type MetadataPatch struct {
 
 func (c *UpdateProduct) addKeys(k *Keys) { k.product(c.ID) }
 
+func (c *UpdateProduct) about(o *Outcome) referring {
+	named := *c
+	named.ID = o.productID()
+	return &named
+}
+
 func (c *UpdateProduct) size() int {
 	n := 0
 	if c.Name != nil {

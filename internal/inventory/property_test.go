@@ -9,8 +9,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// model is Holdfast as one would first write it: no buckets, no batches, no receipts in bytes. What is available is counted anew
-// for every question, from the units received and the holds and orders that still count.
+// model is Holdfast as one would first write it: no buckets, no batches, no receipts in bytes. What is available is
+// counted anew for every question, from the units received and the holds and orders that still count.
 type model struct {
 	now      Time
 	received map[StockKey]int64 // by adjustments, less what was shipped
@@ -139,16 +139,18 @@ func (m *model) ended(id ID) string {
 
 func (m *model) ofOrder(id ID) *modelHold { return m.find(m.orders[id]) }
 
-// TestDecideAgainstModel runs random commands in random batches, and compares every outcome, and the stock after every batch,
-// with the model. It also checks the invariants and what the events say.
+// TestDecideAgainstModel runs random commands in random batches, and compares every outcome, and the stock after every
+// batch, with the model. It also checks the invariants and what the events say.
 func TestDecideAgainstModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := newWorld()
 		m := &model{received: map[StockKey]int64{}, orders: map[ID]ID{}}
 		replayed := map[StockKey]Buckets{}
 		for _, id := range []string{"a", "b"} {
-			runAndCheck(t, w, m, replayed, &Request{Command: &CreateProduct{ID: id, Name: id, Price: Money{100, "EUR"}, Location: MainLocation}})
-			runAndCheck(t, w, m, replayed, &Request{Command: &Adjust{ProductID: id, Location: MainLocation, Delta: 6, Reason: "r"}})
+			runAndCheck(t, w, m, replayed,
+				&Request{Command: &CreateProduct{ID: id, Name: id, Price: Money{100, "EUR"}, Location: MainLocation}})
+			runAndCheck(t, w, m, replayed,
+				&Request{Command: &Adjust{ProductID: id, Location: MainLocation, Delta: 6, Reason: "r"}})
 		}
 		for range rapid.IntRange(1, 40).Draw(t, "batches") {
 			w.Now += Time(rapid.SampledFrom([]int{0, 1, 1000, 2500}).Draw(t, "pass"))
@@ -164,7 +166,10 @@ func TestDecideAgainstModel(t *testing.T) {
 
 func drawCommand(t *rapid.T, w *world) Command {
 	key := func() StockKey {
-		return StockKey{rapid.SampledFrom([]string{"a", "b"}).Draw(t, "product"), rapid.SampledFrom([]string{MainLocation, MainLocation, "x"}).Draw(t, "location")}
+		return StockKey{
+			rapid.SampledFrom([]string{"a", "b"}).Draw(t, "product"),
+			rapid.SampledFrom([]string{MainLocation, MainLocation, "x"}).Draw(t, "location"),
+		}
 	}
 	var holds, orders []ID
 	for i := 1; w.names[fmt.Sprint("r", i)] != (ID{}); i++ {
@@ -186,13 +191,17 @@ func drawCommand(t *rapid.T, w *world) Command {
 		c := &Reserve{TTL: rapid.Int64Range(1, 4).Draw(t, "ttl") * 1000}
 		for range rapid.IntRange(1, 3).Draw(t, "lines") {
 			k := key()
-			c.Lines = append(c.Lines, ReserveLine{ProductID: k.ProductID, Location: k.Location, Quantity: rapid.Int64Range(1, 3).Draw(t, "quantity")})
+			c.Lines = append(c.Lines,
+				ReserveLine{ProductID: k.ProductID, Location: k.Location, Quantity: rapid.Int64Range(1, 3).Draw(t, "quantity")})
 		}
 		return c
 	case kind == 5:
 		return &Cancel{ID: rapid.SampledFrom(holds).Draw(t, "hold")}
 	case kind == 6:
-		return &Extend{ID: rapid.SampledFrom(holds).Draw(t, "hold"), TTL: rapid.Int64Range(1, 5).Draw(t, "ttl") * 1000, MaxHold: 1e9}
+		return &Extend{
+			ID:  rapid.SampledFrom(holds).Draw(t, "hold"),
+			TTL: rapid.Int64Range(1, 5).Draw(t, "ttl") * 1000, MaxHold: 1e9,
+		}
 	case kind == 7 || len(orders) == 0:
 		return &Confirm{ReservationID: rapid.SampledFrom(holds).Draw(t, "hold")}
 	case kind == 8:
@@ -231,8 +240,8 @@ func runAndCheck(t *rapid.T, w *world, m *model, replayed map[StockKey]Buckets, 
 	checkEvents(t, w, replayed, first, changes)
 }
 
-// checkStock holds I1 and I2 against the rows, and the buckets against the model. Rows may trail deadlines: until somebody
-// needs its units, an overdue hold is still shown as reserved.
+// checkStock holds I1 and I2 against the rows, and the buckets against the model. Rows may trail deadlines: until
+// somebody needs its units, an overdue hold is still shown as reserved.
 func checkStock(t *rapid.T, w *world, m *model) {
 	reserved, committed, overdue := map[StockKey]int64{}, map[StockKey]int64{}, map[StockKey]int64{}
 	for _, r := range w.Reservations {
@@ -256,7 +265,8 @@ func checkStock(t *rapid.T, w *world, m *model) {
 	for id, p := range w.Products {
 		for _, s := range p.Stock {
 			key := StockKey{id, s.Location}
-			if !s.Valid() || s.Reserved != reserved[key] || s.Committed != committed[key] || s.Available+overdue[key] != m.available(key) {
+			if !s.Valid() || s.Reserved != reserved[key] || s.Committed != committed[key] ||
+				s.Available+overdue[key] != m.available(key) {
 				t.Fatalf("%v: %+v; reserved in holds %d, committed in orders %d, overdue %d, available in the model %d",
 					key, s.Buckets, reserved[key], committed[key], overdue[key], m.available(key))
 			}
@@ -312,7 +322,10 @@ func TestIDRoundTrip(t *testing.T) {
 			t.Fatalf("%s does not sort before %s", text, later.Text(ReservationPrefix))
 		}
 	})
-	for _, bad := range []string{"", "rsv_", "ord_01m855hbq1e008000002td6m00", "rsv_01M855HBQ1E008000002TD6M00", "rsv_81m855hbq1e008000002td6m00", "rsv_01m855hbq1e008000002td6m0u", "rsv_00000000000000000000000000"} {
+	for _, bad := range []string{
+		"", "rsv_", "ord_01m855hbq1e008000002td6m00", "rsv_01M855HBQ1E008000002TD6M00",
+		"rsv_81m855hbq1e008000002td6m00", "rsv_01m855hbq1e008000002td6m0u", "rsv_00000000000000000000000000",
+	} {
 		if _, ok := ParseID(ReservationPrefix, bad); ok {
 			t.Errorf("%q was accepted", bad)
 		}
@@ -342,12 +355,19 @@ func (poison) size() int                       { return 0 }
 // TestDeferred: while more overdue holds are left than were loaded, a command waits instead of being refused.
 func TestDeferred(t *testing.T) {
 	w := newWorld()
-	w.decide(t, &Request{Command: &CreateProduct{ID: "a", Name: "a", Price: Money{1, "EUR"}, TotalStock: 3000, Location: MainLocation}})
+	w.decide(t, &Request{Command: &CreateProduct{
+		ID: "a", Name: "a", Price: Money{1, "EUR"},
+		TotalStock: 3000, Location: MainLocation,
+	}})
 	for range 3000 {
-		w.decide(t, &Request{Command: &Reserve{Lines: []ReserveLine{{ProductID: "a", Location: MainLocation, Quantity: 1}}, TTL: 1000}})
+		w.decide(t,
+			&Request{Command: &Reserve{Lines: []ReserveLine{{ProductID: "a", Location: MainLocation, Quantity: 1}}, TTL: 1000}})
 	}
 	w.Now = 1000
-	all := &Request{Command: &Reserve{Lines: []ReserveLine{{ProductID: "a", Location: MainLocation, Quantity: 3000}}, TTL: 1000}}
+	all := &Request{Command: &Reserve{
+		Lines: []ReserveLine{{ProductID: "a", Location: MainLocation, Quantity: 3000}},
+		TTL:   1000,
+	}}
 	for batch := 1; ; batch++ {
 		outcomes, changes := w.decide(t, all)
 		if changes.Tally[EventReservationExpired] > MaxOverdueLoaded {
@@ -362,15 +382,21 @@ func TestDeferred(t *testing.T) {
 	}
 }
 
-// TestBatchBytes: an event of a product with many locations is large, so a batch ends when it has written enough, and the other
-// commands wait for the next one.
+// TestBatchBytes: an event of a product with many locations is large, so a batch ends when it has written enough, and
+// the other commands wait for the next one.
 func TestBatchBytes(t *testing.T) {
 	w := newWorld()
 	w.decide(t, &Request{Command: &CreateProduct{ID: "a", Name: "a", Price: Money{1, "EUR"}, Location: MainLocation}})
 	for i := range MaxLocations - 1 {
-		w.decide(t, &Request{Command: &Adjust{ProductID: "a", Location: fmt.Sprint("a-location-with-a-long-name-", i), Delta: 1, Reason: "r"}})
+		w.decide(t, &Request{Command: &Adjust{
+			ProductID: "a",
+			Location:  fmt.Sprint("a-location-with-a-long-name-", i), Delta: 1, Reason: "r",
+		}})
 	}
-	if o, _ := w.decide(t, &Request{Command: &Adjust{ProductID: "a", Location: "one-more", Delta: 1, Reason: "r"}}); o[0].Refusal == nil || o[0].Refusal.Code != RefusedStockLimit {
+	if o, _ := w.decide(t, &Request{Command: &Adjust{
+		ProductID: "a", Location: "one-more", Delta: 1,
+		Reason: "r",
+	}}); o[0].Refusal == nil || o[0].Refusal.Code != RefusedStockLimit {
 		t.Fatalf("a 1,001st location: %+v", o[0])
 	}
 	waiting := make([]*Request, 500)
@@ -398,8 +424,14 @@ func TestBatchBytes(t *testing.T) {
 
 func FuzzDecodeEvents(f *testing.F) {
 	w := newWorld()
-	_, changes := w.decide(f, &Request{Command: &CreateProduct{ID: "a", Name: "a", Price: Money{1, "EUR"}, TotalStock: 5, Location: "x", Metadata: Metadata{{"k", "v"}}}},
-		&Request{Command: &Reserve{Lines: []ReserveLine{{ProductID: "a", Location: "x", Quantity: 2}}, TTL: 1000, CustomerID: "c"}})
+	_, changes := w.decide(f, &Request{Command: &CreateProduct{
+		ID: "a", Name: "a", Price: Money{1, "EUR"},
+		TotalStock: 5, Location: "x", Metadata: Metadata{{"k", "v"}},
+	}},
+		&Request{Command: &Reserve{
+			Lines: []ReserveLine{{ProductID: "a", Location: "x", Quantity: 2}},
+			TTL:   1000, CustomerID: "c",
+		}})
 	f.Add(changes.Events)
 	w.Now = 2000
 	_, changes = w.decide(f, &Request{Command: &Expire{IDs: []ID{w.names["r1"]}}})
@@ -422,7 +454,8 @@ func FuzzDecodeEvents(f *testing.F) {
 
 func FuzzDecodeOutcome(f *testing.F) {
 	w := newWorld()
-	outcomes, _ := w.decide(f, &Request{Command: &CreateProduct{ID: "a", Name: "a", Price: Money{1, "EUR"}, TotalStock: 5, Location: MainLocation}},
+	outcomes, _ := w.decide(f,
+		&Request{Command: &CreateProduct{ID: "a", Name: "a", Price: Money{1, "EUR"}, TotalStock: 5, Location: MainLocation}},
 		&Request{Command: &Reserve{Lines: []ReserveLine{{ProductID: "a", Location: MainLocation, Quantity: 2}}, TTL: 1000}},
 		&Request{Command: &Adjust{ProductID: "a", Location: "y", Delta: 2, Reason: "r"}})
 	for i := range outcomes {

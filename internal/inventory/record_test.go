@@ -98,15 +98,20 @@ func apply(t *rapid.T, stored map[RecordKey]*Record, requests []*Request) {
 // TestRange: a store enters a range as it read it.
 func TestRange(t *testing.T) {
 	state := NewState(0, 0)
-	state.AddRange(allNotes, []*Record{{RecordKey: RecordKey{"note", "a"}, Version: 1}, {RecordKey: RecordKey{"note", "b"}, Version: 4}})
-	if got := fmt.Sprint(state.Ranges[allNotes]); got != "[{note a} {note b}]" || state.Records[RecordKey{"note", "b"}].Version != 4 {
+	state.AddRange(allNotes,
+		[]*Record{{RecordKey: RecordKey{"note", "a"}, Version: 1}, {RecordKey: RecordKey{"note", "b"}, Version: 4}})
+	if got := fmt.Sprint(state.Ranges[allNotes]); got != "[{note a} {note b}]" ||
+		state.Records[RecordKey{"note", "b"}].Version != 4 {
 		t.Errorf("range %s, records %v", got, state.Records)
 	}
 }
 
 // TestLargeRecord: a record beyond the limits poisons its command.
 func TestLargeRecord(t *testing.T) {
-	for _, c := range []*note{{key: string(make([]byte, MaxRecordKeyBytes))}, {key: "a", text: string(make([]byte, MaxRecordBytes+1))}} {
+	for _, c := range []*note{
+		{key: string(make([]byte, MaxRecordKeyBytes))},
+		{key: "a", text: string(make([]byte, MaxRecordBytes+1))},
+	} {
 		if _, _, err := Decide(NewState(0, 0), []*Request{{Command: c}}); err == nil {
 			t.Errorf("a record with a key of %d bytes and %d bytes of data was taken", len(c.key), len(c.text))
 		}

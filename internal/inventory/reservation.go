@@ -1,6 +1,6 @@
 package inventory
 
-// Reserve holds units for TTL milliseconds: every line or none.
+// Reserve holds the units of every line for a limited time, or of none.
 type Reserve struct {
 	Lines      []ReserveLine // 1 to MaxLines
 	TTL        int64         // milliseconds, at least 1,000
@@ -8,7 +8,7 @@ type Reserve struct {
 	Metadata   Metadata
 }
 
-// ReserveLine is one line of [Reserve]; without a UnitPrice the catalogue's price is charged.
+// ReserveLine is one line of [Reserve]. Without a UnitPrice the catalogue's price is charged.
 type ReserveLine struct {
 	ProductID string
 	Location  string
@@ -99,6 +99,8 @@ type Cancel struct {
 
 func (c *Cancel) addKeys(k *Keys) { k.reservation(c.ID) }
 
+func (c *Cancel) about(o *Outcome) referring { return &Cancel{ID: o.reservationID(), Reason: c.Reason} }
+
 func (c *Cancel) size() int { return len(c.Reason) }
 
 func (c *Cancel) decide(b *batch, _ *Request) Outcome {
@@ -109,11 +111,13 @@ func (c *Cancel) decide(b *batch, _ *Request) Outcome {
 		}
 		return Outcome{Refusal: refusal}
 	}
-	r = b.end(r, ReservationCancelled, b.Now, EventReservationCancelled, perRelease, func(r *Reservation) { r.CancelReason = c.Reason })
+	r = b.end(r, ReservationCancelled, b.Now, EventReservationCancelled, perRelease,
+		func(r *Reservation) { r.CancelReason = c.Reason })
 	return Outcome{Reservation: r, Seq: r.Seq}
 }
 
-// Extend moves the deadline of an ACTIVE reservation to TTL from now, but never past MaxHold after its creation, and never back.
+// Extend moves the deadline of an ACTIVE reservation to TTL from now. It never moves back, and never past MaxHold after
+// the reservation was made.
 type Extend struct {
 	ID      ID
 	TTL     int64 // milliseconds
@@ -121,6 +125,10 @@ type Extend struct {
 }
 
 func (c *Extend) addKeys(k *Keys) { k.reservation(c.ID) }
+
+func (c *Extend) about(o *Outcome) referring {
+	return &Extend{ID: o.reservationID(), TTL: c.TTL, MaxHold: c.MaxHold}
+}
 
 func (c *Extend) size() int { return 0 }
 
@@ -146,8 +154,9 @@ func (c *Extend) decide(b *batch, _ *Request) Outcome {
 	return Outcome{Reservation: &extended, Seq: extended.Seq}
 }
 
-// Expire ends those of the named reservations whose deadline has come, and leaves the others as they are. Where they are
-// more than a batch may write, the next one goes on with the rest.
+// Expire ends those of the named reservations whose deadline has come, and leaves the others as they are. It is never
+// refused. Where they
+// are more than a batch may write, the next one goes on with the rest.
 type Expire struct {
 	IDs []ID
 
@@ -176,7 +185,8 @@ func (c *Expire) decide(b *batch, _ *Request) Outcome {
 	return Outcome{Expired: expired, Seq: b.seq}
 }
 
-// expire is time's effect, whoever made it show: where actors are asked for, it is the system's.
+// expire ends a reservation whose deadline has come. That is time's effect, whoever's command brings it about: if that
+// command has an actor, the event of the expiry has the system's instead.
 func (b *batch) expire(r *Reservation) *Reservation {
 	if sender := b.actor; sender != nil {
 		b.actor = systemActor
@@ -191,8 +201,11 @@ func (b *batch) expire(r *Reservation) *Reservation {
 	return ended
 }
 
-// end turns an ACTIVE reservation into an ending.
-func (b *batch) end(r *Reservation, status ReservationStatus, at Time, eventType EventType, per Buckets, more func(*Reservation)) *Reservation {
+// end turns an ACTIVE reservation into one with another status, which ended at a time. Each unit of it moves as per
+// says.
+func (b *batch) end(
+	r *Reservation, status ReservationStatus, at Time, eventType EventType, per Buckets, more func(*Reservation),
+) *Reservation {
 	seq := b.next()
 	ended := *r
 	ended.Status = status
@@ -209,8 +222,8 @@ func (b *batch) end(r *Reservation, status ReservationStatus, at Time, eventType
 	return &ended
 }
 
-// active finds a reservation that may still be changed. A hold whose deadline has come is expired on the spot: nobody is ever
-// told that it might still be turned (I3, I7).
+// active finds a reservation that may still be changed. One whose deadline has come is expired first, so that nobody is
+// ever told that it might still be confirmed (I3, I7). The refusal says why it may not be changed.
 func (b *batch) active(id ID) (*Reservation, *Refusal) {
 	r := b.Reservations[id]
 	if r == nil {

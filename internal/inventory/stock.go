@@ -18,6 +18,12 @@ func (c *Adjust) addKeys(k *Keys) {
 	}
 }
 
+func (c *Adjust) about(o *Outcome) referring {
+	named := *c
+	named.ProductID = o.productID()
+	return &named
+}
+
 func (c *Adjust) size() int { return len(c.Reason) + len(c.Reference) }
 
 func (c *Adjust) decide(b *batch, request *Request) Outcome {
@@ -36,7 +42,9 @@ func (c *Adjust) decide(b *batch, request *Request) Outcome {
 		case unknown:
 			return Outcome{Deferred: true}
 		case short:
-			return Outcome{Refusal: &Refusal{Code: RefusedInsufficientStock, Shortages: []Shortage{b.shortage(key, -c.Delta)}}}
+			return Outcome{Refusal: &Refusal{
+				Code: RefusedInsufficientStock, Shortages: []Shortage{b.shortage(key, -c.Delta)},
+			}}
 		}
 	}
 	seq := b.next()
@@ -67,7 +75,7 @@ var (
 	perCancelOrder = Buckets{Available: 1, Committed: -1}
 )
 
-// open adds an empty stock row.
+// open adds an empty stock row, on behalf of the event whose sequence was taken last.
 func (b *batch) open(p *Product, location string) {
 	touch(b, &b.stock, StockKey{p.ID, location}, nil)
 	p.Put(Stock{Location: location, Seq: b.seq})
@@ -76,8 +84,8 @@ func (b *batch) open(p *Product, location string) {
 	}
 }
 
-// move changes the buckets of one stock row under the event that was just begun. A negative bucket is a bug, not a refusal:
-// whoever calls has checked, so it poisons the command (I1).
+// move changes the buckets of one stock row, on behalf of the event whose sequence was taken last. Callers have checked
+// that the units are there: a bucket that would be negative is a bug, and panics (I1).
 func (b *batch) move(key StockKey, delta Buckets) Movement {
 	stock := b.Stock(key)
 	if stock == nil {
@@ -96,7 +104,7 @@ func (b *batch) move(key StockKey, delta Buckets) Movement {
 	return Movement{key, delta, stock.Buckets}
 }
 
-// moveLines moves the units of all lines: per is the movement of one unit.
+// moveLines moves the units of all lines. Each unit moves as per says.
 func (b *batch) moveLines(lines []Line, per Buckets) []Movement {
 	sums := needs(lines)
 	movements := make([]Movement, len(sums))
@@ -115,7 +123,8 @@ const (
 	unknown // more overdue holds are left than were loaded, or than a batch may write
 )
 
-// makeRoom expires overdue holds of the row, oldest deadline first, until the units are there or none is left (I8).
+// makeRoom expires overdue holds of the row, oldest deadline first, until the units are available or no such hold is
+// left (I8).
 func (b *batch) makeRoom(key StockKey, quantity int64) room {
 	stock := b.Stock(key)
 	if stock == nil {

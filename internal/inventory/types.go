@@ -19,13 +19,13 @@ const (
 	MaxMetadata      = 50                    // members of one resource
 	MainLocation     = "main"                // where stock is when nobody says otherwise
 	MaxOverdueLoaded = 1_024                 // overdue holds that one batch expires to make room
-	MaxBatchBytes    = 4 << 20               // events and receipts of a batch after which its other commands wait for the next
+	MaxBatchBytes    = 4 << 20               // of events, receipts and records of a batch; then commands wait for the next
 )
 
 // Money is an amount in minor units (cents, say) of an ISO 4217 currency.
 type Money struct {
-	Amount   int64
-	Currency string
+	Amount   int64  // 0 to MaxAmount
+	Currency string // three capitals
 }
 
 // Member is one name and value of [Metadata].
@@ -88,8 +88,8 @@ type Stock struct {
 	Seq int64 // of the last event that moved units here
 }
 
-// Product is catalogue data with the stock rows that are known: all of them where the product itself is asked for, sorted by
-// location, and only those needed while a reservation is decided.
+// Product is catalogue data with stock rows, sorted by location. Whoever asks for the product itself gets all of its
+// rows. For a command on reservations or orders only those are loaded that it needs.
 type Product struct {
 	ID        string
 	Name      string
@@ -143,7 +143,7 @@ func (p *Product) Put(s Stock) {
 	p.Stock[i] = s
 }
 
-// remove takes a stock row out that was put in.
+// remove takes out the stock row of a location.
 func (p *Product) remove(location string) {
 	if i, found := p.search(location); found {
 		p.Stock = append(p.Stock[:i], p.Stock[i+1:]...)
@@ -157,11 +157,11 @@ func (p *Product) Clone() *Product {
 	return &c
 }
 
-// Line is one line of a reservation and of the order it becomes: its price is what the shopper was shown.
+// Line is one line of a reservation, and of the order that it becomes. Its price is the one that the shopper was shown.
 type Line struct {
 	ProductID string
 	Location  string
-	Quantity  int64
+	Quantity  int64 // 1 to MaxQuantity
 	UnitPrice Money
 }
 
@@ -218,7 +218,12 @@ const (
 	ReservationCancelled
 )
 
-var reservationStatusNames = [...]string{ReservationActive: "ACTIVE", ReservationConfirmed: "CONFIRMED", ReservationExpired: "EXPIRED", ReservationCancelled: "CANCELLED"}
+var reservationStatusNames = [...]string{
+	ReservationActive:    "ACTIVE",
+	ReservationConfirmed: "CONFIRMED",
+	ReservationExpired:   "EXPIRED",
+	ReservationCancelled: "CANCELLED",
+}
 
 // Valid reports whether s is one of the four states.
 func (s ReservationStatus) Valid() bool { return s >= ReservationActive && s <= ReservationCancelled }
@@ -251,11 +256,11 @@ type Reservation struct {
 	CreatedAt    Time
 	UpdatedAt    Time
 	ExpiresAt    Time
-	EndedAt      Time // zero while ACTIVE
-	CancelReason string
-	OrderID      ID // zero unless CONFIRMED
-	Version      int64
-	Seq          int64 // of the last event about it
+	EndedAt      Time   // zero while ACTIVE; of an expired one, its deadline
+	CancelReason string // empty: none
+	OrderID      ID     // zero unless CONFIRMED
+	Version      int64  // counts its changes, from 1
+	Seq          int64  // of the last event about it
 }
 
 // Due reports whether the deadline has come (I7: a hold counts if and only if now < ExpiresAt).
@@ -271,7 +276,11 @@ const (
 	OrderCancelled
 )
 
-var orderStatusNames = [...]string{OrderConfirmed: "CONFIRMED", OrderFulfilled: "FULFILLED", OrderCancelled: "CANCELLED"}
+var orderStatusNames = [...]string{
+	OrderConfirmed: "CONFIRMED",
+	OrderFulfilled: "FULFILLED",
+	OrderCancelled: "CANCELLED",
+}
 
 // Valid reports whether s is one of the three states.
 func (s OrderStatus) Valid() bool { return s >= OrderConfirmed && s <= OrderCancelled }
@@ -301,15 +310,15 @@ type Order struct {
 	Status        OrderStatus
 	Lines         []Line
 	Total         Money
-	CustomerID    string
+	CustomerID    string // empty: none
 	Metadata      Metadata
 	CreatedAt     Time
 	UpdatedAt     Time
-	FulfilledAt   Time
-	CancelledAt   Time
-	CancelReason  string
-	Version       int64
-	Seq           int64
+	FulfilledAt   Time   // zero unless FULFILLED
+	CancelledAt   Time   // zero unless CANCELLED
+	CancelReason  string // empty: none
+	Version       int64  // counts its changes, from 1
+	Seq           int64  // of the last event about it
 }
 
 // Adjustment is a change of stock from outside: goods received, counted, broken.
@@ -317,8 +326,8 @@ type Adjustment struct {
 	ID        ID
 	ProductID string
 	Location  string
-	Delta     int64
+	Delta     int64 // not 0, ±MaxStock
 	Reason    string
-	Reference string
+	Reference string // empty: none
 	CreatedAt Time
 }

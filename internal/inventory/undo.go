@@ -1,7 +1,7 @@
 package inventory
 
-// savepoint is a place in a batch to which everything can be taken back. While there is one, each change of the batch
-// notes how to undo itself. That is dearer than changing rows alone, so only groups have one.
+// savepoint is a state of a batch to which everything can be taken back. While there is one, each change of the batch
+// notes how to undo itself. That costs more than the change alone, so there is one only while a group is decided.
 type savepoint struct {
 	*batch
 	seq                       int64
@@ -18,18 +18,18 @@ func (b *batch) save() *savepoint {
 	}
 }
 
-// written is how many bytes were added since, without those of holds that time has ended: they are nobody's.
+// written is how many bytes were added since, without those of holds that lapsed: nobody's command wrote them.
 func (s *savepoint) written() int {
 	return s.bytes() - s.batch.lapsedBytes - s.events - s.receiptBytes - s.recordBytes
 }
 
-// end stops noting. What was done stands.
+// end ends the savepoint. What was done since stands.
 func (s *savepoint) end() {
 	s.saved, s.undos, s.lapsed, s.lapsedBytes = false, s.undos[:0], s.lapsed[:0], 0
 }
 
-// undo takes everything back, latest first. Holds that time had ended are ended again behind that: their ending is
-// nobody's doing, and an answer may have been given because of it.
+// undo takes everything back, the latest change first. Then it ends the holds again that had lapsed since: that was
+// time's effect, and the answer to the group may say so.
 func (s *savepoint) undo() {
 	b := s.batch
 	for i := len(b.undos) - 1; i >= 0; i-- {
@@ -45,7 +45,7 @@ func (s *savepoint) undo() {
 	}
 }
 
-// note remembers how to undo a change, if there is a savepoint.
+// note remembers how to undo a change. It is for callers who have seen that there is a savepoint.
 func (b *batch) note(undo func()) { b.undos = append(b.undos, undo) }
 
 // touch remembers a row as it was before the batch.
@@ -55,7 +55,7 @@ func touch[K comparable, T any](b *batch, t *touched[K, T], key K, before *T) {
 	}
 }
 
-// put enters a row, or takes it out where it is nil.
+// put enters a row, or removes it if the row is nil.
 func put[K comparable, T any](b *batch, rows map[K]*T, key K, row *T) {
 	if b.saved {
 		before, found := rows[key]

@@ -23,8 +23,8 @@ func renamed(id string) *UpdateProduct {
 	return &UpdateProduct{ID: id, Name: &name}
 }
 
-// TestUndoOfStockBehindAChangedProduct: a refused group gives back the units that it took, although it had changed the
-// product before, and opened a location of it behind that.
+// TestUndoOfStockBehindAChangedProduct: a refused group gives back the units that it took, also if it had changed the
+// product before that and opens another location of it afterwards.
 func TestUndoOfStockBehindAChangedProduct(t *testing.T) {
 	w := groupWorld(t)
 	w.Products["mug"] = &Product{
@@ -42,18 +42,22 @@ func TestUndoOfStockBehindAChangedProduct(t *testing.T) {
 		t.Fatalf("the group: %+v", outcomes[0])
 	}
 	if outcomes[1].Refusal == nil {
-		t.Errorf("500 of 10 mugs were held behind a group that was refused: %+v, stock %+v", outcomes[1].Reservation, w.Products["mug"].Stock)
+		t.Errorf("500 of 10 mugs were held behind a group that was refused: %+v, stock %+v",
+			outcomes[1].Reservation, w.Products["mug"].Stock)
 	}
 	if !changes.Empty() {
 		t.Errorf("something is written: %+v", changes)
 	}
 }
 
-// TestNamedAdjustMakesRoom: units of overdue holds can be taken by an operation that names the product as what an
-// earlier one was about (I8).
+// TestNamedAdjustMakesRoom: an adjustment whose product is named by an earlier operation can take the units of overdue
+// holds (I8).
 func TestNamedAdjustMakesRoom(t *testing.T) {
 	w := groupWorld(t)
-	w.decide(t, &Request{Command: &Reserve{Lines: []ReserveLine{{ProductID: "mug", Location: MainLocation, Quantity: 10}}, TTL: 1000}})
+	w.decide(t, &Request{Command: &Reserve{
+		Lines: []ReserveLine{{ProductID: "mug", Location: MainLocation, Quantity: 10}},
+		TTL:   1000,
+	}})
 	w.Now += 5000
 	group := &Request{Command: &Group{Operations: []Operation{
 		{Request: &Request{Command: renamed("mug")}},
@@ -73,8 +77,8 @@ func TestNamedAdjustMakesRoom(t *testing.T) {
 	}
 }
 
-// TestLapsedHoldsAreNotTheGroups: what time ended does not count towards the bytes that a group may write: an overdue
-// hold never makes a new request fail (I8).
+// TestLapsedHoldsAreNotTheGroups: holds that lapsed do not count towards the bytes that a group may write, because an
+// overdue hold never makes a new request fail (I8).
 func TestLapsedHoldsAreNotTheGroups(t *testing.T) {
 	w := groupWorld(t)
 	metadata := Metadata{}
@@ -118,7 +122,7 @@ func TestRefusalsCount(t *testing.T) {
 	}
 }
 
-// TestOneReceiptForAKey: a group and an operation of it cannot both answer for one key.
+// TestOneReceiptForAKey: a group cannot have the key of one of its operations.
 func TestOneReceiptForAKey(t *testing.T) {
 	w := groupWorld(t)
 	hold := holdOf(1)
@@ -131,8 +135,8 @@ func TestOneReceiptForAKey(t *testing.T) {
 	}
 }
 
-// TestUndoLeavesNothing: an atomic group that is refused, with nothing due, leaves every row and the commands beside it
-// as if it had not been there, however much room the stored rows have for more locations.
+// TestUndoLeavesNothing: if no hold is due, a refused atomic group leaves every row, and the commands beside it, as if
+// it had not been there. That does not depend on the capacity of the slices of stock rows.
 func TestUndoLeavesNothing(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := newWorld()

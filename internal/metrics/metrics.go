@@ -34,7 +34,7 @@ type Metrics struct {
 	aside          prometheus.Gauge
 }
 
-// New makes and registers the collectors.
+// New makes the collectors of a process of this version, in a registry of its own.
 func New(version httpapi.Version) *Metrics {
 	m := &Metrics{
 		registry: prometheus.NewRegistry(),
@@ -60,7 +60,8 @@ func New(version httpapi.Version) *Metrics {
 			Name: "holdfast_store_errors_total", Help: "Batches that could not be committed, by kind of failure.",
 		}, []string{"kind"}),
 		holds: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "holdfast_holds_total", Help: "Reservations that reached a state: created, extended, confirmed, cancelled, expired.",
+			Name: "holdfast_holds_total",
+			Help: "Reservations that reached a state: created, extended, confirmed, cancelled, expired.",
 		}, []string{"outcome"}),
 		expiryLag: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "holdfast_expiry_lag_seconds", Help: "Age of the oldest deadline that the last sweep found due.",
@@ -71,10 +72,13 @@ func New(version httpapi.Version) *Metrics {
 	}
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "holdfast_build_info", Help: "Always 1; the labels say what is running.",
-		ConstLabels: prometheus.Labels{"version": version.Version, "revision": version.Revision, "go": version.Go, "store": version.Store},
+		ConstLabels: prometheus.Labels{
+			"version": version.Version, "revision": version.Revision, "go": version.Go, "store": version.Store,
+		},
 	})
 	build.Set(1)
-	m.registry.MustRegister(m.requests, m.requestSeconds, m.refusals, m.batchCommands, m.commitSeconds, m.storeErrors, m.holds,
+	m.registry.MustRegister(
+		m.requests, m.requestSeconds, m.refusals, m.batchCommands, m.commitSeconds, m.storeErrors, m.holds,
 		m.expiryLag, m.aside, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	for _, outcome := range holdOutcomes {
@@ -83,12 +87,12 @@ func New(version httpapi.Version) *Metrics {
 	return m
 }
 
-// Handler serves the metrics.
+// Handler serves the metrics in Prometheus's text form.
 func (m *Metrics) Handler() http.Handler {
 	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
 }
 
-// QueueDepth has the depth of a queue read whenever the metrics are.
+// QueueDepth registers the depth of a queue, in commands. It is read whenever the metrics are. Call this once.
 func (m *Metrics) QueueDepth(depth func() int) {
 	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "holdfast_queue_depth", Help: "Commands that wait for the next batch.",
@@ -106,14 +110,16 @@ type requestCollectors struct {
 	seconds prometheus.Observer
 }
 
-// collectors finds the collectors of a kind of request without the cost of rendering labels each time. There are as many kinds as
-// operations times statuses.
+// collectors finds the collectors of a kind of request without making its labels each time. There are at most as many
+// kinds as operations times statuses.
 func (m *Metrics) collectors(operation string, status int) requestCollectors {
 	key := requestKey{operation, status}
 	if c, known := m.known.Load(key); known {
 		return c.(requestCollectors)
 	}
-	c := requestCollectors{m.requests.WithLabelValues(operation, strconv.Itoa(status)), m.requestSeconds.WithLabelValues(operation)}
+	c := requestCollectors{
+		m.requests.WithLabelValues(operation, strconv.Itoa(status)), m.requestSeconds.WithLabelValues(operation),
+	}
 	m.known.Store(key, c)
 	return c
 }
@@ -136,7 +142,7 @@ var holdOutcomes = map[inventory.EventType]string{
 	inventory.EventReservationExpired:   "expired",
 }
 
-// Batch counts a commit.
+// Batch counts a batch, written or not.
 func (m *Metrics) Batch(r engine.Report) {
 	m.batchCommands.Observe(float64(r.Commands))
 	m.commitSeconds.Observe(r.Took.Seconds())
@@ -160,6 +166,8 @@ func kind(err error) string {
 		return "unavailable"
 	case errors.Is(err, store.ErrClockBehind):
 		return "clock-behind"
+	case errors.Is(err, store.ErrClockJumped):
+		return "clock-jumped"
 	default:
 		return "refused"
 	}

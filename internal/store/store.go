@@ -93,11 +93,14 @@ func (h *Head) Latest(source time.Time) inventory.Time {
 }
 
 // Now returns the time of the next batch: the source, or the head's time if that is later. It fails with
-// [ErrClockBehind] if the source is more than [MaxClockLag] behind the head. With accept it does not fail; the operator
-// has said that this is known.
-func (h *Head) Now(source time.Time, accept bool) (inventory.Time, error) {
+// [ErrClockBehind] if the source is more than [MaxClockLag] behind the head, and with [ErrClockJumped] if it has jumped
+// ahead, unless the clock accepts that.
+func (h *Head) Now(source time.Time, clock *Clock) (inventory.Time, error) {
+	if err := clock.check(source); err != nil {
+		return 0, err
+	}
 	now := inventory.Time(source.UnixMilli())
-	if behind := time.Duration(h.At-now) * time.Millisecond; behind > MaxClockLag && !accept {
+	if behind := time.Duration(h.At-now) * time.Millisecond; behind > MaxClockLag && !clock.accepts() {
 		return 0, fmt.Errorf("%w: it is %v behind the last batch; set the clock, or start with --accept-clock to let time "+
 			"stand still until then",
 			ErrClockBehind, behind)
@@ -114,6 +117,8 @@ var (
 	ErrUnavailable = errors.New("the store cannot be reached")
 	// ErrClockBehind: nothing was written; see [Head.Now].
 	ErrClockBehind = errors.New("the clock is behind the store")
+	// ErrClockJumped: nothing was written; see [Clock].
+	ErrClockJumped = errors.New("the clock has jumped ahead")
 	// ErrOutcomeUnknown: the batch may or may not have been written, and it could not be found out in time.
 	ErrOutcomeUnknown = errors.New("it is not known whether the batch was written")
 	// ErrBroken: durability is in doubt (fsync error, corruption, a file that was moved or written by another program).

@@ -56,7 +56,7 @@ func AppendEvent(b []byte, e *inventory.Event, store StoreDigest) []byte {
 	b = append(b, `,"subject":`...)
 	b = appendString(b, e.Subject())
 	b = append(b, `,"actor":`...)
-	b = appendActor(b, e)
+	b = appendActor(b, e.Actor)
 	b = append(b, `,"data":{`...)
 	b = appendEventResources(b, e)
 	b = append(b, `,"movements":[`...)
@@ -73,8 +73,18 @@ func eventID(e *inventory.Event, store StoreDigest) (id inventory.ID) {
 	return id
 }
 
-// appendActor appends who caused the event: null, because no caller is asked who he is.
-func appendActor(b []byte, _ *inventory.Event) []byte { return append(b, "null"...) }
+// appendActor appends who caused an event: null where nobody was asked who he is.
+func appendActor(b []byte, a *inventory.Actor) []byte {
+	switch {
+	case a == nil:
+		return append(b, "null"...)
+	case a.Type == inventory.ActorSystem:
+		return append(b, `{"type":"system"}`...)
+	}
+	b = appendString(append(b, `{"type":"key","id":`...), a.ID)
+	b = appendString(append(b, `,"name":`...), a.Name)
+	return append(b, '}')
+}
 
 // appendEventResources appends the resources that belong to the event's type, each under its name, without braces.
 func appendEventResources(b []byte, e *inventory.Event) []byte {

@@ -358,8 +358,15 @@ func canonical(t *testing.T, text []byte) string {
 // TestActor: the actor stands right after the subject.
 func TestActor(t *testing.T) {
 	e := inventory.Event{Seq: 1, Type: inventory.EventProductCreated, Product: &inventory.Product{ID: "mug"}}
-	got := string(AppendEvent(nil, &e, DigestStore("s")))
-	if !strings.Contains(got, `"subject":"mug","actor":null,"data":{`) {
-		t.Errorf("%s", got)
+	for want, actor := range map[string]*inventory.Actor{
+		`null`:              nil,
+		`{"type":"system"}`: {Type: inventory.ActorSystem},
+		`{"type":"key","id":"key_1","name":"the \"till\""}`: {Type: inventory.ActorKey, ID: "key_1", Name: `the "till"`},
+	} {
+		e.Actor = actor
+		got := string(AppendEvent(nil, &e, DigestStore("s")))
+		if !strings.Contains(got, `"subject":"mug","actor":`+want+`,"data":{`) || !json.Valid([]byte(got)) {
+			t.Errorf("%s, expected %s", got, want)
+		}
 	}
 }

@@ -17,8 +17,8 @@ import (
 
 // Options are what a store needs from outside.
 type Options struct {
-	Now         func() time.Time // default: time.Now
-	AcceptClock bool
+	Now   func() time.Time // default: time.Now
+	Clock *store.Clock     // which readings of the clock are gone by; nil: all that are not behind the store
 }
 
 // Open makes an empty store.
@@ -75,7 +75,7 @@ func (s *Store) Commit(ctx context.Context, keys *inventory.Keys, decide store.D
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	now, err := s.head.Now(s.options.Now(), s.options.AcceptClock)
+	now, err := s.head.Now(s.options.Now(), s.options.Clock)
 	if err != nil {
 		return err
 	}

@@ -86,7 +86,7 @@ func (l *loader) lock(ctx context.Context) (err error) {
 		source = l.s.options.Now()
 	}
 	head := l.head.head()
-	now, err := head.Now(source, l.s.options.AcceptClock)
+	now, err := head.Now(source, l.s.options.Clock)
 	if err != nil {
 		return err
 	}

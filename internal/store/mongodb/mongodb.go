@@ -31,8 +31,8 @@ import (
 type Options struct {
 	// Now is the clock that decides, in tests. Default: the clock of the server, which it enters when the head is
 	// locked.
-	Now         func() time.Time
-	AcceptClock bool
+	Now   func() time.Time
+	Clock *store.Clock // which readings of the clock are gone by; nil: all that are not behind the store
 	// ReadOnly opens existing collections for View only. Nothing is written, and Commit fails.
 	ReadOnly bool
 	Log      *slog.Logger // default: none

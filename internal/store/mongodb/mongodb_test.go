@@ -101,7 +101,7 @@ func TestServerClock(t *testing.T) {
 	if _, err := storetest.Commit(t.Context(), s, storetest.Hold("mug", "")); !errors.Is(err, store.ErrClockBehind) {
 		t.Errorf("an hour behind the head: %v", err)
 	}
-	storetest.Must(t, open(t, address, Options{AcceptClock: true}), storetest.Hold("mug", ""))
+	storetest.Must(t, open(t, address, Options{Clock: store.NewClock(true, 0, nil)}), storetest.Hold("mug", ""))
 }
 
 // TestRotation: receipts live for a day at least and go with the collection that they are in.

@@ -116,7 +116,7 @@ func (l *loader) load(ctx context.Context) error {
 }
 
 func loading(err error) error {
-	if errors.Is(err, store.ErrClockBehind) {
+	if errors.Is(err, store.ErrClockBehind) || errors.Is(err, store.ErrClockJumped) {
 		return err
 	}
 	if errors.Is(err, store.ErrNewerFormat) {
@@ -149,7 +149,7 @@ func (l *loader) queueClock(b *pgx.Batch) {
 					return err
 				}
 				if l.state == nil {
-					now, err := l.head.Now(timeOf(source), l.s.options.AcceptClock)
+					now, err := l.head.Now(timeOf(source), l.s.options.Clock)
 					if err != nil {
 						return err
 					}

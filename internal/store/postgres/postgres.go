@@ -24,8 +24,8 @@ import (
 type Options struct {
 	// Now is the clock that decides, in tests. Default: the clock of the server, read in each batch once the head is
 	// locked.
-	Now         func() time.Time
-	AcceptClock bool
+	Now   func() time.Time
+	Clock *store.Clock // which readings of the clock are gone by; nil: all that are not behind the store
 	// AcceptNoFsync allows a server with fsync=off, which loses acknowledged commits if its machine crashes.
 	AcceptNoFsync bool
 	// ReadOnly opens existing tables for View only. Nothing is written, and Commit fails.

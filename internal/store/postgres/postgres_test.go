@@ -155,7 +155,7 @@ func TestServerClock(t *testing.T) {
 	if _, err := storetest.Commit(t.Context(), s, storetest.Hold("mug", "")); !errors.Is(err, store.ErrClockBehind) {
 		t.Errorf("an hour behind the head: %v", err)
 	}
-	accepting := open(t, address, Options{AcceptClock: true})
+	accepting := open(t, address, Options{Clock: store.NewClock(true, 0, nil)})
 	storetest.Must(t, accepting, storetest.Hold("mug", ""))
 }
 

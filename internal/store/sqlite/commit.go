@@ -25,7 +25,7 @@ func (s *Store) Commit(ctx context.Context, keys *inventory.Keys, decide store.D
 	case s.writer == nil || s.options.ReadOnly:
 		return fmt.Errorf("%w: it was opened for reading only", store.ErrUnavailable)
 	}
-	now, err := s.head.Now(s.options.Now(), s.options.AcceptClock)
+	now, err := s.head.Now(s.options.Now(), s.options.Clock)
 	if err != nil {
 		return err
 	}

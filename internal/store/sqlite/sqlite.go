@@ -26,9 +26,9 @@ const busyTimeout = 2 * time.Second
 
 // Options are what a store needs from outside.
 type Options struct {
-	Now         func() time.Time // default: time.Now
-	AcceptClock bool
-	Log         *slog.Logger // default: nothing is logged
+	Now   func() time.Time // default: time.Now
+	Clock *store.Clock     // which readings of the clock are gone by; nil: all that are not behind the store
+	Log   *slog.Logger     // default: nothing is logged
 	// Create says what to do where there is no file.
 	Create Create
 	// ReadOnly opens an existing file for View only. Another process may be serving it. Commit fails.

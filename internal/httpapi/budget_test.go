@@ -1,0 +1,75 @@
+package httpapi_test
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/holdfast/holdfast/internal/engine"
+	"github.com/holdfast/holdfast/internal/httpapi"
+	"github.com/holdfast/holdfast/internal/store/memory"
+	"github.com/holdfast/holdfast/internal/store/storetest"
+)
+
+// TestClaimedLength: what a caller says of the length of his body takes no memory before the body is there.
+func TestClaimedLength(t *testing.T) {
+	h := newMemoryHarness(t, storetest.NewClock())
+	h.product("mug", 1)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	host := strings.TrimPrefix(h.url, "http://")
+	for range 200 {
+		conn, err := net.Dial("tcp", host)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		fmt.Fprintf(conn, "POST /v1/reservations HTTP/1.1\r\nHost: shop\r\nContent-Length: %d\r\n\r\n{", 1<<20)
+	}
+	h.request("GET", "/v1/products/mug", "", 200) // so that the others have been read
+	for range 100 {
+		runtime.Gosched()
+	}
+	runtime.ReadMemStats(&after)
+	if took := (after.TotalAlloc - before.TotalAlloc) >> 20; took > 64 {
+		t.Errorf("%d MiB for 200 bodies of which one byte came", took)
+	}
+}
+
+// TestBudget: when the bytes in memory are used up, larger requests are refused before anything happens, small ones go
+// on, and what was claimed comes back.
+func TestBudget(t *testing.T) {
+	clock := storetest.NewClock()
+	h := newHarness(t, clock, memory.Open(memory.Options{Now: clock.Now}), httpapi.Options{BytesLimit: 9 << 20}, engine.Options{})
+	h.product("mug", 1_000_000)
+	var stuck []net.Conn
+	for range 20 { // each sends most of a large body, and then nothing
+		conn, err := net.Dial("tcp", strings.TrimPrefix(h.url, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		body := strings.Repeat(" ", 900<<10)
+		fmt.Fprintf(conn, "POST /v1/reservations HTTP/1.1\r\nHost: shop\r\nContent-Length: %d\r\n\r\n%s", 1<<20, body)
+		stuck = append(stuck, conn)
+	}
+	large := `{"productId":"mug","quantity":1}` + strings.Repeat(" ", 900<<10)
+	for h.try("POST", "/v1/reservations", large).StatusCode != http.StatusServiceUnavailable {
+		runtime.Gosched() // until the bodies above have been read
+	}
+	a := h.request("POST", "/v1/reservations", large, 503)
+	if a.code() != "overloaded" || a.Header.Get("Retry-After") == "" {
+		t.Errorf("%s", a.body)
+	}
+	h.hold("mug", 1, 60)
+	for _, conn := range stuck {
+		_ = conn.Close()
+	}
+	for h.try("POST", "/v1/reservations", large).StatusCode != http.StatusCreated {
+		runtime.Gosched()
+	}
+	h.request("GET", "/v1/reservations", "", 200)
+}

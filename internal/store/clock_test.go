@@ -1,0 +1,59 @@
+package store
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/holdfast/holdfast/internal/inventory"
+)
+
+// TestClock: a clock that jumps ahead is not gone by until it is back, or confirmed; passing and sleep are no jumps.
+func TestClock(t *testing.T) {
+	start := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	running := time.Duration(0)
+	c := NewClock(false, time.Minute, func() time.Duration { return running })
+	head := &Head{}
+	now := func(source time.Time) (inventory.Time, error) { return head.Now(source, c) }
+	take := func(at time.Duration) {
+		t.Helper()
+		if got, err := now(start.Add(at)); err != nil || got != inventory.Time(start.Add(at).UnixMilli()) {
+			t.Fatalf("at %v: %v %v", at, got, err)
+		}
+	}
+	refuse := func(at time.Duration) {
+		t.Helper()
+		if _, err := now(start.Add(at)); !errors.Is(err, ErrClockJumped) {
+			t.Fatalf("at %v: %v", at, err)
+		}
+	}
+	take(0)
+	running = 8 * time.Hour // asleep, say
+	take(8 * time.Hour)
+	take(8*time.Hour + time.Minute) // slewed, or set a little
+	refuse(33 * time.Hour)
+	running += time.Hour
+	refuse(34 * time.Hour)                // still
+	take(9*time.Hour + time.Minute)       // set back
+	take(9*time.Hour + 30*time.Second)    // a little behind
+	refuse(9*time.Hour + 100*time.Second) // more than a minute at once
+	c.Confirm()
+	take(40 * time.Hour)
+	running += time.Second
+	refuse(42 * time.Hour)
+
+	for _, lenient := range []*Clock{nil, NewClock(true, time.Minute, nil), NewClock(false, 0, nil)} {
+		for _, at := range []time.Duration{0, 1000 * time.Hour} {
+			if _, err := head.Now(start.Add(at), lenient); err != nil {
+				t.Errorf("%+v: %v", lenient, err)
+			}
+		}
+	}
+	head.At = inventory.Time(start.Add(time.Hour).UnixMilli())
+	if _, err := head.Now(start, nil); !errors.Is(err, ErrClockBehind) {
+		t.Errorf("behind: %v", err)
+	}
+	if got, err := head.Now(start, NewClock(true, 0, nil)); err != nil || got != head.At {
+		t.Errorf("behind and accepted: %v %v", got, err)
+	}
+}
