@@ -82,6 +82,10 @@ func TestUsage(t *testing.T) {
 		"serve --queue-limit=0":                 {exitUsage, "--queue-limit"},
 		"serve --store=redis:x":                 {exitUsage, "sqlite:PATH"},
 		"serve --store=sqlite:":                 {exitUsage, "needs a file"},
+		"serve --create=sometimes":              {exitUsage, "--create"},
+		"serve --create=never --store=sqlite:none.db":      {exitFailure, "none.db does not exist"},
+		"serve --store=sqlite:..":                          {exitFailure, "is a folder"},
+		"verify --store=sqlite:..":                         {exitFailure, "is a folder"},
 		"serve --store=sqlite:/no/such/folder/db":          {exitFailure, "make it first"},
 		"verify --store=sqlite:none.db":                    {exitFailure, "name an existing store file"},
 		"verify --store=postgres://u:secret@127.0.0.1:1/d": {exitFailure, "cannot be reached"},
@@ -123,6 +127,7 @@ func TestUsage(t *testing.T) {
 type served struct {
 	url  string
 	stop func() (code int)
+	wait func() (code int) // until it ends by itself
 	log  *output
 }
 
@@ -136,12 +141,13 @@ func serve(t *testing.T, arguments ...string) *served {
 	}()
 	var once sync.Once
 	code := 0
-	s := &served{log: log, stop: func() int {
-		once.Do(func() {
-			cancel()
-			code = <-done
-		})
+	wait := func() int {
+		once.Do(func() { code = <-done })
 		return code
+	}
+	s := &served{log: log, wait: wait, stop: func() int {
+		cancel()
+		return wait()
 	}}
 	t.Cleanup(func() { s.stop() })
 	select {
@@ -222,9 +228,17 @@ func TestServe(t *testing.T) {
 	if _, err := os.Stat(file + "-wal"); !os.IsNotExist(err) {
 		t.Errorf("a write-ahead log is left: %v", err)
 	}
-	if code, stdout, _ := execute(t.Context(), "verify", "--json", "--store=sqlite:"+file); code != exitOK ||
-		!strings.Contains(stdout, `"clean":true`) {
-		t.Errorf("verify offline: %s", stdout)
+	code, stdout, _ := execute(t.Context(), "verify", "--json", "--store=sqlite:"+file)
+	for _, want := range []string{
+		`"clean":true`, `"lastEvent":{"sequence":2,"subject":"rsv_`, `"type":"reservation.created"`,
+	} {
+		if code != exitOK || !strings.Contains(stdout, want) {
+			t.Errorf("verify offline lacks %s: %s", want, stdout)
+		}
+	}
+	_, stdout, _ = execute(t.Context(), "verify", "--store=sqlite:"+file)
+	if !strings.Contains(stdout, "last event: number 2, reservation.created of rsv_") {
+		t.Errorf("verify does not say how old the store is: %s", stdout)
 	}
 }
 

@@ -26,6 +26,7 @@ import (
 type serveCommand struct {
 	Listen        string        `default:"127.0.0.1:8420" help:"Address to listen on; port 0 picks a free one."`
 	Store         string        `default:"sqlite:holdfast.db" help:"Store URL: memory:, sqlite:PATH, postgres://… or mongodb://…/DATABASE."`
+	Create        string        `default:"auto" enum:"auto,always,never" help:"What to do where there is no SQLite file: auto makes it unless there are signs of an older store, always makes it, never refuses (for production)."`
 	HoldDefault   time.Duration `default:"10m" help:"How long a hold lasts when the request does not say."`
 	HoldMax       time.Duration `default:"24h" help:"How long a hold may last, from its creation, extensions included."`
 	QueueLimit    int           `default:"8192" help:"Commands that may wait for a commit; more are answered 503."`
@@ -63,7 +64,9 @@ func (c *serveCommand) Run(ctx context.Context, env *environment) error {
 	log := c.log(env)
 	clock := store.NewClock(c.AcceptClock, c.MaxClockJump, sinceStart())
 	defer confirmOnHangup(clock, log)()
-	stored, kind, err := openStore(ctx, c.Store, storeOptions{clock: clock, acceptNoFsync: c.AcceptNoFsync, log: log})
+	stored, kind, err := openStore(ctx, c.Store, storeOptions{
+		clock: clock, acceptNoFsync: c.AcceptNoFsync, create: c.Create, log: log,
+	})
 	if err != nil {
 		return err
 	}
@@ -144,8 +147,8 @@ type server struct {
 	http    *http.Server
 	failed  chan error
 
-	sweeping sync.WaitGroup
-	stopping context.CancelFunc
+	background sync.WaitGroup // the sweeper and the watch
+	stopping   context.CancelFunc
 }
 
 func startServer(c *serveCommand, log *slog.Logger, stored store.Store, kind string) (_ *server, err error) {
@@ -181,9 +184,29 @@ func startServer(c *serveCommand, log *slog.Logger, stored store.Store, kind str
 	ctx, s.stopping = context.WithCancel(context.Background())
 	if c.Sweep {
 		sweeper := expiry.New(expiry.Options{Engine: s.engine, Log: log, Observe: m.Sweep})
-		s.sweeping.Go(func() { sweeper.Run(ctx) })
+		s.background.Go(func() { sweeper.Run(ctx) })
+	}
+	if kind == "sqlite" {
+		s.background.Go(func() { s.watch(ctx) })
 	}
 	return s, nil
+}
+
+// watchEvery is how often an idle server makes sure that its store file is still there.
+const watchEvery = time.Second
+
+// watch probes the store until the context ends. A probe that finds the store broken ends the server.
+func (s *server) watch(ctx context.Context) {
+	ticker := time.NewTicker(watchEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+			_ = s.engine.Probe(ctx)
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 func newHTTPServer(handler http.Handler, log *slog.Logger) *http.Server {
@@ -216,7 +239,7 @@ func (s *server) stop(drain time.Duration) (err error) {
 	}
 	if s.stopping != nil {
 		s.stopping()
-		s.sweeping.Wait()
+		s.background.Wait()
 	}
 	return errors.Join(err, s.engine.Close(ctx))
 }

@@ -20,6 +20,7 @@ type storeOptions struct {
 	clock         *store.Clock // which readings are gone by; nil: all that are not behind the store
 	acceptNoFsync bool
 	readOnly      bool
+	create        string           // auto, always or never: what to do where there is no SQLite file; default auto
 	now           func() time.Time // the clock that decides; default: the store's own
 	log           *slog.Logger
 }
@@ -45,7 +46,9 @@ func openStore(ctx context.Context, address string, o storeOptions) (s store.Sto
 		if rest == "" {
 			return nil, kind, fmt.Errorf("%w: the store sqlite: needs a file, for example sqlite:holdfast.db", errUsage)
 		}
-		s, err := sqlite.Open(rest, sqlite.Options{Now: o.now, Clock: o.clock, ReadOnly: o.readOnly})
+		s, err := sqlite.Open(rest, sqlite.Options{
+			Now: o.now, Clock: o.clock, Log: o.log, Create: sqlite.Create(o.create), ReadOnly: o.readOnly,
+		})
 		if err != nil {
 			return nil, kind, err
 		}

@@ -3,11 +3,15 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
+	"time"
 
 	"github.com/holdfast/holdfast/internal/audit"
+	"github.com/holdfast/holdfast/internal/inventory"
+	"github.com/holdfast/holdfast/internal/store"
 )
 
 // verifyCommand are the flags of holdfast verify.
@@ -46,7 +50,12 @@ func (c *verifyCommand) Run(ctx context.Context, env *environment) error {
 	if err != nil {
 		return err
 	}
-	if err := c.print(env, report); err != nil {
+	result := verified{Report: report}
+	result.last, err = lastEvent(ctx, s)
+	if sqlite, is := s.(interface{ UnreadLog() string }); is {
+		result.unreadLog = sqlite.UnreadLog()
+	}
+	if err := errors.Join(c.print(env, &result), err); err != nil {
 		return err
 	}
 	if !report.Clean() {
@@ -55,12 +64,68 @@ func (c *verifyCommand) Run(ctx context.Context, env *environment) error {
 	return nil
 }
 
-func (c *verifyCommand) print(env *environment, r *audit.Report) error {
+// verified is what verify prints.
+type verified struct {
+	*audit.Report
+	last      *inventory.Event // nil: there is none, or it cannot be read
+	unreadLog string
+}
+
+// lastEvent shows how old a store is: a copy that was left behind is clean as well.
+func lastEvent(ctx context.Context, s store.Store) (last *inventory.Event, err error) {
+	err = s.View(ctx, func(v store.View) error {
+		head, err := v.Head(ctx)
+		if err != nil || head.Seq == 0 {
+			return err
+		}
+		entries, err := v.Journal(ctx, store.JournalPosition{Seq: head.Seq}, 1, 1)
+		if err != nil || len(entries) == 0 {
+			return err
+		}
+		events, err := inventory.DecodeEvents(entries[0].First, entries[0].At, entries[0].Events)
+		if err == nil && len(events) > 0 {
+			last = &events[len(events)-1]
+		}
+		return nil // events that cannot be read are a breach, and the audit names it
+	})
+	return last, err
+}
+
+func eventTime(e *inventory.Event) string {
+	return time.UnixMilli(int64(e.Time)).UTC().Format("2006-01-02T15:04:05.000Z")
+}
+
+func (r *verified) printLast(env *environment) {
+	if r.unreadLog != "" {
+		fmt.Fprintf(env.stdout, "the log %s could not be read, because its folder cannot be written: what was committed last "+
+			"is missing here, and breaches may come from that; copy the file and its log to another folder and verify there\n",
+			r.unreadLog)
+	}
+	if r.last == nil {
+		fmt.Fprintln(env.stdout, "last event: none")
+		return
+	}
+	fmt.Fprintf(env.stdout, "last event: number %d, %v of %s, at %s\n", r.last.Seq, r.last.Type, r.last.Subject(),
+		eventTime(r.last))
+}
+
+// jsonLast is nil, or what the JSON says of the last event.
+func (r *verified) jsonLast() any {
+	if r.last == nil {
+		return nil
+	}
+	return map[string]any{
+		"sequence": r.last.Seq, "type": r.last.Type.String(), "subject": r.last.Subject(), "time": eventTime(r.last),
+	}
+}
+
+func (c *verifyCommand) print(env *environment, r *verified) error {
 	if c.JSON {
 		return json.NewEncoder(env.stdout).Encode(map[string]any{
 			"clean": r.Clean(), "batches": r.Batches, "events": r.Events,
 			"products": r.Products, "stockRows": r.StockRows, "reservations": r.Reservations, "orders": r.Orders,
 			"breaches": append([]audit.Breach{}, r.Breaches...), "moreBreaches": r.More,
+			"lastEvent": r.jsonLast(), "unreadLog": r.unreadLog,
 		})
 	}
 	for _, b := range r.Breaches {
@@ -69,6 +134,7 @@ func (c *verifyCommand) print(env *environment, r *audit.Report) error {
 	if r.More > 0 {
 		fmt.Fprintf(env.stdout, "and %d more\n", r.More)
 	}
+	r.printLast(env)
 	verdict := "clean"
 	if !r.Clean() {
 		verdict = "NOT clean: stop serving this store, keep a copy of it, and restore a backup or repair the rows named above"

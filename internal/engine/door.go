@@ -178,7 +178,8 @@ func (d *door) Commands() int64 { return d.commands.Load() }
 // Broken is closed when the store's durability is in doubt. The process should then end.
 func (d *door) Broken() <-chan struct{} { return d.broken }
 
-// Probe reports whether a command could be committed now: it runs a batch that changes nothing.
+// Probe reports whether a command could be committed now: it runs a batch that changes nothing. If that shows that the
+// store is broken, the door ends as after any other batch.
 func (d *door) Probe(ctx context.Context) error {
 	d.mu.Lock()
 	err := d.closed
@@ -189,6 +190,9 @@ func (d *door) Probe(ctx context.Context) error {
 	err = d.store.Commit(ctx, inventory.KeysOf(nil), func(*inventory.State) (*inventory.Changes, error) {
 		return &inventory.Changes{}, nil
 	})
+	if errors.Is(err, store.ErrBroken) {
+		d.fail(nil, err)
+	}
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrNotReady, err)
 	}
@@ -401,10 +405,12 @@ func reject(batch []*entry, err error) {
 
 // fail ends the door after the store broke: the batch may have been written, what still waits was not.
 func (d *door) fail(batch []*entry, err error) {
-	d.options.Log.Error("the store is broken: nothing is acknowledged any more", "error", err)
 	reason := fmt.Errorf("%w: %w", ErrNotReady, err)
 	d.refuse(reason)
-	d.breaking.Do(func() { close(d.broken) })
+	d.breaking.Do(func() {
+		d.options.Log.Error("the store is broken: nothing is acknowledged any more", "error", err)
+		close(d.broken)
+	})
 	reject(batch, fmt.Errorf("%w: %w", ErrOutcomeUnknown, err))
 	for {
 		waiting, _ := d.take(nil)

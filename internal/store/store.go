@@ -124,8 +124,8 @@ var (
 	ErrClockJumped = errors.New("the clock has jumped ahead")
 	// ErrOutcomeUnknown: the batch may or may not have been written, and it could not be found out in time.
 	ErrOutcomeUnknown = errors.New("it is not known whether the batch was written")
-	// ErrBroken: durability is in doubt (fsync error, full disk, corruption). The batch may or may not have been
-	// written, and every later call fails the same way.
+	// ErrBroken: durability is in doubt (fsync error, corruption, a file that was moved or written by another program).
+	// The batch may or may not have been written, and every later call fails the same way.
 	ErrBroken = errors.New("the store is broken")
 	// ErrNewerFormat: the store was written by a newer Holdfast.
 	ErrNewerFormat = errors.New("the store was written by a newer Holdfast")

@@ -30,6 +30,10 @@ func (s *Store) Commit(ctx context.Context, keys *inventory.Keys, decide store.D
 		return err
 	}
 	err = s.transact(keys, decide, now)
+	s.tellFull(err)
+	if err == nil {
+		err = s.inPlace() // what went into a file that is gone must not be acknowledged
+	}
 	if errors.Is(err, store.ErrBroken) {
 		s.broken = err
 	}
@@ -41,14 +45,10 @@ func (s *Store) transact(keys *inventory.Keys, decide store.Decide, now inventor
 	if err := exec(s.writer, "BEGIN IMMEDIATE", nil); err != nil {
 		return translate(err)
 	}
-	defer func() {
-		if s.writer.AutocommitEnabled() {
-			return // committed, or SQLite has rolled back by itself
-		}
-		if undo := exec(s.writer, "ROLLBACK", nil); undo != nil {
-			err = fmt.Errorf("%w: %w", store.ErrBroken, errors.Join(err, undo))
-		}
-	}()
+	defer func() { err = s.rollback(err) }()
+	if err := s.ownHead(); err != nil {
+		return err
+	}
 	l := loader{
 		conn: s.writer, state: inventory.NewState(now, s.head.Seq), receipts: &s.receipts, cache: &s.cache,
 		waiting: &s.waiting,
@@ -78,13 +78,64 @@ func (s *Store) transact(keys *inventory.Keys, decide store.Decide, now inventor
 		s.beforeCommit()
 	}
 	if err := exec(s.writer, "COMMIT", nil); err != nil {
-		return fmt.Errorf("%w: committing a batch: %w", store.ErrBroken, err)
+		return fmt.Errorf("committing a batch: %w", uncommitted(err))
+	}
+	if s.full {
+		s.full = false
+		s.options.Log.Info("there is space for the store file again", "file", s.path)
 	}
 	s.head = head
 	s.cache.committed(&l, changes)
 	s.receipts.committed(&w.receipted)
 	s.waiting.committed(&w.step, w.ended, w.made, head.Seq, changes.EventCount)
 	s.checkpoint(changes)
+	return nil
+}
+
+// tellFull logs once that there is no space. Only a batch that was written shows that there is some again.
+func (s *Store) tellFull(err error) {
+	if s.full || sqlite.ErrCode(err).ToPrimary() != sqlite.ResultFull {
+		return
+	}
+	s.full = true
+	s.options.Log.Error("nothing is committed until there is space for the store file", "file", s.path, "error", err)
+}
+
+// uncommitted says what a COMMIT that failed means. Where there was no space, nothing happened: the log lacks the end
+// of the batch, which is written last, and is flushed only afterwards. After any other failure nobody knows.
+func uncommitted(err error) error {
+	if sqlite.ErrCode(err).ToPrimary() == sqlite.ResultFull {
+		return translate(err)
+	}
+	return fmt.Errorf("%w: %w", store.ErrBroken, err)
+}
+
+// rollback ends the transaction if it is still open. It returns the error that it was given, and its own.
+func (s *Store) rollback(err error) error {
+	if s.writer.AutocommitEnabled() {
+		return err // it was committed, or SQLite has rolled back by itself
+	}
+	if undo := exec(s.writer, "ROLLBACK", nil); undo != nil {
+		return fmt.Errorf("%w: %w", store.ErrBroken, errors.Join(err, undo))
+	}
+	return err
+}
+
+// ownHead makes sure, inside the transaction, that nobody has written the file since the last batch. What is in memory
+// would not be true any more, and two who sell the same units would sell them twice.
+func (s *Store) ownHead() error {
+	head, err := readHead(s.writer)
+	if err = translate(err); errors.Is(err, store.ErrUnavailable) {
+		return err
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", store.ErrBroken, err)
+	}
+	if head != s.head {
+		return fmt.Errorf("%w: another program has written %s: its last batch is number %d, and the last one of this "+
+			"process was %d: see that only one process serves this file", store.ErrBroken, s.path, head.BatchNo,
+			s.head.BatchNo)
+	}
 	return nil
 }
 
@@ -95,31 +146,82 @@ func (s *Store) checkpoint(c *inventory.Changes) {
 	const pagesPerBatch, pagesPerStockRow, pagesPerRecord, receiptsPerPage, rowBytesPerPage = 8, 2, 2, 4, 2048
 	s.logPages += pagesPerBatch + pagesPerStockRow*len(c.Stock) + pagesPerRecord*len(c.Records) +
 		len(c.Receipts)/receiptsPerPage + len(c.Events)/rowBytesPerPage
-	if s.logPages < s.checkpoints.pages {
+	if s.logPages < s.checkpoints.pages || s.options.Now().Before(s.heldUp.until) {
 		return
 	}
 	s.logPages = 0
-	length, err := s.walCheckpoint("PRAGMA wal_checkpoint(PASSIVE)")
-	if err == nil && length > s.checkpoints.restartPages {
-		if length <= 4*s.checkpoints.restartPages {
-			s.writer.SetBusyTimeout(s.checkpoints.patience)
-		}
-		_, err = s.walCheckpoint("PRAGMA wal_checkpoint(RESTART)")
-		s.writer.SetBusyTimeout(busyTimeout)
-	}
-	if err = translate(err); err != nil && !errors.Is(err, store.ErrUnavailable) {
+	if err := translate(s.copyLog()); err != nil && !errors.Is(err, store.ErrUnavailable) {
 		s.broken = fmt.Errorf("%w: checkpoint: %w", store.ErrBroken, err)
 	}
 }
 
-// walCheckpoint runs a checkpoint and returns the length of the log, in pages.
-func (s *Store) walCheckpoint(pragma string) (length int, err error) {
+// copyLog copies what readers allow, and waits for them if the log has become long.
+func (s *Store) copyLog() error {
+	length, _, err := s.walCheckpoint("PRAGMA wal_checkpoint(PASSIVE)")
+	if err != nil {
+		return err
+	}
+	if length <= s.checkpoints.restartPages {
+		s.logRestarted()
+		return nil
+	}
+	tooLong := length > 4*s.checkpoints.restartPages
+	s.writer.SetBusyTimeout(s.checkpoints.patience)
+	if tooLong {
+		s.writer.SetBusyTimeout(s.checkpoints.longPatience)
+	}
+	_, busy, err := s.walCheckpoint("PRAGMA wal_checkpoint(RESTART)")
+	s.writer.SetBusyTimeout(busyTimeout)
+	switch {
+	case err != nil:
+		return err
+	case !busy:
+		s.logRestarted()
+	case tooLong:
+		s.logHeldUp(length)
+	}
+	return nil
+}
+
+// walCheckpoint runs a checkpoint. It returns the length of the log, in pages, and whether it waited for readers in
+// vain.
+func (s *Store) walCheckpoint(pragma string) (length int, busy bool, err error) {
 	err = exec(s.writer, pragma, func(row *sqlite.Stmt) error {
-		length = row.ColumnInt(1)
+		busy, length = row.ColumnInt(0) != 0, row.ColumnInt(1)
 		return nil
 	})
-	return length, err
+	return length, busy, err
 }
+
+// heldUp is what is known of a reader that keeps the log from beginning anew. Holdfast's own readers end in time, so it
+// is another program with an open snapshot. Waiting for it stops all batches, so the time between attempts grows.
+type heldUp struct {
+	attempts int // that have failed since the log last began anew
+	pause    time.Duration
+	until    time.Time // of the next attempt
+}
+
+func (s *Store) logHeldUp(length int) {
+	h := &s.heldUp
+	if h.attempts++; h.attempts == 1 {
+		s.options.Log.Warn("another program has been reading the store file for long, and its write-ahead log grows until "+
+			"that ends: find the program (fuser names it) and end its transaction",
+			"file", s.path, "log_mib", length*pageBytes>>20)
+	}
+	h.pause = min(max(2*h.pause, s.checkpoints.firstPause), s.checkpoints.longestPause)
+	h.until = s.options.Now().Add(h.pause)
+}
+
+func (s *Store) logRestarted() {
+	if s.heldUp.attempts > 0 {
+		s.options.Log.Info("the write-ahead log can begin anew: the other program has ended its transaction",
+			"file", s.path, "failed_attempts", s.heldUp.attempts)
+	}
+	s.heldUp = heldUp{}
+}
+
+// pageBytes is SQLite's default.
+const pageBytes = 4096
 
 // checkpoints say when the write-ahead log is copied into the file.
 type checkpoints struct {
@@ -129,9 +231,15 @@ type checkpoints struct {
 	// begin anew. Without that, readers that follow each other without a gap, as in an audit, would let it grow as long
 	// as they go on.
 	restartPages int
-	// patience is how long the writer waits for them. Once the log is four times as long as restartPages, it waits for
-	// busyTimeout.
-	patience time.Duration
+	// patience is how long the writer waits for them, and longPatience how long once the log is four times as long as
+	// restartPages.
+	patience, longPatience time.Duration
+	// firstPause is the time without checkpoints after it has waited longPatience in vain. Each further failure doubles
+	// it, up to longestPause.
+	firstPause, longestPause time.Duration
 }
 
-var defaultCheckpoints = checkpoints{pages: 4096, restartPages: 16_384, patience: 50 * time.Millisecond}
+var defaultCheckpoints = checkpoints{
+	pages: 4096, restartPages: 16_384, patience: 50 * time.Millisecond, longPatience: busyTimeout,
+	firstPause: 10 * time.Second, longestPause: 5 * time.Minute,
+}

@@ -16,11 +16,17 @@ func translate(err error) error {
 		return err
 	case sqlite.ResultBusy, sqlite.ResultLocked:
 		return fmt.Errorf("%w: another program has locked the file: %w", store.ErrUnavailable, err)
-	case sqlite.ResultIOErr, sqlite.ResultFull, sqlite.ResultCorrupt, sqlite.ResultNotADB, sqlite.ResultReadOnly,
-		sqlite.ResultCantOpen,
-		sqlite.ResultNoMem, sqlite.ResultProtocol:
+	case sqlite.ResultFull:
+		return noSpace(err)
+	case sqlite.ResultIOErr, sqlite.ResultCorrupt, sqlite.ResultNotADB, sqlite.ResultReadOnly,
+		sqlite.ResultCantOpen, sqlite.ResultNoMem, sqlite.ResultProtocol:
 		return fmt.Errorf("%w: %w", store.ErrBroken, err)
 	default:
 		return err
 	}
+}
+
+func noSpace(err error) error {
+	return fmt.Errorf("%w: there is no space left for the file or its log: make room on the disk: %w",
+		store.ErrUnavailable, err)
 }

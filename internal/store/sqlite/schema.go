@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -114,18 +115,66 @@ INSERT INTO holds_entered SELECT 1, seq FROM head;
 // holdsEnteredVersion is the last version without the table holds_entered.
 const holdsEnteredVersion = 2
 
-// migrate upgrades the file to the schema of this program. It refuses a file with a newer one.
-func migrate(conn *sqlite.Conn, path string) error {
+// applicationID marks a file as a store of Holdfast (PRAGMA application_id): it spells Hfst.
+const applicationID = 0x48667374
+
+// identify refuses a file that is no database, belongs to another program, or was written by a newer Holdfast. It
+// changes nothing. Stores that are older than the mark, and a file that a crash left between its schema and its mark,
+// are known by their tables.
+func identify(conn *sqlite.Conn, path string) error {
+	id, err := pragma(conn, "application_id")
+	if err != nil {
+		return err
+	}
 	version, err := userVersion(conn)
 	if err != nil {
 		return err
 	}
-	if err := checkVersion(path, version); err != nil {
+	tables, own := 0, 0
+	err = exec(conn, "SELECT count(*), count(*) FILTER (WHERE name IN ('head', 'journal', 'receipt_slots')) FROM "+
+		"sqlite_schema", func(row *sqlite.Stmt) error {
+		tables, own = row.ColumnInt(0), row.ColumnInt(1)
+		return nil
+	})
+	switch {
+	case err != nil:
+		return err
+	case id != applicationID && (id != 0 || (tables > 0 && own != 3) || (tables == 0 && version != 0)):
+		return fmt.Errorf("%s is a database of another program (application_id %#x, %d tables and indexes): choose "+
+			"another file", path, id, tables)
+	}
+	return checkVersion(path, version)
+}
+
+// beginLog puts a file into WAL mode.
+func beginLog(conn *sqlite.Conn) error {
+	return exec(conn, "PRAGMA journal_mode = wal", func(row *sqlite.Stmt) error {
+		if mode := row.ColumnText(0); mode != "wal" {
+			return fmt.Errorf("this file system cannot have a write-ahead log (the mode stays %s): use a local disk", mode)
+		}
+		return nil
+	})
+}
+
+// sign marks the file. That also shows at the start, rather than at the first batch, whether the file can be written.
+// If only space is lacking, or another program has locked the file, it is opened as it is.
+func sign(conn *sqlite.Conn) error {
+	err := exec(conn, fmt.Sprintf("PRAGMA application_id = %d", applicationID), nil)
+	if errors.Is(translate(err), store.ErrUnavailable) {
+		return nil
+	}
+	return err
+}
+
+// migrate upgrades the file to the schema of this program.
+func (s *Store) migrate(conn *sqlite.Conn) error {
+	version, err := userVersion(conn)
+	if err != nil {
 		return err
 	}
 	for ; version < int64(len(migrations)); version++ {
 		if err := migrateOnce(conn, version); err != nil {
-			return fmt.Errorf("migrating %s from version %d: %w", path, version, err)
+			return fmt.Errorf("migrating %s from version %d: %w", s.path, version, err)
 		}
 	}
 	return nil
@@ -140,12 +189,14 @@ func checkVersion(path string, version int64) error {
 	return nil
 }
 
-func userVersion(conn *sqlite.Conn) (version int64, err error) {
-	err = exec(conn, "PRAGMA user_version", func(row *sqlite.Stmt) error {
-		version = row.ColumnInt64(0)
+func userVersion(conn *sqlite.Conn) (int64, error) { return pragma(conn, "user_version") }
+
+func pragma(conn *sqlite.Conn, name string) (number int64, err error) {
+	err = exec(conn, "PRAGMA "+name, func(row *sqlite.Stmt) error {
+		number = row.ColumnInt64(0)
 		return nil
 	})
-	return version, err
+	return number, err
 }
 
 func migrateOnce(conn *sqlite.Conn, version int64) error {

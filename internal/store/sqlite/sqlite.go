@@ -7,11 +7,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
-	"github.com/gofrs/flock"
 	"zombiezen.com/go/sqlite"
 
 	"github.com/holdfast/holdfast/internal/inventory"
@@ -26,15 +28,21 @@ const busyTimeout = 2 * time.Second
 type Options struct {
 	Now   func() time.Time // default: time.Now
 	Clock *store.Clock     // which readings of the clock are gone by; nil: all that are not behind the store
+	Log   *slog.Logger     // default: nothing is logged
+	// Create says what to do where there is no file.
+	Create Create
 	// ReadOnly opens an existing file for View only. Another process may be serving it. Commit fails.
 	ReadOnly bool
 }
 
 // Store is a [store.Store] in one file.
 type Store struct {
-	path    string
-	options Options
-	lock    *flock.Flock
+	given     string // the path that was asked for, absolute
+	path      string // that of the file itself
+	options   Options
+	claim     *claim
+	witnesses []witness
+	immutable bool // the file is read without its log
 
 	turn      *store.Turn
 	writer    *sqlite.Conn
@@ -46,7 +54,9 @@ type Store struct {
 	broken    error
 
 	checkpoints checkpoints
-	logPages    int // about how many pages were written to the log since the last checkpoint
+	heldUp      heldUp
+	full        bool // the last batch that had something to write found no space
+	logPages    int  // about how many pages were written to the log since the last checkpoint
 
 	beforeCommit func() // set by tests
 
@@ -62,12 +72,18 @@ func Open(path string, o Options) (*Store, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	path, err := resolve(path)
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	given, err := filepath.Abs(path)
 	if err != nil {
 		return nil, err
 	}
+	if path, err = resolve(given); err != nil {
+		return nil, err
+	}
 	s := &Store{
-		path: path, options: o, checkpoints: defaultCheckpoints, turn: store.NewTurn(),
+		given: given, path: path, options: o, checkpoints: defaultCheckpoints, turn: store.NewTurn(),
 		reading: make(chan *sqlite.Conn, readers),
 	}
 	open := s.openWriter
@@ -76,13 +92,13 @@ func Open(path string, o Options) (*Store, error) {
 	}
 	if err := open(); err != nil {
 		_ = s.Close()
-		return nil, fmt.Errorf("opening the store: %w", err)
+		return nil, fmt.Errorf("opening the store: %w", s.unopened(err))
 	}
 	for range readers {
 		conn, err := s.connect(sqlite.OpenReadOnly)
 		if err != nil {
 			_ = s.Close()
-			return nil, fmt.Errorf("opening the store for reading: %w", err)
+			return nil, fmt.Errorf("opening the store for reading: %w", s.unopened(err))
 		}
 		s.reading <- conn
 		s.connected++
@@ -90,78 +106,122 @@ func Open(path string, o Options) (*Store, error) {
 	return s, nil
 }
 
-// resolve returns the absolute path of a file without symbolic links, so that all processes lock the same one.
-func resolve(path string) (string, error) {
-	absolute, err := filepath.Abs(path)
-	if err != nil {
-		return "", err
+func (s *Store) openWriter() (err error) {
+	if s.claim, err = claimFile(s.path, s.options.Create); err != nil {
+		return err
 	}
-	if real, err := filepath.EvalSymlinks(absolute); err == nil {
-		return real, nil
+	if err := s.openClaimed(); err != nil {
+		if s.writer != nil {
+			err = errors.Join(err, s.writer.Close())
+			s.writer = nil
+		}
+		s.claim.abandon()
+		return err
 	}
-	folder, err := filepath.EvalSymlinks(filepath.Dir(absolute))
-	if err != nil {
-		return "", fmt.Errorf("the folder of the store file does not exist: %w: make it first", err)
+	s.logPages = s.checkpoints.pages // a crash may have left a long log
+	if s.waiting, err = readWaiting(s.writer, s.head.Seq); err != nil {
+		return fmt.Errorf("%s: reading what holds lacks: %w", s.path, err)
 	}
-	return filepath.Join(folder, filepath.Base(absolute)), nil
+	return s.receipts.load(s.writer)
 }
 
-func (s *Store) openWriter() error {
-	s.lock = flock.New(s.path + ".lock")
-	locked, err := s.lock.TryLock()
-	if err != nil {
-		return fmt.Errorf("locking %s: %w", s.path, err)
-	}
-	if !locked {
-		s.lock = nil
-		return fmt.Errorf("%s is already being served by another process: stop that one first, or choose another file "+
-			"with --store", s.path)
-	}
-	if s.writer, err = s.connect(sqlite.OpenReadWrite, sqlite.OpenCreate, sqlite.OpenWAL); err != nil {
+// openClaimed changes nothing until it is known that the file is a store, or empty.
+func (s *Store) openClaimed() (err error) {
+	if s.writer, err = s.connect(sqlite.OpenReadWrite); err != nil {
 		return err
 	}
-	if err := migrate(s.writer, s.path); err != nil {
+	if err := identify(s.writer, s.path); err != nil {
 		return err
+	}
+	if err := s.claim.takeLockFile(); err != nil {
+		return err
+	}
+	for _, prepare := range []func(*sqlite.Conn) error{beginLog, s.migrate, sign} {
+		if err := prepare(s.writer); err != nil {
+			return err
+		}
 	}
 	if s.head, err = readHead(s.writer); err != nil {
 		return err
 	}
-	s.logPages = s.checkpoints.pages // a crash may have left a long log
-	if err := enterHolds(s.writer, s.head.Seq); err != nil {
-		return fmt.Errorf("%s: completing holds: %w", s.path, translate(err))
-	}
-	s.waiting = newWaiting(s.head.Seq)
-	return s.receipts.load(s.writer)
+	return s.watchFiles()
 }
 
+// unopened says what to do about a file that cannot be opened. Nothing is broken: nothing was acknowledged yet.
+func (s *Store) unopened(err error) error {
+	if sqlite.ErrCode(err) == sqlite.ResultIOErrSHMSize {
+		return noSpace(err)
+	}
+	switch sqlite.ErrCode(err).ToPrimary() {
+	case sqlite.ResultReadOnly, sqlite.ResultCantOpen, sqlite.ResultPerm:
+		if s.options.ReadOnly {
+			return fmt.Errorf("%s cannot be read: %w: run this as the user that serves it", s.path, err)
+		}
+		return unwritable(s.path, err)
+	case sqlite.ResultNotADB:
+		return fmt.Errorf("%s is not a SQLite database: choose another file", s.path)
+	default:
+		return translate(err)
+	}
+}
+
+// openReadOnly opens an existing file. In a folder that cannot be written, SQLite can read a log only if its index is
+// there too; else the file is read without it.
 func (s *Store) openReadOnly() error {
-	if _, err := os.Stat(s.path); err != nil {
+	info, err := os.Stat(s.path)
+	if err != nil {
 		return fmt.Errorf("%w: name an existing store file", err)
 	}
+	if err := requireFile(s.path, info); err != nil {
+		return err
+	}
+	err = s.readOnce()
+	if code := sqlite.ErrCode(err).ToPrimary(); code == sqlite.ResultCantOpen || code == sqlite.ResultReadOnly {
+		s.immutable = true
+		err = s.readOnce()
+	}
+	return err
+}
+
+// readOnce makes sure that the file is a store that can be read.
+func (s *Store) readOnce() error {
 	conn, err := s.connect(sqlite.OpenReadOnly)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
+	if err := identify(conn, s.path); err != nil {
+		return err
+	}
 	version, err := userVersion(conn)
 	if err != nil {
 		return err
 	}
 	if version == 0 {
-		return fmt.Errorf("%s is not a Holdfast store", s.path)
-	}
-	if err := checkVersion(s.path, version); err != nil {
-		return err
+		return fmt.Errorf("%s is empty: name the file of a store", s.path)
 	}
 	_, err = readHead(conn)
 	return err
 }
 
+// UnreadLog is the path of a log that could not be read, so that this store, which was opened for reading, lacks what
+// was committed last. It is empty where nothing is lacking.
+func (s *Store) UnreadLog() string {
+	if info, err := os.Stat(s.path + "-wal"); s.immutable && err == nil && info.Size() > 0 {
+		return s.path + "-wal"
+	}
+	return ""
+}
+
 // connect opens a connection. None makes checkpoints on its own; Commit asks the writer for them.
 func (s *Store) connect(flags ...sqlite.OpenFlags) (*sqlite.Conn, error) {
-	conn, err := sqlite.OpenConn(s.path, flags...)
+	path := s.path
+	if s.immutable {
+		path, flags = immutableURI(path), append(flags, sqlite.OpenURI)
+	}
+	conn, err := sqlite.OpenConn(path, flags...)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", s.path, translate(err))
+		return nil, fmt.Errorf("%s: %w", s.path, err)
 	}
 	conn.SetBusyTimeout(busyTimeout)
 	pragmas := []string{"PRAGMA cache_size = -4096"}
@@ -175,10 +235,19 @@ func (s *Store) connect(flags ...sqlite.OpenFlags) (*sqlite.Conn, error) {
 	for _, pragma := range pragmas {
 		if err := exec(conn, pragma, nil); err != nil {
 			_ = conn.Close()
-			return nil, fmt.Errorf("%s: %s: %w", s.path, pragma, translate(err))
+			return nil, fmt.Errorf("%s: %s: %w", s.path, pragma, err)
 		}
 	}
 	return conn, nil
+}
+
+// immutableURI names a file so that SQLite reads it without locks and without its log.
+func immutableURI(path string) string {
+	path = filepath.ToSlash(path)
+	if !strings.HasPrefix(path, "/") {
+		path = "/" + path // a drive
+	}
+	return (&url.URL{Scheme: "file", Path: path, RawQuery: "immutable=1"}).String()
 }
 
 // Close implements [store.Store].
@@ -187,20 +256,32 @@ func (s *Store) Close() error {
 		for range s.connected {
 			err = errors.Join(err, (<-s.reading).Close()) // waits for the views under way
 		}
-		if s.writer != nil {
-			if s.broken == nil && s.head.Store != "" {
-				err = errors.Join(err, enterHolds(s.writer, s.head.Seq)) // the next start has nothing to do then
-			}
-			err = errors.Join(err, s.writer.Close())
-		}
-		if s.lock != nil {
-			err = errors.Join(err, s.lock.Unlock())
+		err = errors.Join(err, s.closeWriter())
+		if s.claim != nil {
+			err = errors.Join(err, s.claim.close())
 		}
 		return err
 	})
 }
 
-// SoleWriter implements [store.Store]. The lock on the file keeps other writers out.
+// closeWriter leaves the connection open if the files are not where they were. Closing the last connection would remove
+// the log by its name, which may be that of another store by now, or all that is left of this one.
+func (s *Store) closeWriter() error {
+	if s.writer == nil {
+		return nil
+	}
+	err := s.inPlace()
+	switch {
+	case err == nil:
+		return errors.Join(s.enterWaiting(), s.writer.Close())
+	case s.broken != nil:
+		return nil // it was said before
+	default:
+		return err
+	}
+}
+
+// SoleWriter implements [store.Store]. The claim on the file keeps other writers out.
 func (s *Store) SoleWriter() (clock func() time.Time, sole bool) {
 	if s.options.ReadOnly {
 		return nil, false

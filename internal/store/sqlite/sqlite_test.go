@@ -1,9 +1,11 @@
 package sqlite
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -255,39 +257,6 @@ func TestRefusedFiles(t *testing.T) {
 	}
 }
 
-// TestFullDisk: when SQLite can no longer write, the store is broken and stays so, and what was acknowledged is there.
-func TestFullDisk(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "store.db")
-	s := openFile(t, path, time.Now)
-	if err := exec(s.writer, "PRAGMA max_page_count = 60", nil); err != nil {
-		t.Fatal(err)
-	}
-	acknowledged := 0
-	var err error
-	for err == nil {
-		p := product("p" + strings.Repeat("x", acknowledged%50) + string(rune('a'+acknowledged/50)))
-		p.Metadata = inventory.Metadata{{Name: "filler", Value: strings.Repeat("f", 500)}}
-		if _, err = commit(s, p); err == nil {
-			acknowledged++
-		}
-	}
-	if !errors.Is(err, store.ErrBroken) || acknowledged == 0 {
-		t.Fatalf("after %d products: %v", acknowledged, err)
-	}
-	if _, err := commit(s, product("another")); !errors.Is(err, store.ErrBroken) {
-		t.Fatalf("a broken store went on: %v", err)
-	}
-	s.Close()
-	s = openFile(t, path, time.Now)
-	_ = s.View(context.Background(), func(v store.View) error {
-		page, _, err := v.Products(context.Background(), store.ProductQuery{Limit: 1000})
-		if len(page) != acknowledged {
-			t.Errorf("%d products stored, %d acknowledged", len(page), acknowledged)
-		}
-		return err
-	})
-}
-
 // TestCrashBeforeCommit opens a copy of the files as they are when everything is written and nothing committed.
 func TestCrashBeforeCommit(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "store.db")
@@ -462,7 +431,7 @@ func TestDamagedHolds(t *testing.T) {
 func TestLogIsBounded(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "store.db")
 	s := openFile(t, path, time.Now)
-	s.checkpoints = checkpoints{pages: 64, restartPages: 256, patience: 5 * time.Second}
+	s.checkpoints = checkpoints{pages: 64, restartPages: 256, patience: 5 * time.Second, longPatience: 5 * time.Second}
 	// Each view ends only once the next has begun: there is never a moment without a reader.
 	var stop atomic.Bool
 	var reading sync.WaitGroup
@@ -500,6 +469,66 @@ func TestLogIsBounded(t *testing.T) {
 	t.Logf("%d pages in the log", info.Size()/4096)
 	if pages := info.Size() / 4096; pages > 1000 {
 		t.Errorf("the log has grown to %d pages", pages)
+	}
+}
+
+// TestLogHeldUp: where another program keeps a snapshot open, the writer waits for it ever more seldom, says so once,
+// and copies the log once that has ended.
+func TestLogHeldUp(t *testing.T) {
+	clock := storetest.NewClock()
+	path := filepath.Join(t.TempDir(), "store.db")
+	var log bytes.Buffer
+	s, err := Open(path, Options{Now: clock.Now, Log: slog.New(slog.NewTextHandler(&log, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	s.checkpoints = checkpoints{
+		pages: 64, restartPages: 64, patience: time.Millisecond, longPatience: 2 * time.Millisecond,
+		firstPause: 10 * time.Second, longestPause: 30 * time.Second,
+	}
+	foreign, err := s.connect(sqlite.OpenReadOnly)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer foreign.Close()
+	if err := errors.Join(exec(foreign, "BEGIN", nil), exec(foreign, "SELECT * FROM head", nil)); err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	write := func(batches int) {
+		for range batches {
+			if n++; err == nil {
+				_, err = commit(s, product(fmt.Sprint("p", n)))
+			}
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(300)
+	for failed, pause := range []time.Duration{10, 20, 30, 30} {
+		write(20) // far more than makes a checkpoint due
+		if s.heldUp.attempts != failed+1 {
+			t.Errorf("%d attempts, want %d", s.heldUp.attempts, failed+1)
+		}
+		clock.Advance(pause*time.Second - time.Millisecond)
+		write(20)
+		if s.heldUp.attempts != failed+1 {
+			t.Errorf("an attempt before %d seconds had passed", pause)
+		}
+		clock.Advance(time.Millisecond)
+	}
+	if err := exec(foreign, "ROLLBACK", nil); err != nil {
+		t.Fatal(err)
+	}
+	write(20)
+	if length, _, err := s.walCheckpoint("PRAGMA wal_checkpoint(PASSIVE)"); err != nil || length > 256 ||
+		s.heldUp.attempts != 0 {
+		t.Errorf("after the snapshot has ended: %d pages in the log, %+v: %v", length, s.heldUp, err)
+	}
+	if lines := log.String(); strings.Count(lines, "WARN") != 1 || !strings.Contains(lines, "failed_attempts=4") {
+		t.Errorf("the log: %s", lines)
 	}
 }
 

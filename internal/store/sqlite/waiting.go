@@ -40,7 +40,7 @@ func compareEntries(a, b entry) int {
 // Sweeps enter them. A sweep goes through the stock rows in order, in small steps, and enters what waited when it
 // began. When it ends, all the holds that were made before it began are in the table, and the row of holds_entered says
 // so. What may be missing are the holds made since, which are those of the last two sweeps: readers look at these
-// reservations as well, and the next process enters what a crash has left.
+// reservations as well, and the next process reads what a crash has left.
 //
 // Batches change it when they are committed, never before, so there is nothing to undo.
 type waiting struct {
@@ -191,49 +191,63 @@ func setHoldsEntered(conn *sqlite.Conn, through int64) error {
 	return exactly(conn, 1, "UPDATE holds_entered SET through = ?", integer(through))
 }
 
-// enterHolds enters all that may be missing in holds. It is called when a store is opened, and when it is closed, while
-// nothing else is written.
-func enterHolds(conn *sqlite.Conn, seq int64) (err error) {
+// enterWaiting enters all that waits when a store is closed, so that the next start has less to do. If there is no space
+// for it, that start reads it as after a crash.
+func (s *Store) enterWaiting() (err error) {
+	if s.broken != nil || s.waiting.count == 0 {
+		return nil
+	}
+	defer func() {
+		if err = s.rollback(err); errors.Is(translate(err), store.ErrUnavailable) {
+			err = nil
+		}
+	}()
+	if err := exec(s.writer, "BEGIN IMMEDIATE", nil); err != nil {
+		return err
+	}
+	for _, stock := range slices.Sorted(maps.Keys(s.waiting.places)) {
+		for _, p := range s.waiting.places[stock] {
+			err := exec(s.writer, "INSERT INTO holds VALUES (?, ?, ?)", nil, integer(stock), integer(p.at),
+				integer(p.reservation))
+			if err != nil {
+				return err
+			}
+		}
+	}
+	if err := setHoldsEntered(s.writer, s.head.Seq); err != nil {
+		return err
+	}
+	return exec(s.writer, "COMMIT", nil)
+}
+
+// readWaiting reads what the process before has not entered. A sweep begins with that.
+func readWaiting(conn *sqlite.Conn, seq int64) (waiting, error) {
+	w := newWaiting(seq)
 	through, err := holdsEntered(conn)
 	if err != nil || through == seq {
-		return err
+		return w, err
 	}
 	entries, err := missingEntries(conn, through)
 	if err != nil {
-		return err
+		return w, err
 	}
-	if err := exec(conn, "BEGIN IMMEDIATE", nil); err != nil {
-		return err
-	}
-	defer func() {
-		if !conn.AutocommitEnabled() {
-			err = errors.Join(err, exec(conn, "ROLLBACK", nil))
-		}
-	}()
 	for _, e := range entries {
-		err := exec(conn, "INSERT OR IGNORE INTO holds VALUES (?, ?, ?)", nil, integer(e.stock), integer(e.at),
-			integer(e.reservation))
-		if err != nil {
-			return err
-		}
+		w.add(e)
 	}
-	if err := setHoldsEntered(conn, seq); err != nil {
-		return err
-	}
-	return exec(conn, "COMMIT", nil)
+	w.rows, w.total = slices.Sorted(maps.Keys(w.places)), w.count
+	return w, nil
 }
 
-// missingEntries are the entries of the ACTIVE reservations after a sequence, in the order of the table. Those of
-// damaged rows are left out: verify reports these rows.
+// missingEntries are the entries of the ACTIVE reservations after a sequence that are not in the table. Those of damaged
+// rows are left out: verify reports these rows.
 func missingEntries(conn *sqlite.Conn, through int64) (entries []entry, err error) {
 	keys := map[inventory.StockKey]int64{}
 	err = exec(conn, selectReservation+"WHERE key > ? AND status = 1", func(row *sqlite.Stmt) error {
 		r, err := scanReservation(row)
-		var bad *store.CorruptRow
-		if errors.As(err, &bad) {
-			return nil
-		}
 		if err != nil {
+			if store.IsCorrupt(err) {
+				return nil
+			}
 			return err
 		}
 		for i := range r.Lines {
@@ -247,8 +261,31 @@ func missingEntries(conn *sqlite.Conn, through int64) (entries []entry, err erro
 		}
 		return nil
 	}, integer(through))
+	if err != nil {
+		return nil, err
+	}
 	slices.SortFunc(entries, compareEntries)
-	return slices.Compact(entries), err
+	return withoutEntered(conn, slices.Compact(entries))
+}
+
+// withoutEntered leaves out the entries that are in the table: a sweep that had begun may have entered them.
+func withoutEntered(conn *sqlite.Conn, entries []entry) (missing []entry, err error) {
+	missing = entries[:0]
+	for _, e := range entries {
+		found := false
+		err := exec(conn, "SELECT 1 FROM holds WHERE stock = ? AND expires_at = ? AND reservation = ?",
+			func(*sqlite.Stmt) error {
+				found = true
+				return nil
+			}, integer(e.stock), integer(e.at), integer(e.reservation))
+		if err != nil {
+			return nil, err
+		}
+		if !found {
+			missing = append(missing, e)
+		}
+	}
+	return missing, nil
 }
 
 // stockRowKey returns the row key of a stock row, or 0 if there is none. It remembers keys that it has read.
