@@ -1,0 +1,328 @@
+package audit
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/holdfast/holdfast/internal/inventory"
+	"github.com/holdfast/holdfast/internal/store"
+)
+
+// follower walks the journal entry by entry, up to the batch that was the last when it began.
+type follower struct {
+	*auditor
+	last  store.Entry // the last entry that it has seen
+	seq   int64
+	until int64 // number of the batch where it ends
+}
+
+// journal is the first pass.
+func (a *auditor) journal(ctx context.Context) error {
+	f := follower{auditor: a}
+	if err := a.store.View(ctx, func(v store.View) error {
+		head, err := v.Head(ctx)
+		f.until = head.BatchNo
+		return err
+	}); err != nil {
+		return err
+	}
+	for done := false; !done; {
+		err := a.store.View(ctx, func(v store.View) (err error) {
+			done, err = f.page(ctx, v)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		a.options.Progress(fmt.Sprintf("journal: %d of %d batches", f.last.BatchNo, f.until))
+	}
+	return nil
+}
+
+func (f *follower) page(ctx context.Context, v store.View) (done bool, err error) {
+	head, err := v.Head(ctx)
+	if err != nil {
+		return false, err
+	}
+	entries, err := v.Journal(ctx, store.JournalPosition{BatchNo: f.last.BatchNo + 1}, entriesPerPage, bytesPerPage)
+	if err != nil {
+		return false, err
+	}
+	subjects := newSubjects(f.auditor)
+	for i := range entries {
+		f.entry(&entries[i], subjects)
+	}
+	if err := subjects.check(ctx, v); err != nil {
+		return false, err
+	}
+	if len(entries) > 0 && f.last.BatchNo < head.BatchNo {
+		return f.last.BatchNo >= f.until, nil
+	}
+	if f.last.BatchNo != head.BatchNo {
+		f.breach("I9", fmt.Sprintf("journal entries %d to %d", f.last.BatchNo+1, head.BatchNo), "are missing at the end")
+	} else if f.seq != head.Seq || f.last.Checksum != head.Chain {
+		f.breach("I9", "head", "its sequence %d or its checksum is not that of the last journal entry %d", head.Seq,
+			head.BatchNo)
+	}
+	return true, nil
+}
+
+func (f *follower) entry(e *store.Entry, subjects *subjects) {
+	name := fmt.Sprintf("journal entry %d", e.BatchNo)
+	switch {
+	case e.BatchNo != f.last.BatchNo+1:
+		f.breach("I9", fmt.Sprintf("journal entries %d to %d", f.last.BatchNo+1, e.BatchNo-1), "are missing")
+	case e.Chain(f.last.Checksum) != e.Checksum:
+		f.breach("I9", name, "was changed: its checksum does not follow from the entry before and its content")
+	}
+	if e.First != f.seq+1 {
+		f.breach("I9", name, "its first sequence is %d, after %d", e.First, f.seq)
+	}
+	if e.At < f.last.At {
+		f.breach("I9", name, "its time is before that of the entry before")
+	}
+	events, err := inventory.DecodeEvents(e.First, e.At, e.Events)
+	if err != nil {
+		f.breach("I9", name, "%v", err)
+	} else if len(events) != e.Count {
+		f.breach("I9", name, "it says %d events and holds %d", e.Count, len(events))
+	}
+	for i := range events {
+		f.event(&events[i])
+		if events[i].Type == inventory.EventReservationConfirmed {
+			f.pair(&events[i], events[i+1:])
+		}
+		subjects.add(&events[i])
+	}
+	f.seq = e.First + int64(e.Count) - 1
+	f.last = *e
+	f.report.Batches++
+	f.report.Events += int64(len(events))
+}
+
+// event compares the movements of an event with those that its type must have.
+func (f *follower) event(e *inventory.Event) {
+	name := fmt.Sprintf("event %d (%v %s)", e.Seq, e.Type, e.Subject())
+	expected := e.ExpectedMovements()
+	wrong := len(expected) != len(e.Movements)
+	for i := range e.Movements {
+		m := &e.Movements[i]
+		if !wrong && (m.StockKey != expected[i].StockKey || m.Delta != expected[i].Delta) {
+			wrong = true
+		}
+		if !m.After.Valid() {
+			f.breach("I1", name, "leaves %s at %s with a negative bucket: %+v", m.ProductID, m.Location, m.After)
+		}
+	}
+	if wrong {
+		f.breach("I9", name, "its movements are not those of such an event")
+	}
+}
+
+// pair checks that the event after a confirmation is the creation of its order (I4).
+func (f *follower) pair(confirmed *inventory.Event, after []inventory.Event) {
+	if len(after) == 0 || after[0].Type != inventory.EventOrderCreated ||
+		after[0].Order.ReservationID != confirmed.Reservation.ID {
+		f.breach("I4", confirmed.Subject(), "its confirmation in event %d is not followed by the creation of its order",
+			confirmed.Seq)
+	}
+}
+
+// subjects are the resources that the events of a page are about, each with the last of those events.
+type subjects struct {
+	*auditor
+	reservations map[inventory.ID]*inventory.Event
+	ended        map[inventory.ID]int64 // the sequence of the event that ended it
+	orders       map[inventory.ID]*inventory.Event
+	products     map[string]*inventory.Event
+	stock        map[inventory.StockKey]int64
+}
+
+func newSubjects(a *auditor) *subjects {
+	return &subjects{
+		auditor: a, reservations: map[inventory.ID]*inventory.Event{}, ended: map[inventory.ID]int64{},
+		orders: map[inventory.ID]*inventory.Event{}, products: map[string]*inventory.Event{},
+		stock: map[inventory.StockKey]int64{},
+	}
+}
+
+func (s *subjects) add(e *inventory.Event) {
+	switch {
+	case e.Reservation != nil:
+		id := e.Reservation.ID
+		if at, ended := s.ended[id]; ended {
+			s.breach("I3", e.Subject(), "it ended in event %d and changed again in event %d", at, e.Seq)
+		}
+		if e.Reservation.Status != inventory.ReservationActive {
+			s.ended[id] = e.Seq
+		}
+		s.reservations[id] = e
+	case e.Order != nil:
+		s.orders[e.Order.ID] = e
+	case e.Type != inventory.EventStockAdjusted:
+		s.products[e.Product.ID] = e
+	}
+	for i := range e.Movements {
+		s.stock[e.Movements[i].StockKey] = e.Seq
+	}
+}
+
+// check looks the subjects up in the snapshot from which their events were read.
+func (s *subjects) check(ctx context.Context, v store.View) error {
+	if err := s.checkReservations(ctx, v); err != nil {
+		return err
+	}
+	if err := s.checkOrders(ctx, v); err != nil {
+		return err
+	}
+	return s.checkProducts(ctx, v)
+}
+
+// byID looks rows up, many at a time. If one of them cannot be used, it halves their number until it is alone: then its
+// key is in bad. The row pass names it.
+func byID[K comparable, T any](
+	keys []K, key func(*T) K, read func([]K) ([]*T, error),
+) (found map[K]*T, bad map[K]bool, err error) {
+	found, bad = make(map[K]*T, len(keys)), map[K]bool{}
+	for wait := [][]K{keys}; len(wait) > 0; {
+		some := wait[len(wait)-1]
+		wait = wait[:len(wait)-1]
+		if len(some) > rowsPerPage {
+			wait = append(wait, some[rowsPerPage:])
+			some = some[:rowsPerPage]
+		}
+		if len(some) == 0 {
+			continue
+		}
+		rows, err := read(some)
+		row, err := corruptRow(err)
+		switch {
+		case err != nil:
+			return nil, nil, err
+		case row != nil && len(some) == 1:
+			bad[some[0]] = true
+		case row != nil:
+			half := len(some) / 2
+			wait = append(wait, some[:half], some[half:])
+		}
+		for _, r := range rows {
+			found[key(r)] = r
+		}
+	}
+	return found, bad, nil
+}
+
+func reservationsByID(ctx context.Context, v store.View,
+	ids []inventory.ID,
+) (found map[inventory.ID]*inventory.Reservation, bad map[inventory.ID]bool, err error) {
+	return byID(ids, func(r *inventory.Reservation) inventory.ID { return r.ID },
+		func(ids []inventory.ID) ([]*inventory.Reservation, error) {
+			page, _, err := v.Reservations(ctx, store.ReservationQuery{IDs: ids})
+			return page, err
+		})
+}
+
+func ordersByID(
+	ctx context.Context, v store.View, ids []inventory.ID,
+) (found map[inventory.ID]*inventory.Order, bad map[inventory.ID]bool, err error) {
+	return byID(ids, func(o *inventory.Order) inventory.ID { return o.ID },
+		func(ids []inventory.ID) ([]*inventory.Order, error) {
+			page, _, err := v.Orders(ctx, store.OrderQuery{IDs: ids})
+			return page, err
+		})
+}
+
+func (s *subjects) checkReservations(ctx context.Context, v store.View) error {
+	found, bad, err := reservationsByID(ctx, v, slices.Collect(maps.Keys(s.reservations)))
+	if err != nil {
+		return err
+	}
+	for id, e := range s.reservations {
+		if bad[id] {
+			continue
+		}
+		seq := int64(0)
+		if r := found[id]; r != nil {
+			seq = r.Seq
+		}
+		s.checkAge(e, seq)
+		if ended := s.ended[id]; ended != 0 && seq > ended {
+			s.breach("I3", e.Subject(), "it ended in event %d and changed again in event %d", ended, seq)
+		}
+	}
+	return nil
+}
+
+func (s *subjects) checkOrders(ctx context.Context, v store.View) error {
+	found, bad, err := ordersByID(ctx, v, slices.Collect(maps.Keys(s.orders)))
+	if err != nil {
+		return err
+	}
+	for id, e := range s.orders {
+		if bad[id] {
+			continue
+		}
+		seq := int64(0)
+		if o := found[id]; o != nil {
+			seq = o.Seq
+		}
+		s.checkAge(e, seq)
+	}
+	return nil
+}
+
+// checkAge requires that a row is not older than an event about it. A sequence of 0 means that there is no row.
+func (s *subjects) checkAge(e *inventory.Event, seq int64) {
+	switch {
+	case seq == 0:
+		s.breach("I9", e.Subject(), "its row is missing; event %d is about it", e.Seq)
+	case seq < e.Seq:
+		s.breach("I9", e.Subject(), "its row is of event %d, but event %d is about it", seq, e.Seq)
+	}
+}
+
+func (s *subjects) checkProducts(ctx context.Context, v store.View) error {
+	ids := map[string]bool{}
+	for id := range s.products {
+		ids[id] = true
+	}
+	for key := range s.stock {
+		ids[key.ProductID] = true
+	}
+	found, _, err := byID(slices.Collect(maps.Keys(ids)), func(p *inventory.Product) string { return p.ID },
+		func(ids []string) ([]*inventory.Product, error) {
+			page, _, err := v.Products(ctx, store.ProductQuery{IDs: ids})
+			return page, err
+		})
+	if err != nil {
+		return err
+	}
+	for id, e := range s.products {
+		p := found[id]
+		switch {
+		case p == nil:
+			s.breach("I9", "product "+id, "its row is missing or cannot be read; event %d is about it", e.Seq)
+		case p.Seq < e.Seq:
+			s.breach("I9", "product "+id, "its row is of event %d, but event %d is about it", p.Seq, e.Seq)
+		}
+	}
+	for key, seq := range s.stock {
+		p := found[key.ProductID]
+		if p == nil {
+			continue
+		}
+		switch stock := p.At(key.Location); {
+		case stock == nil:
+			s.breach("I9", stockName(key), "its row is missing; event %d moved units there", seq)
+		case stock.Seq < seq:
+			s.breach("I9", stockName(key), "its row is of event %d, but event %d moved units there", stock.Seq, seq)
+		}
+	}
+	return nil
+}
+
+func stockName(key inventory.StockKey) string {
+	return fmt.Sprintf("stock of %s at %s", key.ProductID, key.Location)
+}
