@@ -77,12 +77,9 @@ func (b *balances) row(key inventory.StockKey) *balance {
 }
 
 func (b *balances) run(ctx context.Context) error {
-	err := b.eachProduct(ctx, func(_ store.View, p *inventory.Product, seq int64) error {
-		for i := range p.Stock {
-			key := inventory.StockKey{ProductID: p.ID, Location: p.Stock[i].Location}
-			if b.mine(key) {
-				b.rows[key] = &balance{readAt: seq, buckets: p.Stock[i].Buckets}
-			}
+	err := b.eachProduct(ctx, func(_ store.View, page []*inventory.Product, seq int64) error {
+		for _, p := range page {
+			b.addStock(p, seq)
 		}
 		return nil
 	}, func(upTo string, seq int64) { b.products = append(b.products, productPage{upTo, seq}) })
@@ -112,6 +109,15 @@ func (b *balances) run(ctx context.Context) error {
 	}
 	b.compare()
 	return nil
+}
+
+func (b *balances) addStock(p *inventory.Product, seq int64) {
+	for i := range p.Stock {
+		key := inventory.StockKey{ProductID: p.ID, Location: p.Stock[i].Location}
+		if b.mine(key) {
+			b.rows[key] = &balance{readAt: seq, buckets: p.Stock[i].Buckets}
+		}
+	}
 }
 
 func (b *balances) addLines(lines []inventory.Line, add func(*balance, int64)) {

@@ -130,21 +130,21 @@ func (f *follower) pair(confirmed *inventory.Event, after []inventory.Event) {
 	}
 }
 
-// subjects are the resources that the events of a page are about, each with the last of those events.
+// subjects are the resources that the events of a page are about, each with the sequence of the last of those events.
+// They do not hold the events, which may have megabytes.
 type subjects struct {
 	*auditor
-	reservations map[inventory.ID]*inventory.Event
+	reservations map[inventory.ID]int64
 	ended        map[inventory.ID]int64 // the sequence of the event that ended it
-	orders       map[inventory.ID]*inventory.Event
-	products     map[string]*inventory.Event
+	orders       map[inventory.ID]int64
+	products     map[string]int64
 	stock        map[inventory.StockKey]int64
 }
 
 func newSubjects(a *auditor) *subjects {
 	return &subjects{
-		auditor: a, reservations: map[inventory.ID]*inventory.Event{}, ended: map[inventory.ID]int64{},
-		orders: map[inventory.ID]*inventory.Event{}, products: map[string]*inventory.Event{},
-		stock: map[inventory.StockKey]int64{},
+		auditor: a, reservations: map[inventory.ID]int64{}, ended: map[inventory.ID]int64{},
+		orders: map[inventory.ID]int64{}, products: map[string]int64{}, stock: map[inventory.StockKey]int64{},
 	}
 }
 
@@ -158,11 +158,11 @@ func (s *subjects) add(e *inventory.Event) {
 		if e.Reservation.Status != inventory.ReservationActive {
 			s.ended[id] = e.Seq
 		}
-		s.reservations[id] = e
+		s.reservations[id] = e.Seq
 	case e.Order != nil:
-		s.orders[e.Order.ID] = e
+		s.orders[e.Order.ID] = e.Seq
 	case e.Type != inventory.EventStockAdjusted:
-		s.products[e.Product.ID] = e
+		s.products[e.Product.ID] = e.Seq
 	}
 	for i := range e.Movements {
 		s.stock[e.Movements[i].StockKey] = e.Seq
@@ -239,7 +239,7 @@ func (s *subjects) checkReservations(ctx context.Context, v store.View) error {
 	if err != nil {
 		return err
 	}
-	for id, e := range s.reservations {
+	for id, last := range s.reservations {
 		if bad[id] {
 			continue
 		}
@@ -247,9 +247,10 @@ func (s *subjects) checkReservations(ctx context.Context, v store.View) error {
 		if r := found[id]; r != nil {
 			seq = r.Seq
 		}
-		s.checkAge(e, seq)
+		name := id.Text(inventory.ReservationPrefix)
+		s.checkAge(name, last, seq)
 		if ended := s.ended[id]; ended != 0 && seq > ended {
-			s.breach("I3", e.Subject(), "it ended in event %d and changed again in event %d", ended, seq)
+			s.breach("I3", name, "it ended in event %d and changed again in event %d", ended, seq)
 		}
 	}
 	return nil
@@ -260,7 +261,7 @@ func (s *subjects) checkOrders(ctx context.Context, v store.View) error {
 	if err != nil {
 		return err
 	}
-	for id, e := range s.orders {
+	for id, last := range s.orders {
 		if bad[id] {
 			continue
 		}
@@ -268,18 +269,18 @@ func (s *subjects) checkOrders(ctx context.Context, v store.View) error {
 		if o := found[id]; o != nil {
 			seq = o.Seq
 		}
-		s.checkAge(e, seq)
+		s.checkAge(id.Text(inventory.OrderPrefix), last, seq)
 	}
 	return nil
 }
 
-// checkAge requires that a row is not older than an event about it. A sequence of 0 means that there is no row.
-func (s *subjects) checkAge(e *inventory.Event, seq int64) {
+// checkAge requires that a row is not older than the last event about it. A sequence of 0 means that there is no row.
+func (s *subjects) checkAge(name string, last, seq int64) {
 	switch {
 	case seq == 0:
-		s.breach("I9", e.Subject(), "its row is missing; event %d is about it", e.Seq)
-	case seq < e.Seq:
-		s.breach("I9", e.Subject(), "its row is of event %d, but event %d is about it", seq, e.Seq)
+		s.breach("I9", name, "its row is missing; event %d is about it", last)
+	case seq < last:
+		s.breach("I9", name, "its row is of event %d, but event %d is about it", seq, last)
 	}
 }
 
@@ -299,13 +300,13 @@ func (s *subjects) checkProducts(ctx context.Context, v store.View) error {
 	if err != nil {
 		return err
 	}
-	for id, e := range s.products {
+	for id, last := range s.products {
 		p := found[id]
 		switch {
 		case p == nil:
-			s.breach("I9", "product "+id, "its row is missing or cannot be read; event %d is about it", e.Seq)
-		case p.Seq < e.Seq:
-			s.breach("I9", "product "+id, "its row is of event %d, but event %d is about it", p.Seq, e.Seq)
+			s.breach("I9", "product "+id, "its row is missing or cannot be read; event %d is about it", last)
+		case p.Seq < last:
+			s.breach("I9", "product "+id, "its row is of event %d, but event %d is about it", p.Seq, last)
 		}
 	}
 	for key, seq := range s.stock {
