@@ -23,7 +23,7 @@ import (
 type shop struct {
 	t     testing.TB
 	clock *storetest.Clock
-	store *sqlite.Store
+	store store.Store
 	n     uint32
 }
 
@@ -33,6 +33,10 @@ func newShop(t testing.TB, file string) *shop {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return shopOn(t, clock, s)
+}
+
+func shopOn(t testing.TB, clock *storetest.Clock, s store.Store) *shop {
 	t.Cleanup(func() { s.Close() })
 	return &shop{t: t, clock: clock, store: s}
 }
@@ -42,7 +46,8 @@ func (s *shop) do(commands ...inventory.Command) (outcomes []inventory.Outcome) 
 	requests := make([]*inventory.Request, len(commands))
 	for i, c := range commands {
 		s.n++
-		requests[i] = &inventory.Request{Command: c, Salt: s.n}
+		receipt := &inventory.ReceiptID{Key: [16]byte{byte(s.n >> 8), byte(s.n)}}
+		requests[i] = &inventory.Request{Command: c, Salt: s.n, Receipt: receipt}
 	}
 	err := s.store.Commit(context.Background(), inventory.KeysOf(requests),
 		func(state *inventory.State) (changes *inventory.Changes, err error) {
@@ -93,9 +98,12 @@ func (s *shop) fill() map[string]int64 {
 	s.do(&inventory.Fulfill{ID: fulfilled})
 	s.do(&inventory.CancelOrder{ID: s.confirm(s.hold(time.Hour, "mug"))})
 	active := s.hold(time.Hour, "mug")
+	s.do(&inventory.CreateProduct{
+		ID: "lid", Name: "Lid", Price: inventory.Money{Amount: 5, Currency: "EUR"}, TotalStock: 3, Location: "berlin",
+	})
 	keys := map[string]int64{}
 	for name, id := range map[string]inventory.ID{
-		"$overdue": overdue, "$cart": cart, "$cancelled": cancelled, "$confirmed": confirmed, "$order": order,
+		"$expired": expired, "$overdue": overdue, "$cart": cart, "$cancelled": cancelled, "$confirmed": confirmed, "$order": order,
 		"$fulfilled": fulfilled, "$active": active,
 	} {
 		keys[name] = id.Sequence()
@@ -120,7 +128,7 @@ func TestClean(t *testing.T) {
 	s.fill()
 	for _, inMemory := range []int{0, 1} { // one share, and one for every stock row
 		r := run(t, s.store, audit.Options{StockRowsInMemory: inMemory})
-		if !r.Clean() || r.Products != 2 || r.StockRows != 3 || r.Reservations != 9 || r.Orders != 3 {
+		if !r.Clean() || r.Products != 3 || r.StockRows != 5 || r.Reservations != 9 || r.Orders != 3 {
 			t.Errorf("%+v", r)
 		}
 	}

@@ -31,6 +31,7 @@ type balance struct {
 	readAt    int64             // the sequence of the snapshot that it was read from
 	buckets   inventory.Buckets // as they were read, with the movements since then
 	moved     inventory.Buckets // the sum of all movements
+	strayed   bool              // a movement has said that it left other buckets
 	reserved  int64             // the units of its ACTIVE reservations
 	committed int64             // the units of its CONFIRMED orders
 }
@@ -162,6 +163,11 @@ func (b *balances) event(e *inventory.Event) {
 		}
 		row := b.row(m.StockKey)
 		row.moved = row.moved.Add(m.Delta)
+		if m.After != row.moved && !row.strayed {
+			row.strayed = true // the movements after it would only repeat the breach
+			b.breach("I9", stockName(m.StockKey), "event %d left it %+v, its movements add up to %+v", e.Seq, m.After,
+				row.moved)
+		}
 		if e.Seq > row.readAt {
 			row.buckets = row.buckets.Add(m.Delta)
 		}

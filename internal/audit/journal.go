@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/holdfast/holdfast/internal/inventory"
 	"github.com/holdfast/holdfast/internal/store"
@@ -21,11 +22,7 @@ type follower struct {
 // journal is the first pass.
 func (a *auditor) journal(ctx context.Context) error {
 	f := follower{auditor: a}
-	if err := a.store.View(ctx, func(v store.View) error {
-		head, err := v.Head(ctx)
-		f.until = head.BatchNo
-		return err
-	}); err != nil {
+	if err := a.store.View(ctx, func(v store.View) error { return f.head(ctx, v) }); err != nil {
 		return err
 	}
 	for done := false; !done; {
@@ -41,32 +38,80 @@ func (a *auditor) journal(ctx context.Context) error {
 	return nil
 }
 
-func (f *follower) page(ctx context.Context, v store.View) (done bool, err error) {
+// head reads where to end, and compares the head with the journal entry of its batch.
+func (f *follower) head(ctx context.Context, v store.View) error {
 	head, err := v.Head(ctx)
 	if err != nil {
-		return false, err
+		return err
 	}
+	f.until = head.BatchNo
+	if !storeID(head.Store) {
+		f.breach("I9", "head", "its store %q is not an id that a store is given", head.Store)
+	}
+	entry := store.Entry{First: 1} // the head of an empty store is as if there were such an entry
+	if head.BatchNo > 0 {
+		found, err := f.entryOf(ctx, v, head.BatchNo)
+		if err != nil || found == nil {
+			return err // the end of the pass names what is missing
+		}
+		entry = *found
+	}
+	f.compareHead(&head, &entry)
+	next, err := f.entryOf(ctx, v, head.BatchNo+1)
+	if next != nil {
+		f.breach("I9", "head", "its batch is %d, but the journal goes on with entry %d", head.BatchNo, next.BatchNo)
+	}
+	return err
+}
+
+// storeIDLength is that of the text of [crypto/rand.Text], which in lower case is the id of a store.
+const storeIDLength = 26
+
+func storeID(id string) bool {
+	return len(id) == storeIDLength && strings.Trim(id, "abcdefghijklmnopqrstuvwxyz234567") == ""
+}
+
+// entryOf returns the journal entry of a batch, or nil.
+func (f *follower) entryOf(ctx context.Context, v store.View, batchNo int64) (*store.Entry, error) {
+	entries, err := v.Journal(ctx, store.JournalPosition{BatchNo: batchNo}, 1, 1)
+	if err != nil || len(entries) == 0 || entries[0].BatchNo != batchNo {
+		return nil, err
+	}
+	return &entries[0], nil
+}
+
+func (f *follower) compareHead(head *store.Head, e *store.Entry) {
+	differs := func(what string) {
+		f.breach("I9", "head", "its %s is not that of journal entry %d", what, head.BatchNo)
+	}
+	if head.Seq != e.First+int64(e.Count)-1 {
+		differs("sequence")
+	}
+	if head.Chain != e.Checksum {
+		differs("checksum")
+	}
+	if head.BatchID != e.BatchID {
+		differs("batch id")
+	}
+	if head.BatchNo > 0 && head.At != e.At {
+		differs("time")
+	}
+}
+
+func (f *follower) page(ctx context.Context, v store.View) (done bool, err error) {
 	entries, err := v.Journal(ctx, store.JournalPosition{BatchNo: f.last.BatchNo + 1}, entriesPerPage, bytesPerPage)
 	if err != nil {
 		return false, err
+	}
+	if len(entries) == 0 && f.last.BatchNo < f.until {
+		f.breach("I9", fmt.Sprintf("journal entries %d to %d", f.last.BatchNo+1, f.until), "are missing at the end")
+		return true, nil
 	}
 	subjects := newSubjects(f.auditor)
 	for i := range entries {
 		f.entry(&entries[i], subjects)
 	}
-	if err := subjects.check(ctx, v); err != nil {
-		return false, err
-	}
-	if len(entries) > 0 && f.last.BatchNo < head.BatchNo {
-		return f.last.BatchNo >= f.until, nil
-	}
-	if f.last.BatchNo != head.BatchNo {
-		f.breach("I9", fmt.Sprintf("journal entries %d to %d", f.last.BatchNo+1, head.BatchNo), "are missing at the end")
-	} else if f.seq != head.Seq || f.last.Checksum != head.Chain {
-		f.breach("I9", "head", "its sequence %d or its checksum is not that of the last journal entry %d", head.Seq,
-			head.BatchNo)
-	}
-	return true, nil
+	return f.last.BatchNo >= f.until, subjects.check(ctx, v)
 }
 
 func (f *follower) entry(e *store.Entry, subjects *subjects) {
@@ -119,12 +164,52 @@ func (f *follower) event(e *inventory.Event) {
 	if wrong {
 		f.breach("I9", name, "its movements are not those of such an event")
 	}
+	f.status(e, name)
+	f.deadline(e, name)
+}
+
+// The state of the resource after each type of event about a reservation or an order.
+var (
+	reservationStatus = map[inventory.EventType]inventory.ReservationStatus{
+		inventory.EventReservationCreated:   inventory.ReservationActive,
+		inventory.EventReservationExtended:  inventory.ReservationActive,
+		inventory.EventReservationConfirmed: inventory.ReservationConfirmed,
+		inventory.EventReservationCancelled: inventory.ReservationCancelled,
+		inventory.EventReservationExpired:   inventory.ReservationExpired,
+	}
+	orderStatus = map[inventory.EventType]inventory.OrderStatus{
+		inventory.EventOrderCreated:   inventory.OrderConfirmed,
+		inventory.EventOrderFulfilled: inventory.OrderFulfilled,
+		inventory.EventOrderCancelled: inventory.OrderCancelled,
+	}
+)
+
+func (f *follower) status(e *inventory.Event, name string) {
+	if r := e.Reservation; r != nil && r.Status != reservationStatus[e.Type] {
+		f.breach("I3", name, "it leaves the reservation %v", r.Status)
+	}
+	if o := e.Order; o != nil && o.Status != orderStatus[e.Type] {
+		f.breach("I9", name, "it leaves the order %v", o.Status)
+	}
+}
+
+// deadline checks that time ends a hold at its deadline or later, and that whoever changes it does so before (I7).
+func (f *follower) deadline(e *inventory.Event, name string) {
+	switch r := e.Reservation; {
+	case r == nil:
+	case e.Type == inventory.EventReservationExpired:
+		if e.Time < r.ExpiresAt {
+			f.breach("I7", name, "it is of %d, before the deadline %d", e.Time, r.ExpiresAt)
+		}
+	case e.Time >= r.ExpiresAt:
+		f.breach("I7", name, "it is of %d, not before the deadline %d", e.Time, r.ExpiresAt)
+	}
 }
 
 // pair checks that the event after a confirmation is the creation of its order (I4).
 func (f *follower) pair(confirmed *inventory.Event, after []inventory.Event) {
 	if len(after) == 0 || after[0].Type != inventory.EventOrderCreated ||
-		after[0].Order.ReservationID != confirmed.Reservation.ID {
+		after[0].Order.ReservationID != confirmed.Reservation.ID || after[0].Order.ID != confirmed.Reservation.OrderID {
 		f.breach("I4", confirmed.Subject(), "its confirmation in event %d is not followed by the creation of its order",
 			confirmed.Seq)
 	}
