@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -42,10 +43,10 @@ func (c *verifyCommand) Run(ctx context.Context, env *environment) error {
 	if isTerminal(env.stderr) {
 		fmt.Fprint(env.stderr, clearLine)
 	}
-	if err != nil {
+	if err != nil && report.Clean() {
 		return err
 	}
-	if err := c.print(env, report); err != nil {
+	if err := errors.Join(c.print(env, report), err); err != nil {
 		return err
 	}
 	if !report.Clean() {

@@ -1,8 +1,9 @@
 // Package audit recomputes the invariants of a store from its rows and its journal, and names every breach.
 //
 // It reads a store in many short snapshots, so it may run beside a serving process without holding it up. Its memory
-// does not grow with the store. It makes three passes:
+// does not grow with the store. It makes these passes:
 //
+//   - The bookkeeping pass has the store check what it keeps for itself, such as its indexes, and on SQLite the file.
 //   - The journal pass follows the chain of entries from the first to the head: there is no gap, no entry was changed,
 //     and they are in commit order. The movements of every event must be those of an event of its type. The row that an
 //     event is about must exist and not be older than the event, and a reservation that has ended must not change
@@ -35,7 +36,7 @@ const (
 
 // Breach is one violation of an invariant.
 type Breach struct {
-	Invariant string `json:"invariant"` // I1 to I4 or I9 of the design; "row" for a row that contradicts itself
+	Invariant string `json:"invariant"` // I1 to I4, I7 or I9 of the design; "row" for a row that contradicts itself
 	Row       string `json:"row"`
 	Detail    string `json:"detail"`
 }
@@ -62,7 +63,8 @@ type Options struct {
 	Progress func(string)
 }
 
-// Run audits a store. The report lists the breaches. An error means that the store could not be read.
+// Run audits a store. The report lists the breaches. An error means that the store could not be read to its end. Then
+// the report, which is never nil, says what was found until there: a damaged store may name its damage before it fails.
 func Run(ctx context.Context, s store.Store, o Options) (*Report, error) {
 	if o.StockRowsInMemory <= 0 {
 		o.StockRowsInMemory = 250_000
@@ -71,9 +73,11 @@ func Run(ctx context.Context, s store.Store, o Options) (*Report, error) {
 		o.Progress = func(string) {}
 	}
 	a := &auditor{store: s, options: o, report: &Report{}}
-	for _, pass := range []func(context.Context) error{a.journal, a.rows, a.balance} {
+	for _, pass := range []func(context.Context) error{
+		a.bookkeeping, a.journal, a.rows, a.balance,
+	} {
 		if err := pass(ctx); err != nil {
-			return nil, fmt.Errorf("auditing: %w", err)
+			return a.report, fmt.Errorf("auditing: %w", err)
 		}
 	}
 	return a.report, nil

@@ -10,7 +10,7 @@ import (
 	"github.com/holdfast/holdfast/internal/store"
 )
 
-// balance is the third pass.
+// balance is the pass that adds up.
 func (a *auditor) balance(ctx context.Context) error {
 	shares := uint64(a.report.StockRows)/uint64(a.options.StockRowsInMemory) + 1
 	seed := maphash.MakeSeed()

@@ -19,7 +19,7 @@ type follower struct {
 	until int64 // number of the batch where it ends
 }
 
-// journal is the first pass.
+// journal is the pass over the journal.
 func (a *auditor) journal(ctx context.Context) error {
 	f := follower{auditor: a}
 	if err := a.store.View(ctx, func(v store.View) error { return f.head(ctx, v) }); err != nil {

@@ -11,7 +11,7 @@ import (
 	"github.com/holdfast/holdfast/internal/store"
 )
 
-// rows is the second pass.
+// rows is the pass over the rows.
 func (a *auditor) rows(ctx context.Context) error {
 	a.options.Progress("rows: products")
 	lookup := &lookup{auditor: a}
@@ -38,9 +38,12 @@ func (a *auditor) rows(ctx context.Context) error {
 		a.report.Orders += int64(len(page))
 		return lookup.orders(ctx, v, page)
 	}, func(int64, int64) {})
-	if err != nil {
-		return err
-	}
+	return err
+}
+
+// bookkeeping is the pass over what the store keeps for itself.
+func (a *auditor) bookkeeping(ctx context.Context) error {
+	a.options.Progress("what the store keeps for itself")
 	return a.store.View(ctx, func(v store.View) error {
 		strays, err := v.Strays(ctx, strayLimit)
 		for _, stray := range strays {

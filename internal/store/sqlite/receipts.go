@@ -45,23 +45,33 @@ func indexTable(slot int64) string   { return fmt.Sprintf("receipt_keys_%d", slo
 // rolled back.
 func (s *slots) load(conn *sqlite.Conn) error {
 	s.live, s.tail, s.row = nil, map[[16]byte]int64{}, 0
-	var indexed []int64
-	err := exec(conn, "SELECT slot, indexed FROM receipt_slots ORDER BY slot DESC", func(row *sqlite.Stmt) error {
-		s.live = append(s.live, row.ColumnInt64(0))
-		indexed = append(indexed, row.ColumnInt64(1))
-		return nil
-	})
-	if err != nil || len(s.live) == 0 {
+	live, err := readSlots(conn)
+	if err != nil || len(live) == 0 {
 		return err
 	}
-	s.row = indexed[0]
+	for _, slot := range live {
+		s.live = append(s.live, slot.number)
+	}
+	s.row = live[0].indexed
 	s.insertReceipts, s.insertKeys = newInserter(receiptTable(s.live[0]), 4), newInserter(indexTable(s.live[0]), 2)
 	return exec(conn, "SELECT row, key FROM "+receiptTable(s.live[0])+" WHERE row > ? ORDER BY row",
 		func(row *sqlite.Stmt) error {
 			s.row = row.ColumnInt64(0)
 			s.tail[[16]byte(column(row, 1))] = s.row
 			return nil
-		}, integer(indexed[0]))
+		}, integer(live[0].indexed))
+}
+
+// slot is a row of receipt_slots: the index of its receipts has all keys up to the row indexed.
+type slot struct{ number, indexed int64 }
+
+// readSlots reads the slots that there are, newest first.
+func readSlots(conn *sqlite.Conn) (live []slot, err error) {
+	err = exec(conn, "SELECT slot, indexed FROM receipt_slots ORDER BY slot DESC", func(row *sqlite.Stmt) error {
+		live = append(live, slot{row.ColumnInt64(0), row.ColumnInt64(1)})
+		return nil
+	})
+	return live, err
 }
 
 // find returns the receipt of a key, or nil.
