@@ -14,6 +14,8 @@ import (
 type verifyCommand struct {
 	Store string `default:"sqlite:holdfast.db" help:"Store URL. The store may be served at the same time."`
 	JSON  bool   `help:"Print JSON."`
+
+	Anchor string `placeholder:"FILE" help:"Require the history that earlier runs wrote to this file, and add a line for this one. Keep it away from the store."`
 }
 
 // clearLine lets a terminal's progress line be written over.
@@ -36,6 +38,11 @@ func (c *verifyCommand) Run(ctx context.Context, env *environment) error {
 	}
 	defer s.Close()
 	options := audit.Options{}
+	if c.Anchor != "" {
+		if options.Anchors, err = readAnchors(c.Anchor); err != nil {
+			return err
+		}
+	}
 	if isTerminal(env.stderr) {
 		options.Progress = func(line string) { fmt.Fprint(env.stderr, clearLine, line) }
 	}
@@ -51,6 +58,9 @@ func (c *verifyCommand) Run(ctx context.Context, env *environment) error {
 	}
 	if !report.Clean() {
 		return errReported
+	}
+	if c.Anchor != "" {
+		return appendAnchor(c.Anchor, report.Last)
 	}
 	return nil
 }

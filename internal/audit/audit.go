@@ -36,7 +36,9 @@ const (
 
 // Breach is one violation of an invariant.
 type Breach struct {
-	Invariant string `json:"invariant"` // I1 to I4, I7 or I9 of the design; "row" for a row that contradicts itself
+	// Invariant is I1 to I4, I7 or I9 of the design, "row" for a row that contradicts itself, or "anchor" for a history
+	// that is not the one an anchor has seen.
+	Invariant string `json:"invariant"`
 	Row       string `json:"row"`
 	Detail    string `json:"detail"`
 }
@@ -46,6 +48,8 @@ func (b Breach) String() string { return b.Invariant + ": " + b.Row + ": " + b.D
 // Report is what an audit found.
 type Report struct {
 	Batches, Events, Products, StockRows, Reservations, Orders int64
+
+	Last Anchor // the last journal entry that was seen, without the time of the audit
 
 	Breaches []Breach
 	More     int64 // how many breaches there are beyond those that are listed
@@ -59,6 +63,8 @@ type Options struct {
 	// StockRowsInMemory is how many stock rows the balance pass has in memory. If the store has more, it is read
 	// several times, for one share of the rows at a time. Default 250,000, which takes about 50 MiB.
 	StockRowsInMemory int
+	// Anchors are what earlier audits saw. The journal must still have the entries that they are of.
+	Anchors []Anchor
 	// Progress is called now and then with a description of the current step. Default: nothing is called.
 	Progress func(string)
 }

@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -17,11 +18,14 @@ type follower struct {
 	last  store.Entry // the last entry that it has seen
 	seq   int64
 	until int64 // number of the batch where it ends
+
+	anchors anchors
 }
 
 // journal is the pass over the journal.
 func (a *auditor) journal(ctx context.Context) error {
-	f := follower{auditor: a}
+	f := follower{auditor: a, anchors: anchors{a, slices.Clone(a.options.Anchors)}}
+	slices.SortStableFunc(f.anchors.list, func(a, b Anchor) int { return cmp.Compare(a.BatchNo, b.BatchNo) })
 	if err := a.store.View(ctx, func(v store.View) error { return f.head(ctx, v) }); err != nil {
 		return err
 	}
@@ -35,6 +39,8 @@ func (a *auditor) journal(ctx context.Context) error {
 		}
 		a.options.Progress(fmt.Sprintf("journal: %d of %d batches", f.last.BatchNo, f.until))
 	}
+	f.anchors.end()
+	a.report.Last.BatchNo, a.report.Last.Seq, a.report.Last.Checksum = f.last.BatchNo, f.seq, f.last.Checksum
 	return nil
 }
 
@@ -45,6 +51,8 @@ func (f *follower) head(ctx context.Context, v store.View) error {
 		return err
 	}
 	f.until = head.BatchNo
+	f.report.Last.Store = head.Store
+	f.anchors.head(&head)
 	if !storeID(head.Store) {
 		f.breach("I9", "head", "its store %q is not an id that a store is given", head.Store)
 	}
@@ -141,6 +149,7 @@ func (f *follower) entry(e *store.Entry, subjects *subjects) {
 		}
 		subjects.add(&events[i])
 	}
+	f.anchors.entry(e)
 	f.seq = e.First + int64(e.Count) - 1
 	f.last = *e
 	f.report.Batches++
