@@ -69,7 +69,7 @@ func (c *verifyCommand) print(env *environment, r *audit.Report) error {
 	if c.JSON {
 		return json.NewEncoder(env.stdout).Encode(map[string]any{
 			"clean": r.Clean(), "batches": r.Batches, "events": r.Events, "products": r.Products, "stockRows": r.StockRows,
-			"reservations": r.Reservations, "orders": r.Orders, "breaches": append([]audit.Breach{}, r.Breaches...), "moreBreaches": r.More,
+			"reservations": r.Reservations, "orders": r.Orders, "receipts": r.Receipts, "records": r.Records, "breaches": append([]audit.Breach{}, r.Breaches...), "moreBreaches": r.More,
 		})
 	}
 	for _, b := range r.Breaches {
@@ -82,7 +82,8 @@ func (c *verifyCommand) print(env *environment, r *audit.Report) error {
 	if !r.Clean() {
 		verdict = "NOT clean: stop serving this store, keep a copy of it, and restore a backup or repair the rows named above"
 	}
-	_, err := fmt.Fprintf(env.stdout, "verify: %d batches, %d events, %d products (%d stock rows), %d reservations, %d orders: %s\n",
-		r.Batches, r.Events, r.Products, r.StockRows, r.Reservations, r.Orders, verdict)
+	_, err := fmt.Fprintf(env.stdout, "verify: %d batches, %d events, %d products (%d stock rows), %d reservations, %d orders, "+
+		"%d receipts, %d records: %s\n",
+		r.Batches, r.Events, r.Products, r.StockRows, r.Reservations, r.Orders, r.Receipts, r.Records, verdict)
 	return err
 }

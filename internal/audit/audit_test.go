@@ -47,8 +47,10 @@ func (s *shop) do(commands ...inventory.Command) (outcomes []inventory.Outcome) 
 	requests := make([]*inventory.Request, len(commands))
 	for i, c := range commands {
 		s.n++
-		receipt := &inventory.ReceiptID{Key: [16]byte{byte(s.n >> 8), byte(s.n)}}
-		requests[i] = &inventory.Request{Command: c, Salt: s.n, Receipt: receipt}
+		requests[i] = &inventory.Request{Command: c, Salt: s.n}
+		if _, ofTime := c.(*inventory.Expire); !ofTime {
+			requests[i].Receipt = &inventory.ReceiptID{Key: [16]byte{byte(s.n >> 8), byte(s.n)}}
+		}
 	}
 	err := s.store.Commit(context.Background(), inventory.KeysOf(requests),
 		func(state *inventory.State) (changes *inventory.Changes, err error) {
@@ -101,7 +103,10 @@ func (s *shop) fill() map[string]int64 {
 	active := s.hold(time.Hour, "mug")
 	s.do(&inventory.CreateProduct{
 		ID: "lid", Name: "Lid", Price: inventory.Money{Amount: 5, Currency: "EUR"}, TotalStock: 3, Location: "berlin",
-	})
+	}, &inventory.Group{Operations: []inventory.Operation{
+		{Request: &inventory.Request{Command: &inventory.Cancel{ID: inventory.ID{}}}},
+		{Request: &inventory.Request{Command: &inventory.Cancel{ID: cancelled}}},
+	}})
 	keys := map[string]int64{}
 	for name, id := range map[string]inventory.ID{
 		"$expired": expired, "$overdue": overdue, "$cart": cart, "$cancelled": cancelled, "$confirmed": confirmed, "$order": order,
@@ -129,7 +134,7 @@ func TestClean(t *testing.T) {
 	s.fill()
 	for _, inMemory := range []int{0, 1} { // one share, and one for every stock row
 		r := run(t, s.store, audit.Options{StockRowsInMemory: inMemory})
-		if !r.Clean() || r.Products != 3 || r.StockRows != 5 || r.Reservations != 9 || r.Orders != 3 {
+		if !r.Clean() || r.Products != 3 || r.StockRows != 5 || r.Reservations != 9 || r.Orders != 3 || r.Receipts != 22 {
 			t.Errorf("%+v", r)
 		}
 	}

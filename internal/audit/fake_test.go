@@ -22,6 +22,8 @@ type fake struct {
 	products     []*inventory.Product
 	reservations []*inventory.Reservation // newest first
 	orders       []*inventory.Order
+	receipts     []*inventory.Receipt
+	records      []*inventory.Record
 	strays       []string
 	broken       error // of Reservations
 }
@@ -71,6 +73,10 @@ func (f *fake) copy(ctx context.Context, v store.View) (err error) {
 	for _, o := range orders {
 		f.orders = append(f.orders, cloneOrder(o))
 	}
+	if err != nil {
+		return err
+	}
+	f.receipts, _, err = v.(store.Lister).Receipts(ctx, store.ReceiptCursor{}, 1000)
 	return err
 }
 
@@ -237,6 +243,18 @@ func (f *fake) Orders(_ context.Context, q store.OrderQuery) (page []*inventory.
 		}
 	}
 	return page, next, nil
+}
+
+func (f *fake) Receipts(
+	context.Context, store.ReceiptCursor, int,
+) (page []*inventory.Receipt, next store.ReceiptCursor, err error) {
+	return f.receipts, next, nil
+}
+
+func (f *fake) AllRecords(
+	context.Context, inventory.RecordKey, int,
+) (page []*inventory.Record, next inventory.RecordKey, err error) {
+	return f.records, next, nil
 }
 
 func (f *fake) Strays(context.Context, int) ([]string, error) { return f.strays, nil }

@@ -328,6 +328,16 @@ func ordersByID(
 		})
 }
 
+func productsByID(
+	ctx context.Context, v store.View, ids map[string]bool,
+) (found map[string]*inventory.Product, bad map[string]bool, err error) {
+	return byID(slices.Collect(maps.Keys(ids)), func(p *inventory.Product) string { return p.ID },
+		func(ids []string) ([]*inventory.Product, error) {
+			page, _, err := v.Products(ctx, store.ProductQuery{IDs: ids})
+			return page, err
+		})
+}
+
 func (s *subjects) checkReservations(ctx context.Context, v store.View) error {
 	found, bad, err := reservationsByID(ctx, v, slices.Collect(maps.Keys(s.reservations)))
 	if err != nil {
@@ -386,11 +396,7 @@ func (s *subjects) checkProducts(ctx context.Context, v store.View) error {
 	for key := range s.stock {
 		ids[key.ProductID] = true
 	}
-	found, _, err := byID(slices.Collect(maps.Keys(ids)), func(p *inventory.Product) string { return p.ID },
-		func(ids []string) ([]*inventory.Product, error) {
-			page, _, err := v.Products(ctx, store.ProductQuery{IDs: ids})
-			return page, err
-		})
+	found, _, err := productsByID(ctx, v, ids)
 	if err != nil {
 		return err
 	}

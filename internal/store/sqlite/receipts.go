@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"slices"
 
@@ -182,4 +183,45 @@ func (s *slots) rotate(conn *sqlite.Conn, slot int64) error {
 		}
 	}
 	return s.load(conn)
+}
+
+// Receipts implements [store.Lister], slot by slot, oldest first.
+func (v *view) Receipts(
+	ctx context.Context, after store.ReceiptCursor, limit int,
+) (list []*inventory.Receipt, next store.ReceiptCursor, err error) {
+	defer v.during(ctx, &err)()
+	live, err := readSlots(v.conn)
+	if err != nil {
+		return nil, next, err
+	}
+	for _, slot := range slices.Backward(live) {
+		if slot.number < after.Table {
+			continue
+		}
+		if slot.number > after.Table {
+			after.Row = 0
+		}
+		list, next, err = v.receiptsOf(slot.number, after.Row, limit)
+		if err == nil && next.Table == 0 && slot != live[0] {
+			next.Table = slot.number + 1
+		}
+		return list, next, err
+	}
+	return nil, next, nil
+}
+
+func (v *view) receiptsOf(slot, after int64, limit int) ([]*inventory.Receipt, store.ReceiptCursor, error) {
+	page := store.NewPage[inventory.Receipt, store.ReceiptCursor](limit)
+	err := scan(v.conn, "SELECT row, key, fingerprint, answer FROM "+receiptTable(slot)+" WHERE row > ? ORDER BY row",
+		func(row *sqlite.Stmt) (more bool, err error) {
+			r := &inventory.Receipt{Answer: column(row, 3)}
+			row.ColumnBytes(1, r.Key[:])
+			row.ColumnBytes(2, r.Fingerprint[:])
+			page.Add(r, store.ReceiptCursor{Table: slot, Row: row.ColumnInt64(0)}, len(r.Answer))
+			return !page.Done(), nil
+		}, integer(after))
+	if err != nil {
+		return nil, store.ReceiptCursor{}, err
+	}
+	return page.Result()
 }

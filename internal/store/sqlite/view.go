@@ -20,6 +20,8 @@ type view struct {
 	done <-chan struct{} // of the context of the View call
 }
 
+var _ store.Lister = (*view)(nil)
+
 // during makes the end of ctx interrupt a method, also if ctx ends before the context of View. The method calls the
 // returned function at its end: it restores the interruption by View, and replaces the error of an interrupted
 // statement by that of ctx.
