@@ -478,6 +478,18 @@ func TestRowLies(t *testing.T) {
 			rows: func(f *fake) { f.drop("$order") },
 			want: []string{"I2: stock of mug at main: committed is 1, its CONFIRMED orders hold 0"}, more: true,
 		},
+		"bad product": { // it is met by two passes
+			rows: func(f *fake) { f.badProduct = true },
+			want: []string{"row: product row 9: torn", "row: product row 9: torn"},
+		},
+		"bad reservation": {
+			rows: func(f *fake) { f.badReservation = true },
+			want: []string{"row: reservation row 9: torn", "row: reservation row 9: torn"},
+		},
+		"bad record": {
+			rows: func(f *fake) { f.badRecord = true },
+			want: []string{"row: record row 9: torn (records after it were not read)"},
+		},
 		"stray": {
 			rows: func(f *fake) { f.strays = []string{"an index entry"} },
 			want: []string{"row: bookkeeping: an index entry"},

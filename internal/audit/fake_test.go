@@ -26,6 +26,9 @@ type fake struct {
 	records      []*inventory.Record
 	strays       []string
 	broken       error // of Reservations
+
+	// The rows that cannot be used come before all others.
+	badProduct, badReservation, badRecord bool
 }
 
 // newFake makes a fake of a filled shop, with which everything is right.
@@ -217,6 +220,9 @@ func (f *fake) Journal(_ context.Context, from store.JournalPosition, limit, max
 }
 
 func (f *fake) Products(_ context.Context, q store.ProductQuery) (page []*inventory.Product, next string, err error) {
+	if f.badProduct && q.IDs == nil && q.After == "" {
+		return nil, "", &store.CorruptRow{Row: "product row 9", Key: "a", Detail: "torn"}
+	}
 	for _, p := range f.products {
 		if q.IDs == nil || slices.Contains(q.IDs, p.ID) {
 			page = append(page, p)
@@ -228,6 +234,9 @@ func (f *fake) Products(_ context.Context, q store.ProductQuery) (page []*invent
 func (f *fake) Reservations(
 	_ context.Context, q store.ReservationQuery,
 ) (page []*inventory.Reservation, next inventory.ID, err error) {
+	if f.badReservation && q.IDs == nil && q.Before.IsZero() {
+		return nil, next, &store.CorruptRow{Row: "reservation row 9", ID: inventory.NewID(1, 999, 1), Detail: "torn"}
+	}
 	for _, r := range f.reservations {
 		if slices.Contains(q.IDs, r.ID) || (q.IDs == nil && q.Matches(r)) {
 			page = append(page, r)
@@ -254,6 +263,9 @@ func (f *fake) Receipts(
 func (f *fake) AllRecords(
 	context.Context, inventory.RecordKey, int,
 ) (page []*inventory.Record, next inventory.RecordKey, err error) {
+	if f.badRecord {
+		return f.records, next, &store.CorruptRow{Row: "record row 9", Detail: "torn"}
+	}
 	return f.records, next, nil
 }
 
