@@ -78,7 +78,10 @@ func TestAnchors(t *testing.T) {
 			f.products = f.products[:0:0]
 			f.chain()
 		}, []string{"journal entry 22 is missing"}},
-		"hole": {func(f *fake) { f.entries = append(f.entries[:4:4], f.entries[5:]...) }, []string{"journal entry 5 is missing"}},
+		"hole": {
+			func(f *fake) { f.entries = append(f.entries[:4:4], f.entries[5:]...) },
+			[]string{"journal entry 5 is missing"},
+		},
 		"another store": {
 			func(f *fake) { f.head.Store = strings.Repeat("a", 26) }, []string{"but this one is " + strings.Repeat("a", 26)},
 		},

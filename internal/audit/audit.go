@@ -38,8 +38,8 @@ const (
 
 // Breach is one violation of an invariant.
 type Breach struct {
-	// Invariant is I1 to I4, I6, I7 or I9 of the design, "row" for a row that contradicts itself, or "anchor" for a history
-	// that is not the one an anchor has seen.
+	// Invariant is I1 to I4, I6, I7 or I9 of the design, "row" for a row that contradicts itself, or "anchor" for a
+	// history that is not the one that an anchor has seen.
 	Invariant string `json:"invariant"`
 	Row       string `json:"row"`
 	Detail    string `json:"detail"`

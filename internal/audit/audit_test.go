@@ -109,8 +109,8 @@ func (s *shop) fill() map[string]int64 {
 	}})
 	keys := map[string]int64{}
 	for name, id := range map[string]inventory.ID{
-		"$expired": expired, "$overdue": overdue, "$cart": cart, "$cancelled": cancelled, "$confirmed": confirmed, "$order": order,
-		"$fulfilled": fulfilled, "$active": active,
+		"$expired": expired, "$overdue": overdue, "$cart": cart, "$cancelled": cancelled, "$confirmed": confirmed,
+		"$order": order, "$fulfilled": fulfilled, "$active": active,
 	} {
 		keys[name] = id.Sequence()
 	}

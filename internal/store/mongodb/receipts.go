@@ -139,7 +139,8 @@ func (v *view) receiptsOf(
 ) ([]*inventory.Receipt, store.ReceiptCursor, error) {
 	page := store.NewPage[inventory.Receipt, store.ReceiptCursor](limit)
 	filter := bson.D{{Key: "_id", Value: bson.D{{Key: "$gt", Value: after.Key[:]}}}}
-	err := v.until(ctx, name, filter, &findOptions{sort: bson.D{up("_id")}, limit: int64(limit)}, func(raw bson.Raw) error {
+	o := &findOptions{sort: bson.D{up("_id")}, limit: int64(limit)}
+	err := v.until(ctx, name, filter, o, func(raw bson.Raw) error {
 		var d receiptDocument
 		if err := bson.Unmarshal(raw, &d); err != nil {
 			return err
