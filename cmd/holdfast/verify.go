@@ -18,6 +18,8 @@ import (
 type verifyCommand struct {
 	Store string `default:"sqlite:holdfast.db" help:"Store URL. The store may be served at the same time."`
 	JSON  bool   `help:"Print JSON."`
+
+	Anchor string `placeholder:"FILE" help:"Require the history that earlier runs wrote to this file, and add a line for this one. Keep it away from the store."`
 }
 
 // clearLine empties a terminal's line, so that the next text takes the place of the progress that was shown there.
@@ -40,6 +42,11 @@ func (c *verifyCommand) Run(ctx context.Context, env *environment) error {
 	}
 	defer s.Close()
 	options := audit.Options{}
+	if c.Anchor != "" {
+		if options.Anchors, err = readAnchors(c.Anchor); err != nil {
+			return err
+		}
+	}
 	if isTerminal(env.stderr) {
 		options.Progress = func(line string) { fmt.Fprint(env.stderr, clearLine, line) }
 	}
@@ -47,19 +54,23 @@ func (c *verifyCommand) Run(ctx context.Context, env *environment) error {
 	if isTerminal(env.stderr) {
 		fmt.Fprint(env.stderr, clearLine)
 	}
-	if err != nil {
+	if err != nil && report.Clean() {
 		return err
 	}
 	result := verified{Report: report}
-	result.last, err = lastEvent(ctx, s)
+	var unread error
+	result.last, unread = lastEvent(ctx, s)
 	if sqlite, is := s.(interface{ UnreadLog() string }); is {
 		result.unreadLog = sqlite.UnreadLog()
 	}
-	if err := errors.Join(c.print(env, &result), err); err != nil {
+	if err := errors.Join(c.print(env, &result), err, unread); err != nil {
 		return err
 	}
 	if !report.Clean() {
 		return errReported
+	}
+	if c.Anchor != "" {
+		return appendAnchor(c.Anchor, report.Last)
 	}
 	return nil
 }
@@ -124,6 +135,7 @@ func (c *verifyCommand) print(env *environment, r *verified) error {
 		return json.NewEncoder(env.stdout).Encode(map[string]any{
 			"clean": r.Clean(), "batches": r.Batches, "events": r.Events,
 			"products": r.Products, "stockRows": r.StockRows, "reservations": r.Reservations, "orders": r.Orders,
+			"receipts": r.Receipts, "records": r.Records,
 			"breaches": append([]audit.Breach{}, r.Breaches...), "moreBreaches": r.More,
 			"lastEvent": r.jsonLast(), "unreadLog": r.unreadLog,
 		})
@@ -139,8 +151,8 @@ func (c *verifyCommand) print(env *environment, r *verified) error {
 	if !r.Clean() {
 		verdict = "NOT clean: stop serving this store, keep a copy of it, and restore a backup or repair the rows named above"
 	}
-	_, err := fmt.Fprintf(env.stdout,
-		"verify: %d batches, %d events, %d products (%d stock rows), %d reservations, %d orders: %s\n",
-		r.Batches, r.Events, r.Products, r.StockRows, r.Reservations, r.Orders, verdict)
+	_, err := fmt.Fprintf(env.stdout, "verify: %d batches, %d events, %d products (%d stock rows), %d reservations, "+
+		"%d orders, %d receipts, %d records: %s\n",
+		r.Batches, r.Events, r.Products, r.StockRows, r.Reservations, r.Orders, r.Receipts, r.Records, verdict)
 	return err
 }

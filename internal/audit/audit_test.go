@@ -2,6 +2,7 @@ package audit_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -23,7 +24,7 @@ import (
 type shop struct {
 	t     testing.TB
 	clock *storetest.Clock
-	store *sqlite.Store
+	store store.Store
 	n     uint32
 }
 
@@ -33,6 +34,10 @@ func newShop(t testing.TB, file string) *shop {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return shopOn(t, clock, s)
+}
+
+func shopOn(t testing.TB, clock *storetest.Clock, s store.Store) *shop {
 	t.Cleanup(func() { s.Close() })
 	return &shop{t: t, clock: clock, store: s}
 }
@@ -43,6 +48,9 @@ func (s *shop) do(commands ...inventory.Command) (outcomes []inventory.Outcome) 
 	for i, c := range commands {
 		s.n++
 		requests[i] = &inventory.Request{Command: c, Salt: s.n}
+		if _, ofTime := c.(*inventory.Expire); !ofTime {
+			requests[i].Receipt = &inventory.ReceiptID{Key: [16]byte{byte(s.n >> 8), byte(s.n)}}
+		}
 	}
 	err := s.store.Commit(context.Background(), inventory.KeysOf(requests),
 		func(state *inventory.State) (changes *inventory.Changes, err error) {
@@ -93,10 +101,16 @@ func (s *shop) fill() map[string]int64 {
 	s.do(&inventory.Fulfill{ID: fulfilled})
 	s.do(&inventory.CancelOrder{ID: s.confirm(s.hold(time.Hour, "mug"))})
 	active := s.hold(time.Hour, "mug")
+	s.do(&inventory.CreateProduct{
+		ID: "lid", Name: "Lid", Price: inventory.Money{Amount: 5, Currency: "EUR"}, TotalStock: 3, Location: "berlin",
+	}, &inventory.Group{Operations: []inventory.Operation{
+		{Request: &inventory.Request{Command: &inventory.Cancel{ID: inventory.ID{}}}},
+		{Request: &inventory.Request{Command: &inventory.Cancel{ID: cancelled}}},
+	}})
 	keys := map[string]int64{}
 	for name, id := range map[string]inventory.ID{
-		"$overdue": overdue, "$cart": cart, "$cancelled": cancelled, "$confirmed": confirmed, "$order": order,
-		"$fulfilled": fulfilled, "$active": active,
+		"$expired": expired, "$overdue": overdue, "$cart": cart, "$cancelled": cancelled, "$confirmed": confirmed,
+		"$order": order, "$fulfilled": fulfilled, "$active": active,
 	} {
 		keys[name] = id.Sequence()
 	}
@@ -120,7 +134,7 @@ func TestClean(t *testing.T) {
 	s.fill()
 	for _, inMemory := range []int{0, 1} { // one share, and one for every stock row
 		r := run(t, s.store, audit.Options{StockRowsInMemory: inMemory})
-		if !r.Clean() || r.Products != 2 || r.StockRows != 3 || r.Reservations != 9 || r.Orders != 3 {
+		if !r.Clean() || r.Products != 3 || r.StockRows != 5 || r.Reservations != 9 || r.Orders != 3 || r.Receipts != 22 {
 			t.Errorf("%+v", r)
 		}
 	}
@@ -176,6 +190,7 @@ func TestEveryBreachIsNamed(t *testing.T) {
 	original := filepath.Join(t.TempDir(), "shop.db")
 	s := newShop(t, original)
 	keys := s.fill()
+	keys["$slot"] = int64(inventory.Time(storetest.Start.UnixMilli()) / store.RotateEvery)
 	if err := s.store.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -247,7 +262,15 @@ func TestEveryBreachIsNamed(t *testing.T) {
 		},
 		"hold bookkeeping extra":     {"INSERT INTO holds VALUES (1, 4102444800000, $cancelled)", "no ACTIVE reservation"},
 		"hold bookkeeping elsewhere": {"UPDATE holds SET stock = 1 WHERE reservation = $active", "no row in holds for mug"},
-		"journal entry missing":      {"DELETE FROM journal WHERE batch_no = 5", "journal entries 5 to 5: are missing"},
+		"receipt not in its index": {
+			"UPDATE receipt_slots SET indexed = 1",
+			"receipts_$slot row 1: its key is not in receipt_keys_$slot",
+		},
+		"receipt of its index missing": {
+			"INSERT INTO receipt_keys_$slot VALUES (x'00', 999)",
+			"receipt_keys_$slot row 999: there is no such row",
+		},
+		"journal entry missing": {"DELETE FROM journal WHERE batch_no = 5", "journal entries 5 to 5: are missing"},
 		"last entry missing": {
 			"DELETE FROM journal WHERE batch_no = (SELECT max(batch_no) FROM journal)",
 			"are missing at the end",
@@ -310,5 +333,68 @@ func change(t *testing.T, file, sql string) {
 	}
 	if conn.Changes() == 0 {
 		t.Fatalf("%s changes nothing", sql)
+	}
+}
+
+// TestBlankedPage: the index of due holds has an empty page. No query fails, but overdue holds are not found any more.
+func TestBlankedPage(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "shop.db")
+	s := newShop(t, file)
+	s.fill()
+	if err := s.store.Close(); err != nil {
+		t.Fatal(err)
+	}
+	page, size := rootPage(t, file, "reservations_due")
+	f, err := os.OpenFile(file, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	// A leaf of an index, with no cells: https://www.sqlite.org/fileformat2.html#b_tree_pages
+	empty := append([]byte{10, 0, 0, 0, 0, byte(size >> 8), byte(size)}, make([]byte, size-7)...)
+	if _, err := f.WriteAt(empty, (page-1)*size); err != nil {
+		t.Fatal(err)
+	}
+	damaged, err := sqlite.Open(file, sqlite.Options{ReadOnly: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer damaged.Close()
+	report := run(t, damaged, audit.Options{})
+	if len(report.Breaches) == 0 || !strings.Contains(report.Breaches[0].String(), "reservations_due") {
+		t.Errorf("%+v", report.Breaches)
+	}
+}
+
+// rootPage finds the first page of a table or index, and the size of pages.
+func rootPage(t *testing.T, file, name string) (page, size int64) {
+	t.Helper()
+	conn, err := zombie.OpenConn(file, zombie.OpenReadWrite)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	for sql, result := range map[string]*int64{
+		"PRAGMA wal_checkpoint(TRUNCATE)": new(int64), "PRAGMA page_size": &size,
+		"SELECT rootpage FROM sqlite_schema WHERE name = '" + name + "'": &page,
+	} {
+		err := sqlitex.ExecuteTransient(conn, sql, &sqlitex.ExecOptions{ResultFunc: func(row *zombie.Stmt) error {
+			*result = row.ColumnInt64(0)
+			return nil
+		}})
+		if err != nil || (page == 0 && result == &page) {
+			t.Fatalf("%s: %v", sql, err)
+		}
+	}
+	return page, size
+}
+
+// TestUnreadable: what was found before a store could not be read any further is reported.
+func TestUnreadable(t *testing.T) {
+	f := newFake(t)
+	f.strays, f.broken = []string{"a damaged page"}, store.ErrBroken
+	report, err := audit.Run(t.Context(), fakeStore{view: f}, audit.Options{})
+	if !errors.Is(err, store.ErrBroken) || len(report.Breaches) != 1 {
+		t.Errorf("%+v, %v", report, err)
 	}
 }

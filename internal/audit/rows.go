@@ -2,6 +2,7 @@ package audit
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"math"
 	"slices"
@@ -10,14 +11,16 @@ import (
 	"github.com/holdfast/holdfast/internal/store"
 )
 
-// rows is the second pass.
+// rows is the pass over the rows.
 func (a *auditor) rows(ctx context.Context) error {
 	a.options.Progress("rows: products")
 	lookup := &lookup{auditor: a}
-	err := a.eachProduct(ctx, func(v store.View, p *inventory.Product, _ int64) error {
-		a.report.Products++
-		a.report.StockRows += int64(len(p.Stock))
-		return lookup.product(ctx, v, p)
+	err := a.eachProduct(ctx, func(v store.View, page []*inventory.Product, _ int64) error {
+		for _, p := range page {
+			a.report.Products++
+			a.report.StockRows += int64(len(p.Stock))
+		}
+		return lookup.products(ctx, v, page)
 	}, func(string, int64) {})
 	if err != nil {
 		return err
@@ -35,9 +38,12 @@ func (a *auditor) rows(ctx context.Context) error {
 		a.report.Orders += int64(len(page))
 		return lookup.orders(ctx, v, page)
 	}, func(int64, int64) {})
-	if err != nil {
-		return err
-	}
+	return err
+}
+
+// bookkeeping is the pass over what the store keeps for itself.
+func (a *auditor) bookkeeping(ctx context.Context) error {
+	a.options.Progress("what the store keeps for itself")
 	return a.store.View(ctx, func(v store.View) error {
 		strays, err := v.Strays(ctx, strayLimit)
 		for _, stray := range strays {
@@ -47,10 +53,10 @@ func (a *auditor) rows(ctx context.Context) error {
 	})
 }
 
-// eachProduct reads all products, each page in a snapshot of its own. It calls visit with each product and the sequence
-// of its snapshot, and page with the last id of a page and that sequence.
-func (a *auditor) eachProduct(ctx context.Context, visit func(v store.View, p *inventory.Product, seq int64) error,
-	page func(upTo string, seq int64),
+// eachProduct reads all products, each page in a snapshot of its own. It calls visit with the products and the sequence
+// of the snapshot, and page with the last id of a page and that sequence.
+func (a *auditor) eachProduct(ctx context.Context,
+	visit func(v store.View, page []*inventory.Product, seq int64) error, page func(upTo string, seq int64),
 ) error {
 	for after, done := "", false; !done; {
 		err := a.store.View(ctx, func(v store.View) error {
@@ -63,10 +69,8 @@ func (a *auditor) eachProduct(ctx context.Context, visit func(v store.View, p *i
 			if err != nil {
 				return err
 			}
-			for _, p := range products {
-				if err := visit(v, p, head.Seq); err != nil {
-					return err
-				}
+			if err := visit(v, products, head.Seq); err != nil {
+				return err
 			}
 			if bad != nil {
 				next = bad.Key
@@ -149,50 +153,74 @@ func eachRow[T any](
 	return nil
 }
 
-// lookup finds events by sequence. It keeps the last decoded entries, because neighbouring rows were often changed by
-// neighbouring events.
+// lookup lets rows be compared with the events that changed them last. The rows of a page ask first, and are answered
+// together, so that each journal entry is decoded once for a page. Only the entry that was decoded last stays in
+// memory, because an entry may have megabytes.
 type lookup struct {
 	*auditor
-	recent []decoded
-}
-
-type decoded struct {
+	wants  []want
 	first  int64
-	events []inventory.Event
+	events []inventory.Event // of one entry; first is the sequence of the first
 }
 
-const recentEntries = 256
+// want is a check that needs an event. It is called with nil if there is no event with that sequence.
+type want struct {
+	seq   int64
+	check func(*inventory.Event)
+}
+
+func (l *lookup) want(seq int64, check func(*inventory.Event)) {
+	l.wants = append(l.wants, want{seq, check})
+}
+
+// answer makes the checks that wait, in the snapshot of their rows. It begins with the latest event, because the pages
+// of reservations and orders go back in time.
+func (l *lookup) answer(ctx context.Context, v store.View) error {
+	slices.SortStableFunc(l.wants, func(a, b want) int { return cmp.Compare(b.seq, a.seq) })
+	for _, w := range l.wants {
+		e, err := l.event(ctx, v, w.seq)
+		if err != nil {
+			return err
+		}
+		w.check(e)
+	}
+	clear(l.wants)
+	l.wants = l.wants[:0]
+	return nil
+}
 
 func (l *lookup) event(ctx context.Context, v store.View, seq int64) (*inventory.Event, error) {
-	for _, d := range l.recent {
-		if seq >= d.first && seq < d.first+int64(len(d.events)) {
-			return &d.events[seq-d.first], nil
-		}
+	if e := l.decoded(seq); e != nil {
+		return e, nil
 	}
-	entries, err := v.Journal(ctx, store.JournalPosition{Seq: seq}, 1, bytesPerPage)
+	entries, err := v.Journal(ctx, store.JournalPosition{Seq: seq}, 1, 1)
 	if err != nil || len(entries) == 0 {
 		return nil, err
 	}
-	e := &entries[0]
-	events, err := inventory.DecodeEvents(e.First, e.At, e.Events)
-	if err != nil {
-		return nil, nil // the journal pass has named it
-	}
-	if len(l.recent) == recentEntries {
-		l.recent = slices.Delete(l.recent, 0, recentEntries/2)
-	}
-	l.recent = append(l.recent, decoded{e.First, events})
-	if i := seq - e.First; i >= 0 && i < int64(len(events)) {
-		return &events[i], nil
-	}
-	return nil, nil
+	l.first = entries[0].First
+	// If they cannot be decoded, the journal pass has named the entry, and here it has no events.
+	l.events, _ = inventory.DecodeEvents(l.first, entries[0].At, entries[0].Events)
+	return l.decoded(seq), nil
 }
 
-func (l *lookup) product(ctx context.Context, v store.View, p *inventory.Product) error {
-	e, err := l.event(ctx, v, p.Seq)
-	if err != nil {
-		return err
+func (l *lookup) decoded(seq int64) *inventory.Event {
+	if i := seq - l.first; i >= 0 && i < int64(len(l.events)) {
+		return &l.events[i]
 	}
+	return nil
+}
+
+func (l *lookup) products(ctx context.Context, v store.View, page []*inventory.Product) error {
+	for _, p := range page {
+		l.want(p.Seq, func(e *inventory.Event) { l.product(p, e) })
+		for i := range p.Stock {
+			l.want(p.Stock[i].Seq, func(e *inventory.Event) { l.stock(p.ID, &p.Stock[i], e) })
+		}
+	}
+	return l.answer(ctx, v)
+}
+
+func (l *lookup) product(p *inventory.Product, e *inventory.Event) {
 	name := "product " + p.ID
 	if e == nil || e.Product == nil || e.Adjustment != nil || e.Product.ID != p.ID {
 		l.breach("I9", name, "no event made it what it is: event %d is not about it", p.Seq)
@@ -202,40 +230,29 @@ func (l *lookup) product(ctx context.Context, v store.View, p *inventory.Product
 	if p.At(inventory.MainLocation) == nil {
 		l.breach("row", name, "it has no stock row at %s", inventory.MainLocation)
 	}
-	for i := range p.Stock {
-		if err := l.stock(ctx, v, p, &p.Stock[i]); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
-func (l *lookup) stock(ctx context.Context, v store.View, p *inventory.Product, s *inventory.Stock) error {
-	key := inventory.StockKey{ProductID: p.ID, Location: s.Location}
+func (l *lookup) stock(product string, s *inventory.Stock, e *inventory.Event) {
+	key := inventory.StockKey{ProductID: product, Location: s.Location}
 	if !s.Valid() {
 		l.breach("I1", stockName(key), "has a negative bucket: %+v", s.Buckets)
 	}
-	e, err := l.event(ctx, v, s.Seq)
-	if err != nil {
-		return err
-	}
 	if e == nil {
 		l.breach("I9", stockName(key), "no event made it what it is: there is no event %d", s.Seq)
-		return nil
+		return
 	}
 	for i := range e.Movements {
 		if e.Movements[i].StockKey == key {
 			if e.Movements[i].After != s.Buckets {
 				l.breach("I9", stockName(key), "its buckets are %+v, event %d left %+v", s.Buckets, s.Seq, e.Movements[i].After)
 			}
-			return nil
+			return
 		}
 	}
-	opened := e.Type == inventory.EventProductCreated && e.Product.ID == p.ID && e.Product.At(s.Location) != nil
+	opened := e.Type == inventory.EventProductCreated && e.Product.ID == product && e.Product.At(s.Location) != nil
 	if !opened || s.Buckets != (inventory.Buckets{}) {
 		l.breach("I9", stockName(key), "no event made it what it is: event %d moved nothing there", s.Seq)
 	}
-	return nil
 }
 
 // reservations checks a page of reservations with their orders. An order that cannot be used counts as missing; the
@@ -252,20 +269,12 @@ func (l *lookup) reservations(ctx context.Context, v store.View, page []*invento
 		return err
 	}
 	for _, r := range page {
-		if err := l.reservation(ctx, v, r, orders[r.OrderID]); err != nil {
-			return err
-		}
+		l.want(r.Seq, func(e *inventory.Event) { l.reservation(r, orders[r.OrderID], e) })
 	}
-	return nil
+	return l.answer(ctx, v)
 }
 
-func (l *lookup) reservation(ctx context.Context, v store.View, r *inventory.Reservation,
-	order *inventory.Order,
-) error {
-	e, err := l.event(ctx, v, r.Seq)
-	if err != nil {
-		return err
-	}
+func (l *lookup) reservation(r *inventory.Reservation, order *inventory.Order, e *inventory.Event) {
 	name := r.ID.Text(inventory.ReservationPrefix)
 	if e == nil || e.Reservation == nil || e.Reservation.ID != r.ID {
 		l.breach("I9", name, "no event made it what it is: event %d is not about it", r.Seq)
@@ -285,7 +294,6 @@ func (l *lookup) reservation(ctx context.Context, v store.View, r *inventory.Res
 	if !r.OrderID.IsZero() && (order == nil || order.ReservationID != r.ID) {
 		l.breach("I4", name, "its order %s is missing or of another reservation", r.OrderID.Text(inventory.OrderPrefix))
 	}
-	return nil
 }
 
 // orders checks a page of orders with their reservations. A reservation that cannot be used counts as missing.
@@ -299,18 +307,12 @@ func (l *lookup) orders(ctx context.Context, v store.View, page []*inventory.Ord
 		return err
 	}
 	for _, o := range page {
-		if err := l.order(ctx, v, o, reservations[o.ReservationID]); err != nil {
-			return err
-		}
+		l.want(o.Seq, func(e *inventory.Event) { l.order(o, reservations[o.ReservationID], e) })
 	}
-	return nil
+	return l.answer(ctx, v)
 }
 
-func (l *lookup) order(ctx context.Context, v store.View, o *inventory.Order, r *inventory.Reservation) error {
-	e, err := l.event(ctx, v, o.Seq)
-	if err != nil {
-		return err
-	}
+func (l *lookup) order(o *inventory.Order, r *inventory.Reservation, e *inventory.Event) {
 	name := o.ID.Text(inventory.OrderPrefix)
 	if e == nil || e.Order == nil || e.Order.ID != o.ID {
 		l.breach("I9", name, "no event made it what it is: event %d is not about it", o.Seq)
@@ -320,10 +322,9 @@ func (l *lookup) order(ctx context.Context, v store.View, o *inventory.Order, r 
 	if r == nil || r.OrderID != o.ID {
 		l.breach("I4", name, "its reservation %s is missing or has another order",
 			o.ReservationID.Text(inventory.ReservationPrefix))
-		return nil
+		return
 	}
 	if !slices.Equal(r.Lines, o.Lines) || r.Total != o.Total {
 		l.breach("I4", name, "its lines are not those of its reservation %s", r.ID.Text(inventory.ReservationPrefix))
 	}
-	return nil
 }

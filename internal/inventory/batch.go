@@ -272,7 +272,7 @@ func (b *batch) next() int64 {
 
 func (b *batch) emit(event *Event) {
 	event.Seq, event.Actor = b.seq, b.actor
-	b.events = appendEvent(b.events, event)
+	b.events = AppendEvent(b.events, event)
 	b.count++
 	b.tally[event.Type]++
 }

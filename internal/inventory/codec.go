@@ -466,7 +466,8 @@ func (r *reader) refusal() *Refusal {
 	return v
 }
 
-func appendEvent(b []byte, e *Event) []byte {
+// AppendEvent writes an event of a batch, without its sequence and its time: those [DecodeEvents] gets with the batch.
+func AppendEvent(b []byte, e *Event) []byte {
 	b = append(b, byte(e.Type))
 	b = appendUint(b, int64(len(e.Movements)))
 	for i := range e.Movements {

@@ -20,7 +20,7 @@ func TestEventTypes(t *testing.T) {
 			event := sampleEvent(eventType)
 			event.Actor = actor
 			event.Movements = event.ExpectedMovements()
-			read, err := DecodeEvents(7, 1000, appendEvent(nil, event))
+			read, err := DecodeEvents(7, 1000, AppendEvent(nil, event))
 			if err != nil || len(read) != 1 || !reflect.DeepEqual(&read[0], event) {
 				t.Errorf("%v: wrote %+v, read %+v (%v)", eventType, event, read, err)
 			}

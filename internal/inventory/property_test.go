@@ -443,7 +443,7 @@ func FuzzDecodeEvents(f *testing.F) {
 		}
 		var again []byte
 		for i := range events {
-			again = appendEvent(again, &events[i])
+			again = AppendEvent(again, &events[i])
 		}
 		back, err := DecodeEvents(1, 0, again)
 		if err != nil || !reflect.DeepEqual(events, back) {

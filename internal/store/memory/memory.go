@@ -3,8 +3,10 @@
 package memory
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
+	"maps"
 	"slices"
 	"sort"
 	"strings"
@@ -52,7 +54,10 @@ type Store struct {
 	ordersByAge  []inventory.ID
 }
 
-var _ store.Store = (*Store)(nil)
+var (
+	_ store.Store  = (*Store)(nil)
+	_ store.Lister = view{}
+)
 
 // Close implements [store.Store].
 func (s *Store) Close() error {
@@ -351,6 +356,20 @@ func (v view) Journal(ctx context.Context, from store.JournalPosition, limit, ma
 func (v view) Due(ctx context.Context, until inventory.Time, limit int) ([]store.Deadline, error) {
 	list := v.s.deadlines(func(r *inventory.Reservation) bool { return r.ExpiresAt <= until })
 	return list[:min(limit, len(list))], ctx.Err()
+}
+
+// Receipts implements [store.Lister].
+func (v view) Receipts(
+	ctx context.Context, after store.ReceiptCursor, limit int,
+) ([]*inventory.Receipt, store.ReceiptCursor, error) {
+	keys := slices.SortedFunc(maps.Keys(v.s.receipts), func(a, b [16]byte) int { return bytes.Compare(a[:], b[:]) })
+	page := store.NewPage[inventory.Receipt, store.ReceiptCursor](limit)
+	for _, key := range keys {
+		if bytes.Compare(key[:], after.Key[:]) > 0 {
+			page.Add(v.s.receipts[key], store.ReceiptCursor{Key: key}, len(v.s.receipts[key].Answer))
+		}
+	}
+	return result(ctx, page)
 }
 
 func (v view) Strays(ctx context.Context, _ int) ([]string, error) { return nil, ctx.Err() }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -57,4 +58,22 @@ func (v view) Records(ctx context.Context, q store.RecordQuery) (list []*invento
 		page.Add(r, r.Key, store.RecordBytes(r))
 	}
 	return result(ctx, page)
+}
+
+// AllRecords implements [store.Lister].
+func (v view) AllRecords(
+	ctx context.Context, after inventory.RecordKey, limit int,
+) ([]*inventory.Record, inventory.RecordKey, error) {
+	keys := slices.SortedFunc(maps.Keys(v.s.records), compareKeys)
+	page := store.NewPage[inventory.Record, inventory.RecordKey](limit)
+	for _, key := range keys {
+		if compareKeys(key, after) > 0 {
+			page.Add(v.s.records[key], key, store.RecordBytes(v.s.records[key]))
+		}
+	}
+	return result(ctx, page)
+}
+
+func compareKeys(a, b inventory.RecordKey) int {
+	return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Key, b.Key))
 }

@@ -2,6 +2,7 @@ package mongodb
 
 import (
 	"context"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -103,4 +104,58 @@ func (l *loader) loadReceipts(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+var _ store.Lister = (*view)(nil)
+
+// Receipts implements [store.Lister], in the order of keys of one collection after another, oldest first.
+func (v *view) Receipts(
+	ctx context.Context, after store.ReceiptCursor, limit int,
+) (list []*inventory.Receipt, next store.ReceiptCursor, err error) {
+	if _, err := v.Head(ctx); err != nil {
+		return nil, next, err
+	}
+	for i, name := range slices.Backward(v.read.Receipts) {
+		n, err := strconv.ParseInt(strings.TrimPrefix(name, receiptsPrefix), 10, 64)
+		switch {
+		case err != nil:
+			return nil, next, err
+		case n < after.Table:
+			continue
+		case n > after.Table:
+			after = store.ReceiptCursor{Table: n}
+		}
+		list, next, err = v.receiptsOf(ctx, name, after, limit)
+		if err == nil && next.Table == 0 && i > 0 {
+			next.Table = n + 1
+		}
+		return list, next, err
+	}
+	return nil, next, nil
+}
+
+func (v *view) receiptsOf(
+	ctx context.Context, name string, after store.ReceiptCursor, limit int,
+) ([]*inventory.Receipt, store.ReceiptCursor, error) {
+	page := store.NewPage[inventory.Receipt, store.ReceiptCursor](limit)
+	filter := bson.D{{Key: "_id", Value: bson.D{{Key: "$gt", Value: after.Key[:]}}}}
+	o := &findOptions{sort: bson.D{up("_id")}, limit: int64(limit)}
+	err := v.until(ctx, name, filter, o, func(raw bson.Raw) error {
+		var d receiptDocument
+		if err := bson.Unmarshal(raw, &d); err != nil {
+			return err
+		}
+		r := &inventory.Receipt{Answer: d.Answer}
+		copy(r.Key[:], d.Key)
+		copy(r.Fingerprint[:], d.Fingerprint)
+		page.Add(r, store.ReceiptCursor{Table: after.Table, Key: r.Key}, len(r.Answer))
+		if page.Done() {
+			return errFull
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, store.ReceiptCursor{}, err
+	}
+	return page.Result()
 }

@@ -145,3 +145,32 @@ func (v *view) recordsByKey(ctx context.Context, keys []inventory.RecordKey) (li
 	}
 	return list, err
 }
+
+// AllRecords implements [store.Lister]. In the order of ids, kinds with other characters than letters may come between
+// the keys of another kind.
+func (v *view) AllRecords(
+	ctx context.Context, after inventory.RecordKey, limit int,
+) ([]*inventory.Record, inventory.RecordKey, error) {
+	last := ""
+	if after != (inventory.RecordKey{}) {
+		last = recordID(after)
+	}
+	page := store.NewPage[inventory.Record, inventory.RecordKey](limit)
+	filter, o := bson.D{{Key: "_id", Value: bson.D{{Key: "$gt", Value: last}}}}, &findOptions{sort: bson.D{up("_id")}}
+	o.limit = int64(limit)
+	err := v.until(ctx, recordsName, filter, o, func(raw bson.Raw) error {
+		r, err := readRecord(raw)
+		if err != nil {
+			return page.Fail(err)
+		}
+		page.Add(r, r.RecordKey, store.RecordBytes(r))
+		if page.Done() {
+			return errFull
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, inventory.RecordKey{}, err
+	}
+	return page.Result()
+}

@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -64,4 +65,36 @@ func receiptsTable(n int) string {
 		return "receipts_0"
 	}
 	return "receipts_1"
+}
+
+var _ store.Lister = (*view)(nil)
+
+// Receipts implements [store.Lister], in the order of keys of the one table and then of the other.
+func (v *view) Receipts(
+	ctx context.Context, after store.ReceiptCursor, limit int,
+) ([]*inventory.Receipt, store.ReceiptCursor, error) {
+	page := store.NewPage[inventory.Receipt, store.ReceiptCursor](limit)
+	err := v.query(ctx, func(rows pgx.Rows) error {
+		var key, fingerprint, answer []byte
+		_, err := pgx.ForEachRow(rows, []any{&key, &fingerprint, &answer}, func() error {
+			if page.Done() {
+				return nil
+			}
+			r := &inventory.Receipt{Answer: slices.Clone(answer)}
+			copy(r.Key[:], key)
+			copy(r.Fingerprint[:], fingerprint)
+			page.Add(r, store.ReceiptCursor{Table: after.Table, Key: r.Key}, len(answer))
+			return nil
+		})
+		return err
+	}, "SELECT key, fingerprint, answer FROM "+receiptsTable(int(after.Table))+" WHERE key > $1 ORDER BY key LIMIT $2",
+		after.Key[:], limit)
+	if err != nil {
+		return nil, store.ReceiptCursor{}, err
+	}
+	list, next, err := page.Result()
+	if next == (store.ReceiptCursor{}) && after.Table == 0 {
+		next.Table = 1
+	}
+	return list, next, err
 }

@@ -158,3 +158,24 @@ func (v *view) recordsByKey(ctx context.Context, names []inventory.RecordKey) (l
 	}, loadRecords, kinds, keys)
 	return list, err
 }
+
+// AllRecords implements [store.Lister].
+func (v *view) AllRecords(
+	ctx context.Context, after inventory.RecordKey, limit int,
+) ([]*inventory.Record, inventory.RecordKey, error) {
+	if head, err := v.Head(ctx); err != nil || head.Format < store.RecordsFormat {
+		return nil, inventory.RecordKey{}, err
+	}
+	page := store.NewPage[inventory.Record, inventory.RecordKey](limit)
+	err := v.query(ctx, func(rows pgx.Rows) error {
+		return eachRecord(rows, func(r *inventory.Record) bool {
+			page.Add(r, r.RecordKey, store.RecordBytes(r))
+			return !page.Done()
+		})
+	}, "SELECT "+recordColumns+" FROM records r WHERE (r.kind, r.key) > ($1, $2) ORDER BY r.kind, r.key LIMIT $3",
+		after.Kind, after.Key, limit)
+	if err != nil {
+		return nil, inventory.RecordKey{}, err
+	}
+	return page.Result()
+}

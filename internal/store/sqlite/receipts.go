@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"fmt"
 	"slices"
@@ -100,23 +101,34 @@ func (g *generation) find(key *[16]byte) int64 {
 // load reads the slots from the file, and the keys that their indexes may lack.
 func (s *slots) load(conn *sqlite.Conn) error {
 	*s = slots{}
-	var indexed []int64
-	err := exec(conn, "SELECT slot, indexed FROM receipt_slots ORDER BY slot DESC", func(row *sqlite.Stmt) error {
-		s.live = append(s.live, row.ColumnInt64(0))
-		indexed = append(indexed, row.ColumnInt64(1))
-		return nil
-	})
-	if err != nil || len(s.live) == 0 {
+	all, err := readSlots(conn)
+	if err != nil || len(all) == 0 {
 		return err
 	}
-	s.keep(s.live)
-	for i := len(s.live) - 1; i >= 0; i-- {
-		s.begin(s.live[i], indexed[i])
+	var numbers []int64
+	for _, slot := range all {
+		numbers = append(numbers, slot.number)
+	}
+	s.keep(numbers)
+	for _, slot := range slices.Backward(all[:len(s.live)]) {
+		s.begin(slot.number, slot.indexed)
 		if err := s.loadKeys(conn); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// slot is a row of receipt_slots: the index of its receipts has all keys up to the row indexed.
+type slot struct{ number, indexed int64 }
+
+// readSlots reads the slots that there are, newest first.
+func readSlots(conn *sqlite.Conn) (all []slot, err error) {
+	err = exec(conn, "SELECT slot, indexed FROM receipt_slots ORDER BY slot DESC", func(row *sqlite.Stmt) error {
+		all = append(all, slot{row.ColumnInt64(0), row.ColumnInt64(1)})
+		return nil
+	})
+	return all, err
 }
 
 // loadKeys reads the keys of a slot that are behind its last row, which is that of its index. It closes all their
@@ -393,4 +405,45 @@ func (s *slots) rotate(w *receiptsWritten) {
 	}
 	s.closed = slices.DeleteFunc(s.closed, func(g *generation) bool { return !slices.Contains(s.live, g.slot) })
 	s.begin(s.live[0], 0)
+}
+
+// Receipts implements [store.Lister], slot by slot, oldest first.
+func (v *view) Receipts(
+	ctx context.Context, after store.ReceiptCursor, limit int,
+) (list []*inventory.Receipt, next store.ReceiptCursor, err error) {
+	defer v.during(ctx, &err)()
+	all, err := readSlots(v.conn)
+	if err != nil {
+		return nil, next, err
+	}
+	for _, slot := range slices.Backward(all) {
+		if slot.number < after.Table {
+			continue
+		}
+		if slot.number > after.Table {
+			after.Row = 0
+		}
+		list, next, err = v.receiptsOf(slot.number, after.Row, limit)
+		if err == nil && next.Table == 0 && slot != all[0] {
+			next.Table = slot.number + 1
+		}
+		return list, next, err
+	}
+	return nil, next, nil
+}
+
+func (v *view) receiptsOf(slot, after int64, limit int) ([]*inventory.Receipt, store.ReceiptCursor, error) {
+	page := store.NewPage[inventory.Receipt, store.ReceiptCursor](limit)
+	err := scan(v.conn, "SELECT row, key, fingerprint, answer FROM "+receiptTable(slot)+" WHERE row > ? ORDER BY row",
+		func(row *sqlite.Stmt) (more bool, err error) {
+			r := &inventory.Receipt{Answer: column(row, 3)}
+			row.ColumnBytes(1, r.Key[:])
+			row.ColumnBytes(2, r.Fingerprint[:])
+			page.Add(r, store.ReceiptCursor{Table: slot, Row: row.ColumnInt64(0)}, len(r.Answer))
+			return !page.Done(), nil
+		}, integer(after))
+	if err != nil {
+		return nil, store.ReceiptCursor{}, err
+	}
+	return page.Result()
 }

@@ -124,3 +124,24 @@ func (v *view) recordsByKey(keys []inventory.RecordKey) (list []*inventory.Recor
 	}
 	return list, nil
 }
+
+// AllRecords implements [store.Lister].
+func (v *view) AllRecords(
+	ctx context.Context, after inventory.RecordKey, limit int,
+) (list []*inventory.Record, next inventory.RecordKey, err error) {
+	defer v.during(ctx, &err)()
+	if head, err := readHead(v.conn); err != nil || head.Format < store.RecordsFormat {
+		return nil, next, err
+	}
+	page := store.NewPage[inventory.Record, inventory.RecordKey](limit)
+	err = scan(v.conn, "SELECT kind, key, version, data FROM records WHERE (kind, key) > (?, ?) ORDER BY kind, key",
+		func(row *sqlite.Stmt) (more bool, err error) {
+			r := readRecord(row)
+			page.Add(r, r.RecordKey, store.RecordBytes(r))
+			return !page.Done(), nil
+		}, text(after.Kind), text(after.Key))
+	if err != nil {
+		return nil, next, err
+	}
+	return page.Result()
+}

@@ -20,6 +20,8 @@ type view struct {
 	done <-chan struct{} // of the context of the View call
 }
 
+var _ store.Lister = (*view)(nil)
+
 // during makes the end of ctx interrupt a method, also if ctx ends before the context of View. The method calls the
 // returned function at its end: it restores the interruption by View, and replaces the error of an interrupted
 // statement by that of ctx.
@@ -352,8 +354,16 @@ func (v *view) Due(ctx context.Context, until inventory.Time, limit int) (list [
 	return list, err
 }
 
+// Strays first lets SQLite check the file itself. If that names damage, the answers of queries are worth nothing, so it
+// stops there.
 func (v *view) Strays(ctx context.Context, limit int) (list []string, err error) {
 	defer v.during(ctx, &err)()
+	if list, err = v.integrity(limit); err != nil || len(list) > 0 {
+		return list, err
+	}
+	if list, err = v.straysInReceipts(limit); err != nil {
+		return list, err
+	}
 	err = exec(v.conn, `
 		SELECT printf('holds row (stock %d, expires_at %d, reservation %d): no ACTIVE reservation with that deadline',
 				h.stock, h.expires_at, h.reservation)
@@ -368,6 +378,40 @@ func (v *view) Strays(ctx context.Context, limit int) (list []string, err error)
 		LIMIT ?`, func(row *sqlite.Stmt) error {
 		list = append(list, row.ColumnText(0))
 		return nil
-	}, integer(int64(limit)))
+	}, integer(int64(limit-len(list))))
+	return list, err
+}
+
+// integrity returns at most limit findings of SQLite: damaged pages, and indexes that lack rows of their table or have
+// too many. It reads the whole file, but has little in memory.
+func (v *view) integrity(limit int) (list []string, err error) {
+	err = exec(v.conn, fmt.Sprintf("PRAGMA integrity_check(%d)", limit), func(row *sqlite.Stmt) error {
+		if finding := row.ColumnText(0); finding != "ok" {
+			list = append(list, "the file: "+finding)
+		}
+		return nil
+	})
+	return list, err
+}
+
+// straysInReceipts compares receipts with their index: a key that it lacks would be used a second time. Slots that are
+// not kept are left out, because batches delete their tables bit by bit.
+func (v *view) straysInReceipts(limit int) (list []string, err error) {
+	all, err := readSlots(v.conn)
+	for _, slot := range all {
+		if err != nil || slot.number <= all[0].number-slotsKept {
+			break
+		}
+		err = exec(v.conn, fmt.Sprintf(`
+			SELECT printf('%[1]s row %%d: its key is not in %[2]s', r.row)
+				FROM %[1]s r LEFT JOIN %[2]s k ON k.key = r.key AND k.row = r.row WHERE k.key IS NULL AND r.row <= ?
+			UNION ALL
+			SELECT printf('%[2]s row %%d: there is no such row with this key in %[1]s', k.row)
+				FROM %[2]s k LEFT JOIN %[1]s r ON r.row = k.row AND r.key = k.key WHERE r.key IS NULL
+			LIMIT ?`, receiptTable(slot.number), indexTable(slot.number)), func(row *sqlite.Stmt) error {
+			list = append(list, row.ColumnText(0))
+			return nil
+		}, integer(slot.indexed), integer(int64(limit-len(list))))
+	}
 	return list, err
 }
