@@ -29,7 +29,8 @@ func TestDeadEntries(t *testing.T) {
 		path := filepath.Join(folder, fmt.Sprint(files, ".db"))
 		defer os.Remove(path)
 		m := &entriesMachine{T: t, path: path, clock: storetest.NewClock()}
-		m.sweep = rapid.IntRange(1, 20).Draw(t, "events of a sweep")
+		m.sweep = rapid.IntRange(1, 40).Draw(t, "events of a sweep")
+		m.step = rapid.IntRange(1, 5).Draw(t, "entries of a step")
 		m.open()
 		defer func() { m.store.Close() }()
 		for i := range machineProducts {
@@ -39,7 +40,8 @@ func TestDeadEntries(t *testing.T) {
 		}
 		t.Repeat(map[string]func(*rapid.T){
 			"hold": m.hold, "cancel": m.cancel, "confirm": m.confirm, "extend": m.extend, "expire": m.expire,
-			"sweep": m.expireDue, "wait": m.wait, "reopen": m.reopen, "crash": m.crash, "fail": m.fail, "look": m.look, "": m.check,
+			"sweep": m.expireDue, "wait": m.wait, "reopen": m.reopen, "crash": m.crash, "fail": m.fail, "look": m.look,
+			"": m.check,
 		})
 	})
 }
@@ -53,6 +55,7 @@ type entriesMachine struct {
 	clock  *storetest.Clock
 	store  *Store
 	sweep  int            // how many events a sweep takes
+	step   int            // how many entries a step enters at least
 	active []inventory.ID // reservations that were ACTIVE at the last check, or are new
 }
 
@@ -61,7 +64,7 @@ func (m *entriesMachine) open() {
 	if m.store, err = Open(m.path, Options{Now: m.clock.Now}); err != nil {
 		m.Fatal(err)
 	}
-	m.store.waiting.events = m.sweep
+	m.store.waiting.events, m.store.waiting.least = m.sweep, m.step
 }
 
 func (m *entriesMachine) reopen(*rapid.T) {

@@ -53,10 +53,11 @@ type waiting struct {
 	entered  int     // entries that it has entered
 	progress int     // events since it began, or entries of new holds if those are more
 	events   int     // that a sweep takes
+	least    int     // entries that a step enters, except for the last one
 }
 
 func newWaiting(seq int64) waiting {
-	return waiting{places: map[int64][]place{}, begun: seq, events: sweepEvents}
+	return waiting{places: map[int64][]place{}, begun: seq, events: sweepEvents, least: stepEntries}
 }
 
 // step is the part of a sweep that one batch does.
@@ -73,7 +74,7 @@ func (w *waiting) next() step {
 	if s.ends {
 		due = w.count
 	}
-	if due < stepEntries && !s.ends {
+	if due < w.least && !s.ends {
 		return s
 	}
 	s.entries = make([]entry, 0, due)
