@@ -94,22 +94,14 @@ func (m *entriesMachine) crash(*rapid.T) {
 // fail has a batch fail that ends a hold and makes one. SQLite itself rolls it back.
 func (m *entriesMachine) fail(t *rapid.T) {
 	id := m.one(t)
-	for _, statement := range []string{
-		"CREATE TRIGGER refuse BEFORE UPDATE ON head BEGIN SELECT RAISE(ROLLBACK, 'refused'); END", "DROP TRIGGER refuse",
-	} {
-		if err := exec(m.store.writer, statement, nil); err != nil {
-			t.Fatal(err)
-		}
-		if strings.HasPrefix(statement, "DROP") {
-			break
-		}
-		hold := &inventory.Reserve{TTL: 1000, Lines: []inventory.ReserveLine{
-			{ProductID: "p0", Location: inventory.MainLocation, Quantity: 1},
-		}}
+	hold := &inventory.Reserve{TTL: 1000, Lines: []inventory.ReserveLine{
+		{ProductID: "p0", Location: inventory.MainLocation, Quantity: 1},
+	}}
+	refusing(t, m.store, "ROLLBACK", func() {
 		if _, err := commitPlain(m.store, &inventory.Cancel{ID: id}, hold); err == nil {
 			t.Fatal("the batch was committed")
 		}
-	}
+	})
 }
 
 func (m *entriesMachine) do(commands ...inventory.Command) []inventory.Outcome {
