@@ -30,7 +30,8 @@ func TestDeadEntries(t *testing.T) {
 		path := filepath.Join(folder, fmt.Sprint(files, ".db"))
 		defer os.Remove(path)
 		m := &entriesMachine{T: t, path: path, clock: storetest.NewClock()}
-		m.sweep = rapid.IntRange(1, 20).Draw(t, "events of a sweep")
+		m.sweep = rapid.IntRange(1, 40).Draw(t, "events of a sweep")
+		m.step = rapid.IntRange(1, 5).Draw(t, "entries of a step")
 		m.open()
 		defer func() { m.store.Close() }()
 		for i := range machineProducts {
@@ -55,6 +56,7 @@ type entriesMachine struct {
 	clock  *storetest.Clock
 	store  *Store
 	sweep  int            // how many events a sweep takes
+	step   int            // how many entries a step enters at least
 	active []inventory.ID // reservations that were ACTIVE at the last check, or are new
 }
 
@@ -63,7 +65,7 @@ func (m *entriesMachine) open() {
 	if m.store, err = Open(m.path, Options{Now: m.clock.Now}); err != nil {
 		m.Fatal(err)
 	}
-	m.store.waiting.events = m.sweep
+	m.store.waiting.events, m.store.waiting.least = m.sweep, m.step
 }
 
 func (m *entriesMachine) reopen(*rapid.T) {
@@ -93,22 +95,14 @@ func (m *entriesMachine) crash(*rapid.T) {
 // fail has a batch fail that ends a hold and makes one. SQLite itself rolls it back.
 func (m *entriesMachine) fail(t *rapid.T) {
 	id := m.one(t)
-	for _, statement := range []string{
-		"CREATE TRIGGER refuse BEFORE UPDATE ON head BEGIN SELECT RAISE(ROLLBACK, 'refused'); END", "DROP TRIGGER refuse",
-	} {
-		if err := exec(m.store.writer, statement, nil); err != nil {
-			t.Fatal(err)
-		}
-		if strings.HasPrefix(statement, "DROP") {
-			break
-		}
-		hold := &inventory.Reserve{TTL: 1000, Lines: []inventory.ReserveLine{
-			{ProductID: "p0", Location: inventory.MainLocation, Quantity: 1},
-		}}
+	hold := &inventory.Reserve{TTL: 1000, Lines: []inventory.ReserveLine{
+		{ProductID: "p0", Location: inventory.MainLocation, Quantity: 1},
+	}}
+	refusing(t, m.store, "ROLLBACK", func() {
 		if _, err := commitPlain(m.store, &inventory.Cancel{ID: id}, hold); err == nil {
 			t.Fatal("the batch was committed")
 		}
-	}
+	})
 }
 
 func (m *entriesMachine) do(commands ...inventory.Command) []inventory.Outcome {

@@ -35,7 +35,8 @@ func compareEntries(a, b entry) int {
 //
 // Entries are in the order of stock rows. If each batch entered those of its own holds, nearly every one would change a
 // page of its own when many products are sold. Therefore they wait here, and many are entered together in the order of
-// the table, so that neighbours share pages. An entry whose hold ends while it waits never touches the table.
+// the table, so that neighbours share pages. An entry whose hold ends while it waits never touches the table; that of a
+// hold that is extended is entered at once.
 //
 // Sweeps enter them. A sweep goes through the stock rows in order, in small steps, and enters what waited when it
 // began. When it ends, all the holds that were made before it began are in the table, and the row of holds_entered says
@@ -53,10 +54,11 @@ type waiting struct {
 	entered  int     // entries that it has entered
 	progress int     // events since it began, or entries of new holds if those are more
 	events   int     // that a sweep takes
+	least    int     // entries that a step enters, except for the last one
 }
 
 func newWaiting(seq int64) waiting {
-	return waiting{places: map[int64][]place{}, begun: seq, events: sweepEvents}
+	return waiting{places: map[int64][]place{}, begun: seq, events: sweepEvents, least: stepEntries}
 }
 
 // step is the part of a sweep that one batch does.
@@ -73,7 +75,7 @@ func (w *waiting) next() step {
 	if s.ends {
 		due = w.count
 	}
-	if due < stepEntries && !s.ends {
+	if due < w.least && !s.ends {
 		return s
 	}
 	s.entries = make([]entry, 0, due)
