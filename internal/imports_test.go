@@ -35,6 +35,8 @@ func TestImports(t *testing.T) {
 		// Measurements load servers, and the engine without HTTP. They know no kind of store: what is compared gets its store
 		// from outside, and peers have tables of their own.
 		"internal/bench": {"client", "internal/inventory", "internal/engine", "internal/store", "internal/load"},
+		// The simulation is the core alone: it knows the store that says in the fewest lines what a store does.
+		"internal/sim":   {"internal/inventory", "internal/store", "internal/store/memory", "internal/engine", "internal/audit"},
 		"client":         {}, // a user's program must not pull the server in
 		"api":            {},
 		"cmd/holdfast":   nil, // wires everything
