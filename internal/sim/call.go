@@ -9,8 +9,8 @@ import (
 	"github.com/holdfast/holdfast/internal/inventory"
 )
 
-// call is a command on its way, and what the model knows of it. While it is under way the model decides it at each point
-// of history: an answer without an effect must be right at one of them.
+// call is a command on its way, and what the model knows of it. While it is under way, the model decides it at each
+// point of history: an answer without an effect must be right at one of them.
 type call struct {
 	number  int
 	request *inventory.Request
@@ -121,10 +121,13 @@ func (c *call) finish(m *model) (wrong string) {
 }
 
 // check holds the answer against the model.
-func (c *call) check() (wrong string) {
+func (c *call) check(m *model) (wrong string) {
 	c.checked = true
 	switch {
 	case c.err == nil:
+		if wrong := unwrittenEnding(m, c.request, &c.outcome); wrong != "" {
+			return wrong
+		}
 		return c.checkOutcome()
 	case errors.Is(c.err, engine.ErrOutcomeUnknown):
 		return "" // it may have an effect, once
@@ -159,4 +162,35 @@ func (c *call) checkOutcome() (wrong string) {
 		wrong += "\n  " + describe(&c.possible[i])
 	}
 	return wrong
+}
+
+// unwrittenEnding looks for a hold that the answer calls expired although that is not written: a clock that goes back
+// would revive it (I3).
+func unwrittenEnding(m *model, request *inventory.Request, o *inventory.Outcome) (wrong string) {
+	var id inventory.ID
+	results := o.Results
+	switch command := request.Command.(type) {
+	case *inventory.Group:
+		if o.Refusal != nil {
+			results = o.Refusal.Results
+		}
+		for i := 0; results != nil && i < len(results.Outcomes) && wrong == ""; i++ {
+			wrong = unwrittenEnding(m, command.Operations[i].Request, &results.Outcomes[i])
+		}
+		return wrong
+	case *inventory.Confirm:
+		id = command.ReservationID
+	case *inventory.Cancel:
+		id = command.ID
+	case *inventory.Extend:
+		id = command.ID
+	}
+	r := m.reservations[id]
+	if o.Refusal == nil || o.Refusal.Code != inventory.RefusedReservationExpired || r == nil {
+		return ""
+	}
+	if r.Status != inventory.ReservationExpired {
+		return "was told that a hold has expired, which is not written"
+	}
+	return ""
 }

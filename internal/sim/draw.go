@@ -43,7 +43,7 @@ func (w *world) call() {
 		request = &again
 	case len(w.keyed) > 0 && w.chance(20): // another command under the same key
 		id := *pick(w, w.keyed...).Receipt
-		id.Fingerprint[0]++
+		id.Fingerprint = w.newKey().Fingerprint
 		request.Receipt = &id
 	case w.chance(2):
 		request.Receipt = w.newKey()
@@ -322,16 +322,17 @@ func (w *world) told() int64 {
 	return seq
 }
 
-// ask begins a read. A batch that is written while its process does not know yet may be seen or not.
+// ask begins a read. A batch that is written while its process does not know yet may be seen or not. But whoever has
+// seen it must not be shown afterwards what was so before.
 func (w *world) ask(p *process, r *read) {
 	w.tell("ask for %s", r.name)
 	ctx, cancel := context.WithCancel(context.Background())
-	r.process, r.leave, r.possible = p, cancel, map[string]bool{}
+	r.process, r.leave, r.possible = p, cancel, map[string]int64{}
 	r.faulty = r.faulty || w.isStopped()
 	w.reads = append(w.reads, r)
 	r.observe(w.model)
 	for _, other := range w.processes {
-		if other.before != nil {
+		if other.before != nil && other.before.seq >= p.shown {
 			r.observe(other.before)
 		}
 	}

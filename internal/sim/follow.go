@@ -160,6 +160,7 @@ func (w *world) followReceipts(receipts []*inventory.Receipt) {
 	for _, r := range receipts {
 		if text, left := found[r.ReceiptID]; left {
 			w.followIdle(r.ReceiptID, text)
+			w.observe() // receipts are in the order of commands: what comes behind it knows it
 		}
 	}
 }

@@ -19,6 +19,7 @@ type process struct {
 	orders chan fault
 	stage  stage
 	before *model // while a batch is written and its process does not know yet
+	shown  int64  // the event up to which its readers have seen history for certain
 	views  int    // how many views fail from now on
 }
 

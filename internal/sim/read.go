@@ -19,16 +19,20 @@ type read struct {
 	ask     func(ctx context.Context, e *engine.Engine) (string, error)
 	expect  func(m *model) string
 
-	faulty   bool // something was done to the process while it read
-	possible map[string]bool
+	faulty   bool             // something was done to the process while it read
+	possible map[string]int64 // the answers so far, with the first event after which each was right
 	answer   string
 	err      error
 	done     bool
 }
 
 func (r *read) observe(m *model) {
-	if !r.done {
-		r.possible[r.expect(m)] = true
+	if r.done {
+		return
+	}
+	text := r.expect(m)
+	if seq, known := r.possible[text]; !known || m.seq < seq {
+		r.possible[text] = m.seq
 	}
 }
 
@@ -38,7 +42,9 @@ func (r *read) check() (wrong string) {
 		return ""
 	case r.err != nil:
 		return fmt.Sprintf("%s failed: %v", r.name, r.err)
-	case r.possible[r.answer]:
+	}
+	if seq, right := r.possible[r.answer]; right {
+		r.process.shown = max(r.process.shown, seq)
 		return ""
 	}
 	wrong = fmt.Sprintf("%s showed\n  %s\nwhich was so at no point; these were:", r.name, r.answer)

@@ -180,7 +180,7 @@ func (w *world) checkAnswers() {
 	for _, c := range w.calls {
 		if c.done && !c.checked {
 			w.tell("%v: %v %v", c, c.err, shown(describe, &c.outcome))
-			if wrong := c.check(); wrong != "" {
+			if wrong := c.check(w.model); wrong != "" {
 				w.fail("%v %s", c, wrong)
 			}
 		}
@@ -218,8 +218,11 @@ func (w *world) passTime() {
 		return
 	}
 	to := w.at + inventory.Time(pick(w, -w.IntN(backAtMost), -w.IntN(backAtMost), w.IntN(5000), w.IntN(400_000)))
-	if !stopped && w.chance(10) {
+	switch r := w.model.reservations[w.drawHold()]; {
+	case !stopped && w.chance(10):
 		to = w.at - 20*second
+	case r != nil && r.ExpiresAt > w.at && w.chance(2):
+		to = r.ExpiresAt + pick[inventory.Time](w, -1, 0, 0, 1)
 	}
 	w.skew += time.UnixMilli(int64(to)).Sub(w.clock())
 	w.tell("the clock jumps to %d", to)
