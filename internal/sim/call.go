@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 
 	"github.com/holdfast/holdfast/internal/engine"
 	"github.com/holdfast/holdfast/internal/inventory"
@@ -17,7 +18,7 @@ type call struct {
 	process *process
 	leave   context.CancelFunc
 
-	done    bool // the caller was answered, or has left
+	done    atomic.Bool // the caller was answered, or has left
 	outcome inventory.Outcome
 	err     error
 

@@ -80,7 +80,7 @@ func (w *world) send(p *process, request *inventory.Request, limit time.Duration
 		} else {
 			c.outcome, c.err = p.engine.Do(ctx, &sent)
 		}
-		c.done = true
+		c.done.Store(true)
 		cancel()
 	}()
 }
@@ -338,7 +338,7 @@ func (w *world) ask(p *process, r *read) {
 	}
 	go func() {
 		r.answer, r.err = r.ask(ctx, p.engine)
-		r.done = true
+		r.done.Store(true)
 		cancel()
 	}()
 }

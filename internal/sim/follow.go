@@ -37,7 +37,7 @@ func (w *world) follow(state *inventory.State, changes *inventory.Changes) {
 // observe has everything that is under way look at this point of history.
 func (w *world) observe() {
 	for _, c := range w.calls {
-		if !c.done || !c.closed {
+		if !c.done.Load() || !c.closed {
 			c.observe(w.model)
 		}
 	}

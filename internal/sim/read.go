@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 
 	"github.com/holdfast/holdfast/internal/engine"
 	"github.com/holdfast/holdfast/internal/inventory"
@@ -23,11 +24,11 @@ type read struct {
 	possible map[string]int64 // the answers so far, with the first event after which each was right
 	answer   string
 	err      error
-	done     bool
+	done     atomic.Bool
 }
 
 func (r *read) observe(m *model) {
-	if r.done {
+	if r.done.Load() {
 		return
 	}
 	text := r.expect(m)

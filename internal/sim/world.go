@@ -178,13 +178,13 @@ func (w *world) checkAnswers() {
 	var calls []*call
 	waiting := map[*process]bool{}
 	for _, c := range w.calls {
-		if c.done && !c.checked {
+		if c.done.Load() && !c.checked {
 			w.tell("%v: %v %v", c, c.err, shown(describe, &c.outcome))
 			if wrong := c.check(w.model); wrong != "" {
 				w.fail("%v %s", c, wrong)
 			}
 		}
-		waiting[c.process] = waiting[c.process] || !c.done
+		waiting[c.process] = waiting[c.process] || !c.done.Load()
 		if !c.closed {
 			calls = append(calls, c)
 		}
@@ -192,11 +192,11 @@ func (w *world) checkAnswers() {
 	w.calls = calls
 	for _, c := range calls {
 		// What a process has not done once it has nothing left to do, it never does.
-		c.closed = c.done && !waiting[c.process] && c.process.stage == working
+		c.closed = c.done.Load() && !waiting[c.process] && c.process.stage == working
 	}
 	var reads []*read
 	for _, r := range w.reads {
-		if !r.done {
+		if !r.done.Load() {
 			reads = append(reads, r)
 		} else if wrong := r.check(); wrong != "" {
 			w.fail("%s", wrong)
@@ -298,7 +298,7 @@ func (w *world) stop(i int) {
 	}
 	<-ended
 	for _, c := range w.calls {
-		if c.process == p && !c.done {
+		if c.process == p && !c.done.Load() {
 			w.fail("%v was not answered by a process that stopped", c)
 		}
 	}
@@ -315,7 +315,7 @@ func (w *world) drain() {
 		w.fail("%s was not answered", w.reads[0].name)
 	}
 	for _, c := range w.calls {
-		if !c.done {
+		if !c.done.Load() {
 			w.fail("%v was not answered", c)
 		}
 	}
