@@ -150,6 +150,9 @@ func requireBatch(t *testing.T, s store.Store, h *store.Head, what string) {
 
 // TestPowerLoss opens images of power losses at every moment of a workload.
 func TestPowerLoss(t *testing.T) {
+	if testing.Short() {
+		*images = 100
+	}
 	start := time.Now()
 	folder := t.TempDir()
 	d := faultdisk.New(folder, 0, faultdisk.None)

@@ -220,6 +220,9 @@ func (w *world) addChain(g *inventory.Group) {
 	w.addOperation(g, w.drawReserve(), 0)
 	hold := len(g.Operations)
 	if w.chance(4) {
+		w.addOperation(g, &inventory.Extend{TTL: int64(1+w.IntN(90)) * second, MaxHold: maxHold}, hold)
+	}
+	if w.chance(4) {
 		w.addOperation(g, &inventory.Cancel{Reason: "no"}, hold)
 		return
 	}

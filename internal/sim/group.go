@@ -58,6 +58,8 @@ func about(c inventory.Command, made *inventory.Outcome) inventory.Command {
 		return &named
 	case *inventory.Cancel:
 		return &inventory.Cancel{ID: hold, Reason: c.Reason}
+	case *inventory.Extend:
+		return &inventory.Extend{ID: hold, TTL: c.TTL, MaxHold: c.MaxHold}
 	case *inventory.Fulfill:
 		return &inventory.Fulfill{ID: order}
 	case *inventory.CancelOrder:
