@@ -3,8 +3,9 @@
 GO        ?= go
 TOOL       = $(GO) tool -modfile=tools/go.mod
 FUZZTIME  ?= 10s
+SIMTIME   ?= 1m
 
-.PHONY: help run demo test race lint bench fuzz crash build
+.PHONY: help run demo test race lint bench fuzz crash sim faults build
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +43,13 @@ fuzz: ## every fuzz target for FUZZTIME (default 10s)
 
 crash: ## 200 rounds of SIGKILL under load (the test suite does 20)
 	$(GO) test ./cmd/holdfast -run TestCrash -crash-rounds 200 -v
+
+# A seed that fails prints itself. Once its cause is mended, it goes into internal/sim/testdata/seeds.txt.
+sim: ## the core in worlds drawn from new seeds for SIMTIME (default 1m; the test suite runs 1,000)
+	$(GO) test ./internal/sim -run TestSeeds -v -timeout 0 -simtime $(SIMTIME)
+
+faults: ## power losses and failing operations below SQLite, 20,000 images and every operation (the test suite does fewer)
+	$(GO) test ./internal/faultdisk -v -timeout 0 -images 20000 -failures 0
 
 build: ## build ./holdfast
 	$(GO) build -o holdfast ./cmd/holdfast

@@ -94,7 +94,8 @@ func mayCreate(path string, create Create) error {
 		return fmt.Errorf("%s does not exist or is empty, and --create never forbids making a store: restore the file, "+
 			"name the right one, or make a new store with --create auto", path)
 	}
-	for _, suffix := range []string{"-wal", "-shm", "-journal", lockSuffix} {
+	// A -journal tells nothing: SQLite has one only until a new file has its log, so a crash then may leave it behind.
+	for _, suffix := range []string{"-wal", "-shm", lockSuffix} {
 		if _, err := os.Lstat(path + suffix); err == nil {
 			return fmt.Errorf("%s does not exist or is empty, but %s shows that there was a store: restore the file, or, "+
 				"for a new and empty store, start with --create always, which does away with what is left of the old one",

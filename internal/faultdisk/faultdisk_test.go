@@ -1,0 +1,199 @@
+package faultdisk_test
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/holdfast/holdfast/internal/audit"
+	"github.com/holdfast/holdfast/internal/engine"
+	"github.com/holdfast/holdfast/internal/faultdisk"
+	"github.com/holdfast/holdfast/internal/inventory"
+	"github.com/holdfast/holdfast/internal/store"
+	"github.com/holdfast/holdfast/internal/store/sqlite"
+)
+
+var (
+	images   = flag.Int("images", 1000, "how many images of power losses to open")
+	failures = flag.Int("failures", 25, "how many operations fail with each fault, one a run; 0: all")
+	seed     = flag.Uint64("seed", 1, "of the images")
+	sessions = flag.Int("sessions", 3, "how often the workload opens the store")
+)
+
+const fileName = "holdfast.db"
+
+// workload opens a store several times and uses it, for as long as that goes well. The disk is told of everything that
+// was acknowledged. Nothing may be acknowledged any more once the store is broken.
+func workload(t *testing.T, d *faultdisk.Disk, folder string) {
+	t.Helper()
+	for session := range *sessions {
+		s, err := sqlite.Open(filepath.Join(folder, fileName), sqlite.Options{})
+		if err != nil {
+			if !d.Met() {
+				t.Fatal(err)
+			}
+			return
+		}
+		e := engine.Open(s, engine.Options{})
+		use(t, d, s, e, session)
+		_ = e.Close(context.Background()) // which fails where the disk does
+	}
+}
+
+func use(t *testing.T, d *faultdisk.Disk, s store.Store, e *engine.Engine, session int) {
+	t.Helper()
+	product := fmt.Sprint("mug", session)
+	hold, broken, metBefore := inventory.ID{}, false, d.Met()
+	for i := range 24 {
+		flushFailed := d.Met() && !metBefore && d.Fault() == faultdisk.FlushError
+		outcome, err := e.Do(t.Context(), request(product, hold, i))
+		switch {
+		case err == nil && (broken || flushFailed):
+			t.Fatal("something was acknowledged after the store broke")
+		case err == nil && outcome.Refusal == nil:
+			d.Note(head(t, s))
+		case err != nil && !d.Met():
+			t.Fatal(err)
+		}
+		broken = broken || errors.Is(err, engine.ErrBroken)
+		if outcome.Reservation != nil {
+			hold = outcome.Reservation.ID
+		}
+	}
+}
+
+// request is the command of a step. Metadata makes some batches longer than a page.
+func request(product string, hold inventory.ID, step int) *inventory.Request {
+	r := &inventory.Request{Salt: uint32(step), Receipt: &inventory.ReceiptID{Key: [16]byte{byte(step)}}}
+	copy(r.Receipt.Key[1:], product)
+	switch {
+	case step == 0:
+		r.Command = &inventory.CreateProduct{
+			ID: product, Name: product, Price: inventory.Money{Amount: 100, Currency: "EUR"}, TotalStock: 1000,
+			Location: inventory.MainLocation,
+		}
+	case step%4 == 1:
+		r.Command = &inventory.Adjust{ProductID: product, Location: inventory.MainLocation, Delta: 1, Reason: "count"}
+	case step%4 == 2:
+		r.Command = &inventory.Reserve{
+			Lines:    []inventory.ReserveLine{{ProductID: product, Location: inventory.MainLocation, Quantity: 1}},
+			TTL:      600_000,
+			Metadata: inventory.NewMetadata(map[string]string{"note": fmt.Sprintf("%0*d", 400*(step%7), step)}),
+		}
+	case step%4 == 3:
+		r.Command = &inventory.Confirm{ReservationID: hold}
+	default:
+		r.Command = &inventory.Cancel{ID: hold}
+	}
+	return r
+}
+
+// head is that of the store, whose checksum covers all that was acknowledged.
+func head(t *testing.T, s store.Store) (h store.Head) {
+	t.Helper()
+	if err := s.View(t.Context(), func(v store.View) (err error) {
+		h, err = v.Head(t.Context())
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+// check opens the image of a power loss, and requires that it is clean and has everything that was acknowledged.
+func check(t *testing.T, log []faultdisk.Operation, seed uint64, what string) {
+	t.Helper()
+	image, note := faultdisk.Draw(log, rand.New(rand.NewPCG(seed, uint64(len(log)))))
+	folder := t.TempDir()
+	for name, content := range image {
+		if err := os.WriteFile(filepath.Join(folder, name), content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	faultdisk.New(folder, 0, faultdisk.None) // spares the real disk the flushes
+	s, err := sqlite.Open(filepath.Join(folder, fileName), sqlite.Options{})
+	if err != nil {
+		t.Fatalf("%s: %v", what, err)
+	}
+	defer s.Close()
+	report, err := audit.Run(t.Context(), s, audit.Options{})
+	if err != nil || !report.Clean() {
+		t.Fatalf("%s: the audit says %+v, %v", what, report, err)
+	}
+	if acknowledged, any := note.(store.Head); any {
+		requireBatch(t, s, &acknowledged, what)
+	}
+	if err := os.RemoveAll(folder); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func requireBatch(t *testing.T, s store.Store, h *store.Head, what string) {
+	t.Helper()
+	err := s.View(t.Context(), func(v store.View) error {
+		page, err := v.Journal(t.Context(), store.JournalPosition{BatchNo: h.BatchNo}, 1, 1)
+		if err == nil && (len(page) == 0 || page[0].Checksum != h.Chain) {
+			err = errors.New("it is not there")
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatalf("%s: batch %d was acknowledged: %v", what, h.BatchNo, err)
+	}
+}
+
+// TestPowerLoss opens images of power losses at every moment of a workload.
+func TestPowerLoss(t *testing.T) {
+	if testing.Short() {
+		*images = 100
+	}
+	start := time.Now()
+	folder := t.TempDir()
+	d := faultdisk.New(folder, 0, faultdisk.None)
+	workload(t, d, folder)
+	log := d.Log()
+	for i := range *images {
+		end := 1 + i%len(log)
+		n := *seed + uint64(i/len(log))
+		check(t, log[:end], n, fmt.Sprintf("power loss after operation %d of %d, seed %d", end, len(log), n))
+	}
+	t.Logf("%d images of %d operations in %v", *images, len(log), time.Since(start))
+}
+
+// TestFailures makes the operations of a workload fail, one at a time, and then cuts the power.
+func TestFailures(t *testing.T) {
+	folder := t.TempDir()
+	whole := faultdisk.New(folder, 0, faultdisk.None)
+	workload(t, whole, folder)
+	for fault := faultdisk.IOError; fault <= faultdisk.FlushError; fault++ {
+		t.Run(fault.String(), func(t *testing.T) { fail(t, fault, whole.Operations(fault)) })
+	}
+}
+
+func fail(t *testing.T, fault faultdisk.Fault, operations int) {
+	t.Helper()
+	step := 1
+	if *failures > 0 {
+		step = max(1, operations / *failures)
+	}
+	met := 0
+	for n := 1 + int(*seed)%step; n <= operations; n += step {
+		folder := t.TempDir()
+		d := faultdisk.New(folder, n, fault)
+		workload(t, d, folder)
+		if d.Met() {
+			met++
+		}
+		check(t, d.Log(), *seed, fmt.Sprintf("%v at operation %d, seed %d", fault, n, *seed))
+	}
+	t.Logf("%d of %d operations failed", met, operations)
+	if met == 0 {
+		t.Error("no operation failed")
+	}
+}
