@@ -42,12 +42,13 @@ func (c *Clock) check(source time.Time) error {
 	if c == nil || c.accept || c.maxJump == 0 {
 		return nil
 	}
+	source = source.Round(0) // the wall's reading alone: where both times had the monotonic one, Sub would go by that
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	running := c.running()
 	if ahead := source.Sub(c.source) - (running - c.at); c.known && ahead > c.maxJump {
 		return fmt.Errorf("%w: it is %v further on than this process has run; nothing is committed until it is set back, or "+
-			"confirmed with SIGHUP or --accept-clock", ErrClockJumped, ahead.Round(time.Millisecond))
+			"confirmed with SIGHUP (kill -HUP)", ErrClockJumped, ahead.Round(time.Millisecond))
 	}
 	c.known, c.source, c.at = true, source, running
 	return nil

@@ -8,6 +8,17 @@ import (
 	"github.com/holdfast/holdfast/internal/inventory"
 )
 
+// TestClockGoesByTheWall: the monotonic reading of time.Now never jumps, so it must not be what readings are compared by.
+func TestClockGoesByTheWall(t *testing.T) {
+	c := NewClock(false, time.Minute, func() time.Duration { return 0 })
+	if err := c.check(time.Now()); err != nil || c.source != c.source.Round(0) {
+		t.Errorf("remembered is %v (%v)", c.source, err)
+	}
+	if err := c.check(time.Now().Round(0).Add(time.Hour)); !errors.Is(err, ErrClockJumped) {
+		t.Errorf("an hour later at once: %v", err)
+	}
+}
+
 // TestClock: a clock that jumps ahead is not gone by until it is back, or confirmed; passing and sleep are no jumps.
 func TestClock(t *testing.T) {
 	start := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
