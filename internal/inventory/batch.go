@@ -1,6 +1,7 @@
 package inventory
 
 import (
+	"bytes"
 	"fmt"
 	"runtime/debug"
 )
@@ -227,7 +228,7 @@ func replay(receipt *Receipt, id *ReceiptID) Outcome {
 func refuse(code Code) Outcome { return Outcome{Refusal: &Refusal{Code: code}} }
 
 func (b *batch) changes() *Changes {
-	c := &Changes{Receipts: b.receipts, Events: b.events, EventCount: b.count, Tally: b.tally}
+	c := &Changes{Receipts: b.receipts, Events: clipped(b.events), EventCount: b.count, Tally: b.tally}
 	c.Stock = make([]StockChange, 0, len(b.stock.keys))
 	c.Reservations = make([]Change[Reservation], 0, len(b.reservations.keys))
 	for _, id := range b.products.keys {
@@ -244,6 +245,15 @@ func (b *batch) changes() *Changes {
 	}
 	c.Records = b.recordChanges()
 	return c
+}
+
+// clipped returns bytes without the room behind them where that is more than themselves: events stay in memory for long,
+// and of a thousand requests that were refused only a few have one.
+func clipped(b []byte) []byte {
+	if cap(b) > 2*len(b) {
+		return bytes.Clone(b)
+	}
+	return b
 }
 
 func (b *batch) putProduct(before, after *Product) {

@@ -382,6 +382,23 @@ func TestDeferred(t *testing.T) {
 	}
 }
 
+// TestEventsWithoutRoom: what stays in memory of a batch of which most was refused is as large as what it wrote.
+func TestEventsWithoutRoom(t *testing.T) {
+	w := newWorld()
+	w.decide(t, &Request{Command: &CreateProduct{
+		ID: "a", Name: "a", Price: Money{1, "EUR"}, Location: MainLocation, TotalStock: 1,
+	}})
+	holds := make([]*Request, 1024)
+	for i := range holds {
+		lines := []ReserveLine{{ProductID: "a", Location: MainLocation, Quantity: 1}}
+		holds[i] = &Request{Command: &Reserve{TTL: 1000, Lines: lines}, Salt: uint32(i)}
+	}
+	_, changes := w.decide(t, holds...)
+	if events := changes.Events; changes.EventCount != 1 || cap(events) > 2*len(events) {
+		t.Errorf("%d events of %d bytes take %d", changes.EventCount, len(events), cap(events))
+	}
+}
+
 // TestBatchBytes: an event of a product with many locations is large, so a batch ends when it has written enough, and
 // the other commands wait for the next one.
 func TestBatchBytes(t *testing.T) {

@@ -156,8 +156,7 @@ func (c *Extend) decide(b *batch, _ *Request) Outcome {
 }
 
 // Expire ends those of the named reservations whose deadline has come, and leaves the others as they are. It is never
-// refused. Where they
-// are more than a batch may write, the next one goes on with the rest.
+// refused. Where they are more than a batch may write, the next one goes on with the rest.
 type Expire struct {
 	IDs []ID
 
