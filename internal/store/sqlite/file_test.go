@@ -11,6 +11,7 @@ import (
 
 	"zombiezen.com/go/sqlite"
 
+	"github.com/holdfast/holdfast/internal/inventory"
 	"github.com/holdfast/holdfast/internal/store"
 )
 
@@ -96,6 +97,38 @@ func TestForeignBatch(t *testing.T) {
 		if !errors.Is(err, store.ErrBroken) || !strings.Contains(err.Error(), "another program has written") {
 			t.Errorf("a batch beside another writer: %v", err)
 		}
+	}
+}
+
+// TestForeignBatchBeforeClose: what waits to be entered is not entered into what somebody else has written since.
+func TestForeignBatchBeforeClose(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "store.db")
+	s := openFile(t, path, time.Now)
+	hold := &inventory.Reserve{TTL: 1000, Lines: []inventory.ReserveLine{
+		{ProductID: "mug", Location: inventory.MainLocation, Quantity: 1},
+	}}
+	if _, err := commitPlain(s, product("mug"), hold); err != nil || s.waiting.count != 1 {
+		t.Fatalf("%d entries wait: %v", s.waiting.count, err)
+	}
+	foreign, err := s.connect(sqlite.OpenReadWrite)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer foreign.Close()
+	if err := exec(foreign, "UPDATE head SET batch_no = batch_no + 1, batch_id = randomblob(16)", nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); !errors.Is(err, store.ErrBroken) {
+		t.Errorf("closing: %v", err)
+	}
+	err = exec(foreign, "SELECT count(*) FROM holds", func(row *sqlite.Stmt) error {
+		if n := row.ColumnInt(0); n != 0 {
+			t.Errorf("%d entries were entered", n)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 

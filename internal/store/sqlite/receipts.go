@@ -333,7 +333,7 @@ func (s *slots) enter(conn *sqlite.Conn, w *receiptsWritten) error {
 	return exactly(conn, 1, "UPDATE receipt_slots SET indexed = ? WHERE slot = ?", integer(g.last), integer(g.slot))
 }
 
-// delete deletes some of the oldest receipts that are not kept any more. Dropping their tables while they are full
+// delete deletes some of the receipts that are not kept any more. Dropping their tables while they are full
 // would keep a batch waiting: that takes as long as writing all their pages.
 func (s *slots) delete(conn *sqlite.Conn, w *receiptsWritten) error {
 	if len(s.retired) == 0 || w.all != nil {
@@ -400,7 +400,7 @@ func (s *slots) step(w *receiptsWritten) {
 // rotate begins with a new slot.
 func (s *slots) rotate(w *receiptsWritten) {
 	s.keep(w.all)
-	if s.open != nil {
+	if s.open != nil && s.open.count > 0 {
 		s.closed = append(s.closed, s.open)
 	}
 	s.closed = slices.DeleteFunc(s.closed, func(g *generation) bool { return !slices.Contains(s.live, g.slot) })

@@ -376,12 +376,26 @@ func TestReceiptIndex(t *testing.T) {
 			t.Fatal("a failed batch left a receipt")
 		}
 	}
+	before, err := readSlots(s.writer)
+	if err != nil || before[0].indexed == 0 {
+		t.Fatalf("slots %v: %v", before, err)
+	}
 	s.Close()
 	s = openFile(t, path, clock.Now)
 	check("opened again")
 	clock.Advance(24 * time.Hour)
-	run(false, request(receipts+9))
+	for from := receipts + 9; from == receipts+9 || len(s.receipts.closed) > 0; from += 2 * stepKeys {
+		var batch []*inventory.Request
+		for i := range 2 * stepKeys {
+			batch = append(batch, request(from+i))
+		}
+		run(false, batch...)
+	}
 	check("a day later")
+	after, err := readSlots(s.writer)
+	if err != nil || len(after) != 2 || after[1].indexed < receipts {
+		t.Fatalf("the index of the day before went from %v to %v: %v", before, after, err)
+	}
 }
 
 // refusing has SQLite refuse every batch at its last statement, and end it like this, while something runs.
@@ -537,8 +551,8 @@ func TestLogHeldUp(t *testing.T) {
 	}
 }
 
-// BenchmarkSlotRotation measures the batch that opens a new receipt slot and drops one with 200,000 receipts, as
-// happens once a day.
+// BenchmarkSlotRotation measures the batch that opens a new receipt slot where an old one has 200,000 receipts, as happens
+// once a day.
 func BenchmarkSlotRotation(b *testing.B) {
 	const receipts = 200_000
 	for range b.N {

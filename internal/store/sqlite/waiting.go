@@ -207,6 +207,9 @@ func (s *Store) enterWaiting() (err error) {
 	if err := exec(s.writer, "BEGIN IMMEDIATE", nil); err != nil {
 		return err
 	}
+	if err := s.ownHead(); err != nil {
+		return err
+	}
 	for _, stock := range slices.Sorted(maps.Keys(s.waiting.places)) {
 		for _, p := range s.waiting.places[stock] {
 			err := exec(s.writer, "INSERT INTO holds VALUES (?, ?, ?)", nil, integer(stock), integer(p.at),
