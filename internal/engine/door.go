@@ -407,6 +407,7 @@ func reject(batch []*entry, err error) {
 func (d *door) fail(batch []*entry, err error) {
 	reason := fmt.Errorf("%w: %w", ErrNotReady, err)
 	d.refuse(reason)
+	d.signal() // so that the committer ends, where it was somebody else who found it out
 	d.breaking.Do(func() {
 		d.options.Log.Error("the store is broken: nothing is acknowledged any more", "error", err)
 		close(d.broken)

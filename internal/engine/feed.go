@@ -103,6 +103,11 @@ func (f *feed) forget() {
 func (f *feed) enter(before int64, at inventory.Time, count int, events []byte) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.add(before, at, count, events)
+	f.wake()
+}
+
+func (f *feed) add(before int64, at inventory.Time, count int, events []byte) {
 	if before != f.head {
 		f.batches, f.bytes = nil, 0
 	}
@@ -115,23 +120,32 @@ func (f *feed) enter(before int64, at inventory.Time, count int, events []byte) 
 		f.bytes -= len(f.batches[0].stored)
 		f.batches = f.batches[1:]
 	}
-	f.wake()
 }
 
-// follow adds what a check has read of the journal. Where that does not lead from the end to the head, the end begins
-// anew.
+// follow adds what a check has read of the journal, at once: nobody sees an end in the middle. Where that does not lead
+// from the end to the head, the end begins anew.
 func (f *feed) follow(head *store.Head, entries []store.Entry) {
-	f.sync(head)
-	for i := range entries {
-		e := &entries[i]
-		f.enter(e.First-1, e.At, e.Count, e.Events)
-	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	before := f.head
+	f.store = head.Store
+	for i := range entries {
+		e := &entries[i]
+		f.add(e.First-1, e.At, e.Count, e.Events)
+	}
 	if f.head != head.Seq {
 		f.head, f.batches, f.bytes = head.Seq, nil, 0
+	}
+	if f.head != before {
 		f.wake()
 	}
+}
+
+// end is the sequence of the last event. It reports false where nothing is known of it.
+func (f *feed) end() (head int64, known bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.head, f.head != unknownHead && f.store != ""
 }
 
 // after is what the end has behind a sequence: batches whose events fill a page. It reports false where it does not
@@ -177,16 +191,38 @@ func (p *Page) add(events []inventory.Event, after int64, limit int) {
 }
 
 // Events returns up to limit events that come after a sequence, at least one where there is any, and no more once they
-// are about two megabytes of JSON. Where there is none it waits so long for one to be committed. An after beyond the end is
-// [ErrCursorAhead]; where too many wait already it is [ErrOverloaded].
-func (e *Engine) Events(ctx context.Context, after int64, limit int, wait time.Duration) (Page, error) {
+// are about two megabytes of JSON. An after beyond the end is [ErrCursorAhead].
+func (e *Engine) Events(ctx context.Context, after int64, limit int) (Page, error) {
+	if err := e.check(ctx); err != nil {
+		return Page{}, err
+	}
+	batches, page, known := e.feed.after(after)
+	if !known {
+		return e.storedPage(ctx, after, limit)
+	}
+	if after > page.Head {
+		return page, ErrCursorAhead
+	}
+	for _, b := range batches {
+		events, err := b.decoded()
+		if err != nil {
+			return page, err
+		}
+		page.add(events, after, limit)
+	}
+	return page, nil
+}
+
+// AwaitEvents waits until there is an event after a sequence, but not longer than it is told. It makes no page: those who
+// are woken together may need more memory for theirs than there is at once. Where too many wait already it fails with
+// [ErrOverloaded].
+func (e *Engine) AwaitEvents(ctx context.Context, after int64, wait time.Duration) error {
 	changed := e.feed.changed() // before looking, so that nothing is missed between the two
-	page, err := e.page(ctx, after, limit)
-	if err != nil || len(page.Events) > 0 || wait <= 0 {
-		return page, err
+	if ends, err := e.endsAt(ctx, after); err != nil || !ends || wait <= 0 {
+		return err
 	}
 	if err := e.startWaiting(); err != nil {
-		return page, err
+		return err
 	}
 	defer e.feed.stopWaiting()
 	timer := time.NewTimer(wait)
@@ -195,17 +231,29 @@ func (e *Engine) Events(ctx context.Context, after int64, limit int, wait time.D
 		select {
 		case <-changed:
 		case <-e.feed.stopping:
-			return page, nil
+			return nil
 		case <-timer.C:
-			return page, nil
+			return nil
 		case <-ctx.Done():
-			return page, ctx.Err()
+			return ctx.Err()
 		}
 		changed = e.feed.changed()
-		if page, err = e.page(ctx, after, limit); err != nil || len(page.Events) > 0 {
-			return page, err
+		if ends, err := e.endsAt(ctx, after); err != nil || !ends {
+			return err
 		}
 	}
+}
+
+// endsAt reports whether a sequence is that of the last event.
+func (e *Engine) endsAt(ctx context.Context, seq int64) (bool, error) {
+	if err := e.check(ctx); err != nil {
+		return false, err
+	}
+	if head, known := e.feed.end(); known {
+		return seq == head, nil
+	}
+	page, err := e.storedPage(ctx, seq, 1)
+	return seq == page.Head, err
 }
 
 // startWaiting counts one who waits. The first one has others' commits looked for.
@@ -252,28 +300,6 @@ func (e *Engine) poll() {
 
 // StopFollowing answers those who wait for events with what there is.
 func (e *Engine) StopFollowing() { e.feed.stop.Do(func() { close(e.feed.stopping) }) }
-
-// page is what the end of the feed has behind a sequence, or the store.
-func (e *Engine) page(ctx context.Context, after int64, limit int) (Page, error) {
-	if err := e.check(ctx); err != nil {
-		return Page{}, err
-	}
-	batches, page, known := e.feed.after(after)
-	if !known {
-		return e.storedPage(ctx, after, limit)
-	}
-	if after > page.Head {
-		return page, ErrCursorAhead
-	}
-	for _, b := range batches {
-		events, err := b.decoded()
-		if err != nil {
-			return page, err
-		}
-		page.add(events, after, limit)
-	}
-	return page, nil
-}
 
 func (e *Engine) storedPage(ctx context.Context, after int64, limit int) (page Page, err error) {
 	var entries []store.Entry

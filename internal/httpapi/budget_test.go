@@ -10,6 +10,7 @@ import (
 
 	"github.com/holdfast/holdfast/internal/engine"
 	"github.com/holdfast/holdfast/internal/httpapi"
+	"github.com/holdfast/holdfast/internal/inventory"
 	"github.com/holdfast/holdfast/internal/store/memory"
 	"github.com/holdfast/holdfast/internal/store/storetest"
 )
@@ -45,6 +46,19 @@ func TestBudget(t *testing.T) {
 	clock := storetest.NewClock()
 	h := newHarness(t, clock, memory.Open(memory.Options{Now: clock.Now}), httpapi.Options{BytesLimit: 9 << 20}, engine.Options{})
 	h.product("mug", 1_000_000)
+	metadata := make([]string, inventory.MaxMetadata)
+	for i := range metadata {
+		metadata[i] = fmt.Sprintf(`"m%d":%q`, i, strings.Repeat("あ", 500))
+	}
+	ids := make([]string, 100)
+	for i := range ids {
+		ids[i] = fmt.Sprint("p", i)
+		h.request("POST", "/v1/products", fmt.Sprintf(
+			`{"id":%q,"name":"Product","price":{"amount":250,"currency":"EUR"},"totalStock":1,"metadata":{%s}}`, ids[i],
+			strings.Join(metadata, ",")), 201)
+	}
+	list := "/v1/products?id=" + strings.Join(ids, "&id=")
+	h.request("GET", list, "", 200)
 	var stuck []net.Conn
 	for range 20 { // each sends most of a large body, and then nothing
 		conn, err := net.Dial("tcp", strings.TrimPrefix(h.url, "http://"))
@@ -65,6 +79,8 @@ func TestBudget(t *testing.T) {
 		t.Errorf("%s", a.body)
 	}
 	h.hold("mug", 1, 60)
+	h.request("GET", "/v1/products?id=mug", "", 200)
+	h.request("GET", list, "", 503)
 	for _, conn := range stuck {
 		_ = conn.Close()
 	}

@@ -184,7 +184,8 @@ var problemTypes = []problemType{
 	},
 	{
 		CodeOverloaded, 503, "The server is overloaded",
-		"Too many commands are waiting. This one had no effect.",
+		"Too many commands or followers are waiting, or the memory for requests and answers is used up. " +
+			"This request had no effect.",
 		"Repeat the request after the seconds that Retry-After gives.",
 	},
 	{

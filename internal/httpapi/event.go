@@ -23,11 +23,16 @@ func (s *Server) listEvents(c *call) error {
 	if err := q.err(); err != nil {
 		return err
 	}
-	page, err := s.o.Engine.Events(c.Context(), after, limit, wait)
-	if err != nil {
-		return err
+	if wait > 0 {
+		if err := s.o.Engine.AwaitEvents(c.Context(), after, wait); err != nil {
+			return err
+		}
 	}
 	if err := c.claimPage(); err != nil {
+		return err
+	}
+	page, err := s.o.Engine.Events(c.Context(), after, limit)
+	if err != nil {
 		return err
 	}
 	next := after

@@ -99,6 +99,13 @@ func (s *Server) productsByID(c *call, ids []string) error {
 	if err != nil {
 		return err
 	}
+	bytes := 0
+	for _, p := range page {
+		bytes += len(p.Rendered)
+	}
+	if err := c.claim(int64(bytes) - freeBytes); err != nil {
+		return err
+	}
 	c.send(http.StatusOK, func(b []byte) []byte { return wire.AppendPage(b, page, "", appendRendered) })
 	return nil
 }
