@@ -43,10 +43,10 @@ func RunSweep(ctx context.Context, o load.RunOptions) (s *Sweep, err error) {
 			return nil, err
 		}
 		s.Steps = append(s.Steps, step)
-		if float64(step.Good) < keptUp*o.Rate*o.Duration.Seconds() || step.Seconds > o.Duration.Seconds()*1.05+0.1 {
-			break
+		// The steps go on where one falls short: a moment's trouble of the machine is not the knee.
+		if float64(step.Good) >= keptUp*o.Rate*o.Duration.Seconds() && step.Seconds <= o.Duration.Seconds()*1.05+0.1 {
+			s.Knee = o.Rate
 		}
-		s.Knee = o.Rate
 	}
 	o.Rate = overloadFactor * max(s.Knee, sweepShares[0]*peak)
 	s.Overload, err = load.Run(ctx, o)
