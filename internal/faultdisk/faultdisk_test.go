@@ -129,6 +129,9 @@ func check(t *testing.T, log []faultdisk.Operation, seed uint64, what string) {
 	if acknowledged, any := note.(store.Head); any {
 		requireBatch(t, s, &acknowledged, what)
 	}
+	if err := s.Close(); err != nil { // before its files go: a store whose files are gone leaves them open
+		t.Fatalf("%s: closing: %v", what, err)
+	}
 	if err := os.RemoveAll(folder); err != nil {
 		t.Fatal(err)
 	}
