@@ -1,16 +1,20 @@
 package httpapi_test
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"net/http"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/holdfast/holdfast/internal/engine"
 	"github.com/holdfast/holdfast/internal/httpapi"
 	"github.com/holdfast/holdfast/internal/inventory"
+	"github.com/holdfast/holdfast/internal/store"
 	"github.com/holdfast/holdfast/internal/store/memory"
 	"github.com/holdfast/holdfast/internal/store/storetest"
 )
@@ -88,4 +92,30 @@ func TestBudget(t *testing.T) {
 		runtime.Gosched()
 	}
 	h.request("GET", "/v1/reservations", "", 200)
+}
+
+// countedViews counts the looks into a store.
+type countedViews struct {
+	store.Store
+	views atomic.Int32
+}
+
+func (s *countedViews) View(ctx context.Context, read func(store.View) error) error {
+	s.views.Add(1)
+	return s.Store.View(ctx, read)
+}
+
+// TestFeedWaitsForItsPlace: a page of the feed is made once there is room for it, not before.
+func TestFeedWaitsForItsPlace(t *testing.T) {
+	clock := storetest.NewClock()
+	s := &countedViews{Store: memory.Open(memory.Options{Now: clock.Now})}
+	h := newHarness(t, clock, s, httpapi.Options{BytesLimit: 1 << 20, RequestTimeout: time.Millisecond}, engine.Options{})
+	h.product("mug", 1)
+	s.views.Store(0)
+	if a := h.request("GET", "/v1/events", "", 503); a.code() != "overloaded" {
+		t.Errorf("%s", a.body)
+	}
+	if n := s.views.Load(); n != 0 {
+		t.Errorf("%d looks into the store for a page that has no room", n)
+	}
 }
