@@ -22,10 +22,16 @@ import (
 
 func TestMain(m *testing.M) { dbtest.Main(m) }
 
+// patient are timeouts for tests that are not about them: the server of the tests may stand still for seconds where the
+// machine has too much to do.
+var patient = timeouts{
+	answer: time.Minute, head: time.Minute, settle: time.Minute, heartbeat: 500 * time.Millisecond, stale: 30 * time.Second,
+}
+
 var backend = storetest.Backend{
 	Open: func(t testing.TB, now func() time.Time) store.Store {
 		address := dbtest.MongoDB(t)
-		s := open(t, address, Options{Now: now})
+		s := open(t, address, Options{Now: now, timeouts: patient})
 		s.address = address
 		return s
 	},
@@ -34,12 +40,12 @@ var backend = storetest.Backend{
 			t.Fatal(err)
 		}
 		address := s.(*Store).address
-		reopened := open(t, address, Options{Now: now})
+		reopened := open(t, address, Options{Now: now, timeouts: patient})
 		reopened.address = address
 		return reopened
 	},
 	Share: func(t testing.TB, s store.Store, now func() time.Time) store.Store {
-		return open(t, s.(*Store).address, Options{Now: now})
+		return open(t, s.(*Store).address, Options{Now: now, timeouts: patient})
 	},
 	Damage: func(t testing.TB, s store.Store, id inventory.ID) {
 		with(t, s.(*Store).address, func(db *mongo.Database) {

@@ -20,18 +20,25 @@ import (
 
 func TestMain(m *testing.M) { dbtest.Main(m) }
 
+// patient are timeouts for tests that are not about them: the server of the tests may stand still for seconds where the
+// machine has too much to do.
+var patient = timeouts{
+	connect: time.Minute, lock: time.Minute, statement: time.Minute, idle: 30 * time.Second, answer: time.Minute,
+	settle: time.Minute,
+}
+
 var backend = storetest.Backend{
 	Open: func(t testing.TB, now func() time.Time) store.Store {
-		return open(t, dbtest.Postgres(t), Options{Now: now})
+		return open(t, dbtest.Postgres(t), Options{Now: now, timeouts: patient})
 	},
 	Reopen: func(t testing.TB, s store.Store, now func() time.Time) store.Store {
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
 		}
-		return open(t, s.(*Store).config.ConnString(), Options{Now: now})
+		return open(t, s.(*Store).config.ConnString(), Options{Now: now, timeouts: patient})
 	},
 	Share: func(t testing.TB, s store.Store, now func() time.Time) store.Store {
-		return open(t, s.(*Store).config.ConnString(), Options{Now: now})
+		return open(t, s.(*Store).config.ConnString(), Options{Now: now, timeouts: patient})
 	},
 	Damage: func(t testing.TB, s store.Store, id inventory.ID) {
 		exec(t, s.(*Store).config.ConnString(),
