@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -18,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/holdfast/holdfast/internal/inventory"
 	"github.com/holdfast/holdfast/internal/store"
 )
 
@@ -250,11 +252,12 @@ func writeFormat(t *testing.T) {
 	s := openShop(t, path, time.Date(2026, time.January, 31, 9, 0, 0, 0, time.UTC))
 	w := &writer{shop: s}
 	w.stock()
+	w.restored(path)
 	w.advance(24 * time.Hour) // the receipts of the first day are indexed now, those of the second not yet
 	w.trade()
 	w.look()
-	s.close() // this leaves one file, without a log
-	w.At = s.now()
+	w.close() // this leaves one file, without a log
+	w.At = w.now()
 	text, err := json.MarshalIndent(w.recording, "", " ")
 	if err != nil {
 		t.Fatal(err)
@@ -270,6 +273,19 @@ func writeFormat(t *testing.T) {
 type writer struct {
 	*shop
 	recording
+}
+
+// restored begins an epoch, as for a store that was put in place as a copy.
+func (w *writer) restored(path string) {
+	w.close()
+	stored, _, err := openStore(w.Context(), "sqlite:"+path, storeOptions{now: w.now})
+	if err == nil {
+		err = errors.Join(store.BeginEpoch(w.Context(), stored, inventory.Epoch{1, 2, 3, 4, 5}), stored.Close())
+	}
+	if err != nil {
+		w.Fatal(err)
+	}
+	w.shop = openShop(w.T, path, w.now())
 }
 
 // do sends a request that must succeed, and returns the id in its answer. A request that changes something gets a key

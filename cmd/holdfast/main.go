@@ -26,6 +26,7 @@ type commands struct {
 	Demo    demoCommand    `cmd:"" help:"Watch a sale: 1,000 buyers, 100 units, a crash in the middle, the audit."`
 	Bench   benchCommand   `cmd:"" help:"Measure how fast, how fair and how safe it is here."`
 	Verify  verifyCommand  `cmd:"" help:"Audit a store: exit 0, or 1 naming each breach."`
+	Restore restoreCommand `cmd:"" help:"Put a copy of a store in place, and tell those who follow its feed."`
 	Version versionCommand `cmd:"" help:"Print the version."`
 }
 

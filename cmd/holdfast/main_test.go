@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -285,6 +286,18 @@ func TestBrokenStoreEndsTheServer(t *testing.T) {
 	}
 }
 
+// changeStock gives stock rows units that no event knows of.
+func changeStock(t *testing.T, file string) {
+	t.Helper()
+	conn, err := sqlite.OpenConn(file, sqlite.OpenReadWrite)
+	if err == nil {
+		err = errors.Join(sqlitex.Execute(conn, "UPDATE stock SET available = 3", nil), conn.Close())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestVerifyNamesBreaches(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "shop.db")
 	s := serve(t, "--store=sqlite:"+file)
@@ -295,14 +308,7 @@ func TestVerifyNamesBreaches(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.stop()
-	conn, err := sqlite.OpenConn(file, sqlite.OpenReadWrite)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := sqlitex.Execute(conn, "UPDATE stock SET available = 3", nil); err != nil {
-		t.Fatal(err)
-	}
-	conn.Close()
+	changeStock(t, file)
 	code, stdout, _ := execute(t.Context(), "verify", "--store=sqlite:"+file)
 	if code != exitFailure || !strings.Contains(stdout, "BREACH I9: stock of mug at main") ||
 		!strings.Contains(stdout, "NOT clean") {

@@ -297,6 +297,17 @@ func TestHeadLies(t *testing.T) {
 	} {
 		lies[name] = lie{rows: func(f *fake) { f.head.Store = id }, want: []string{`I9: head: its store "` + id + `" is not`}}
 	}
+	for name, epochs := range map[string]inventory.Epochs{
+		"half an epoch":       "abc",
+		"epoch after the end": inventory.Epochs("").Begin(inventory.Epoch{1}, 1000),
+		"zero epoch":          inventory.Epochs("").Begin(inventory.Epoch{}, 1),
+		"epoch again":         inventory.Epochs("").Begin(inventory.Epoch{1}, 1).Begin(inventory.Epoch{1}, 2),
+		"epochs go back":      inventory.Epochs("").Begin(inventory.Epoch{1}, 2).Begin(inventory.Epoch{2}, 1),
+	} {
+		lies[name] = lie{
+			rows: func(f *fake) { f.head.Epochs = epochs }, want: []string{"I9: head: its epochs cannot be"},
+		}
+	}
 	lies["empty"] = lie{
 		rows: func(f *fake) { *f = fake{head: store.Head{Store: f.head.Store, Seq: 1}} },
 		want: []string{"I9: head: its sequence is not that of journal entry 0"},

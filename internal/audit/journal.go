@@ -56,6 +56,9 @@ func (f *follower) head(ctx context.Context, v store.View) error {
 	if !storeID(head.Store) {
 		f.breach("I9", "head", "its store %q is not an id that a store is given", head.Store)
 	}
+	if err := head.Epochs.Check(head.Seq); err != nil {
+		f.breach("I9", "head", "its epochs cannot be: %v", err)
+	}
 	entry := store.Entry{First: 1} // the head of an empty store is as if there were such an entry
 	if head.BatchNo > 0 {
 		found, err := f.entryOf(ctx, v, head.BatchNo)

@@ -26,8 +26,6 @@ var (
 	ErrOutcomeUnknown = errors.New("the outcome is not known")
 	// ErrInternal: this command could not be decided or written. It had no effect, but the caller is not promised that.
 	ErrInternal = errors.New("the command failed")
-	// ErrCursorAhead: the feed was asked for what comes after an event that is not there.
-	ErrCursorAhead = errors.New("the cursor is beyond the end of the feed")
 	// ErrClockBehind: nothing is committed because the clock is behind the store; always together with ErrNotReady.
 	ErrClockBehind = store.ErrClockBehind
 	// ErrClockJumped: nothing is committed because the clock has jumped ahead; always together with ErrNotReady.
@@ -122,6 +120,7 @@ func Open(s store.Store, o Options) *Engine {
 
 // committed makes a batch visible to readers and followers before anybody is told of it.
 func (e *Engine) committed(state *inventory.State, changes *inventory.Changes) {
+	e.feed.sawEpochs(state.Epochs)
 	if e.clock == nil {
 		e.feed.send() // whoever is woken checks
 		return

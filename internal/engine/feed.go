@@ -5,6 +5,7 @@ import (
 	"math"
 	"sort"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/holdfast/holdfast/internal/inventory"
@@ -30,7 +31,8 @@ const (
 // feed is the end of the journal, and those who wait for more.
 type feed struct {
 	mu       sync.Mutex
-	store    string        // the store's own id; empty until it was read
+	store    string // the store's own id; empty until it was read
+	epochs   atomic.Pointer[inventory.Epochs]
 	head     int64         // sequence of the last event; unknownHead until it was read
 	batches  []*batchInEnd // without a gap, up to head
 	bytes    int
@@ -60,6 +62,7 @@ func (b *batchInEnd) decoded() ([]inventory.Event, error) {
 
 func (f *feed) open() {
 	f.head, f.next, f.stopping = unknownHead, make(chan struct{}), make(chan struct{})
+	f.epochs.Store(new(inventory.Epochs))
 }
 
 // changed is closed by the next commit that this process hears of.
@@ -86,10 +89,21 @@ func (f *feed) sync(head *store.Head) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.store = head.Store
+	f.sawEpochs(head.Epochs)
 	if f.head == unknownHead {
 		f.head = head.Seq
 	}
 }
+
+// sawEpochs notes the epochs. They seldom change.
+func (f *feed) sawEpochs(epochs inventory.Epochs) {
+	if *f.epochs.Load() != epochs {
+		f.epochs.Store(&epochs)
+	}
+}
+
+// CursorAt is the place in the feed after an event that a batch of this engine, or a look into its store, has met.
+func (e *Engine) CursorAt(seq int64) inventory.Cursor { return e.feed.epochs.Load().At(seq) }
 
 // forget drops the end: it is not known any more where that is.
 func (f *feed) forget() {
@@ -129,6 +143,7 @@ func (f *feed) follow(head *store.Head, entries []store.Entry) {
 	defer f.mu.Unlock()
 	before := f.head
 	f.store = head.Store
+	f.sawEpochs(head.Epochs)
 	for i := range entries {
 		e := &entries[i]
 		f.add(e.First-1, e.At, e.Count, e.Events)
@@ -153,7 +168,7 @@ func (f *feed) end() (head int64, known bool) {
 func (f *feed) after(seq int64) (list []*batchInEnd, page Page, known bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	page = Page{Head: f.head, Store: f.store}
+	page = Page{Head: f.head, Store: f.store, Epochs: *f.epochs.Load()}
 	switch {
 	case f.head == unknownHead || f.store == "":
 		return nil, page, false
@@ -175,6 +190,7 @@ type Page struct {
 	Events []inventory.Event
 	Head   int64  // sequence of the last event that there is
 	Store  string // the store's own id
+	Epochs inventory.Epochs
 
 	bytes int
 }
@@ -190,33 +206,54 @@ func (p *Page) add(events []inventory.Event, after int64, limit int) {
 	}
 }
 
-// Events returns up to limit events that come after a sequence, at least one where there is any, and no more once they
-// are about two megabytes of JSON. An after beyond the end is [ErrCursorAhead].
-func (e *Engine) Events(ctx context.Context, after int64, limit int) (Page, error) {
+// CursorAheadError is the error for a place that is not in the feed: beyond its end, or in an epoch that a restore has
+// ended before.
+type CursorAheadError struct {
+	Shared inventory.Cursor // the last place before that the feed has, if Known
+	Known  bool
+}
+
+func (e *CursorAheadError) Error() string { return "the cursor is not in this feed" }
+
+// holds fails with a [CursorAheadError] if a place is not in the feed.
+func (p *Page) holds(c inventory.Cursor) error {
+	if c.Seq <= p.Head && (c.Seq == 0 || p.Epochs.At(c.Seq) == c) {
+		return nil
+	}
+	shared, known := p.Epochs.Shared(c)
+	if known && shared.Seq > p.Head {
+		shared = p.Epochs.At(p.Head)
+	}
+	return &CursorAheadError{shared, known}
+}
+
+// Events returns up to limit events that come after a place, at least one where there is any, and no more once they are
+// about two megabytes of JSON. For a place that is not in the feed it fails with a [CursorAheadError].
+func (e *Engine) Events(ctx context.Context, after inventory.Cursor, limit int) (Page, error) {
 	if err := e.check(ctx); err != nil {
 		return Page{}, err
 	}
-	batches, page, known := e.feed.after(after)
+	batches, page, known := e.feed.after(after.Seq)
 	if !known {
 		return e.storedPage(ctx, after, limit)
 	}
-	if after > page.Head {
-		return page, ErrCursorAhead
+	if err := page.holds(after); err != nil {
+		return page, err
 	}
 	for _, b := range batches {
 		events, err := b.decoded()
 		if err != nil {
 			return page, err
 		}
-		page.add(events, after, limit)
+		page.add(events, after.Seq, limit)
 	}
 	return page, nil
 }
 
-// AwaitEvents waits until there is an event after a sequence, but not longer than it is told. It makes no page: those who
-// are woken together may need more memory for theirs than there is at once. Where too many wait already it fails with
-// [ErrOverloaded].
-func (e *Engine) AwaitEvents(ctx context.Context, after int64, wait time.Duration) error {
+// AwaitEvents waits until there is an event after a place, but not longer than it is told, and not at all if the place
+// is not in the feed. It makes no page: those who are woken together may need more memory for theirs than there is at
+// once. Where too many wait already it fails with [ErrOverloaded].
+func (e *Engine) AwaitEvents(ctx context.Context, after inventory.Cursor, wait time.Duration) error {
 	changed := e.feed.changed() // before looking, so that nothing is missed between the two
 	if ends, err := e.endsAt(ctx, after); err != nil || !ends || wait <= 0 {
 		return err
@@ -244,16 +281,16 @@ func (e *Engine) AwaitEvents(ctx context.Context, after int64, wait time.Duratio
 	}
 }
 
-// endsAt reports whether a sequence is that of the last event.
-func (e *Engine) endsAt(ctx context.Context, seq int64) (bool, error) {
+// endsAt reports whether a place is the end of the feed.
+func (e *Engine) endsAt(ctx context.Context, c inventory.Cursor) (bool, error) {
 	if err := e.check(ctx); err != nil {
 		return false, err
 	}
 	if head, known := e.feed.end(); known {
-		return seq == head, nil
+		return c == e.CursorAt(head), nil
 	}
-	page, err := e.storedPage(ctx, seq, 1)
-	return seq == page.Head, err
+	page, err := e.storedPage(ctx, c, 1)
+	return c == page.Epochs.At(page.Head), err
 }
 
 // startWaiting counts one who waits. The first one has others' commits looked for.
@@ -301,30 +338,30 @@ func (e *Engine) poll() {
 // StopFollowing answers those who wait for events with what there is.
 func (e *Engine) StopFollowing() { e.feed.stop.Do(func() { close(e.feed.stopping) }) }
 
-func (e *Engine) storedPage(ctx context.Context, after int64, limit int) (page Page, err error) {
+func (e *Engine) storedPage(ctx context.Context, after inventory.Cursor, limit int) (page Page, err error) {
 	var entries []store.Entry
 	head, err := e.snapshot(ctx, func(ctx context.Context, v store.View) error {
 		head, err := v.Head(ctx)
-		if err != nil || after >= head.Seq {
+		if err != nil || after.Seq >= head.Seq {
 			return err
 		}
-		entries, err = v.Journal(ctx, store.JournalPosition{Seq: after + 1}, limit, maxPageBytes)
+		entries, err = v.Journal(ctx, store.JournalPosition{Seq: after.Seq + 1}, limit, maxPageBytes)
 		return err
 	})
 	if err != nil {
 		return page, err
 	}
 	e.feed.sync(&head)
-	page.Head, page.Store = head.Seq, head.Store
-	if after > head.Seq {
-		return page, ErrCursorAhead
+	page.Head, page.Store, page.Epochs = head.Seq, head.Store, head.Epochs
+	if err := page.holds(after); err != nil {
+		return page, err
 	}
 	for i := range entries {
 		events, err := inventory.DecodeEvents(entries[i].First, entries[i].At, entries[i].Events)
 		if err != nil {
 			return page, err
 		}
-		page.add(events, after, limit)
+		page.add(events, after.Seq, limit)
 	}
 	return page, nil
 }

@@ -36,7 +36,7 @@ type committedMemory struct {
 	at  atomic.Int64 // the latest time of a batch that was seen, in milliseconds
 
 	mu           sync.RWMutex
-	epoch        int        // counts what was forgotten
+	generation   int        // counts what was forgotten
 	head         store.Head // as the journal was last followed to; the zero head where it was not
 	synced       int64      // the sequence from which on the commits of this process are followed
 	products     map[string]*keptProduct
@@ -89,7 +89,7 @@ func newMemory(limit int, render func(*inventory.Product) []byte) *committedMemo
 }
 
 func (m *committedMemory) clear() {
-	m.epoch++
+	m.generation++
 	m.products, m.reservations = map[string]*keptProduct{}, map[inventory.ID]*keptReservation{}
 	m.ring, m.hand, m.bytes = nil, 0, 0
 	m.head, m.synced = store.Head{}, 0
@@ -330,7 +330,7 @@ func (m *committedMemory) sync(seq int64) {
 type load struct {
 	memory       *committedMemory
 	ended        bool
-	epoch        int
+	generation   int
 	batchNo      int64 // up to which the journal was followed before the snapshot
 	products     []string
 	reservations []inventory.ID
@@ -352,7 +352,7 @@ func (m *committedMemory) begin(products []string, reservations []inventory.ID) 
 		}
 		m.reservations[id].loading++
 	}
-	return &load{memory: m, epoch: m.epoch, batchNo: m.head.BatchNo, products: products, reservations: reservations}
+	return &load{memory: m, generation: m.generation, batchNo: m.head.BatchNo, products: products, reservations: reservations}
 }
 
 // enter ends the load with the rows that were found in a snapshot with this head, which must not be later than what
@@ -362,7 +362,7 @@ func (l *load) enter(head *store.Head, products []*inventory.Product, reservatio
 	m := l.memory
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if l.epoch != m.epoch {
+	if l.generation != m.generation {
 		return
 	}
 	if head.BatchNo < l.batchNo || head.Seq < m.synced {
@@ -396,7 +396,7 @@ func (l *load) enter(head *store.Head, products []*inventory.Product, reservatio
 func (l *load) abandon() {
 	l.memory.mu.Lock()
 	defer l.memory.mu.Unlock()
-	if !l.ended && l.epoch == l.memory.epoch {
+	if !l.ended && l.generation == l.memory.generation {
 		l.end()
 	}
 }

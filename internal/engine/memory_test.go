@@ -428,24 +428,24 @@ func TestFollow(t *testing.T) {
 		}
 	}
 	see(9)
-	epoch := reader.memory.epoch
+	generation := reader.memory.generation
 	do(t, writer, hold("mug", 1))
 	see(8)
-	if reader.memory.epoch != epoch {
+	if reader.memory.generation != generation {
 		t.Error("memory was emptied although the journal continues it")
 	}
 	reader.memory.head.Chain[0]++ // another history
 	do(t, writer, hold("mug", 1))
 	see(7)
-	if reader.memory.epoch == epoch {
+	if reader.memory.generation == generation {
 		t.Error("memory was not emptied although the journal does not continue it")
 	}
-	epoch = reader.memory.epoch
+	generation = reader.memory.generation
 	for range checkBatches + 1 {
 		do(t, writer, &inventory.Adjust{ProductID: "mug", Location: here, Delta: 1, Reason: "r"})
 	}
 	see(7 + checkBatches + 1)
-	if reader.memory.epoch == epoch {
+	if reader.memory.generation == generation {
 		t.Error("memory followed more batches than a check may read")
 	}
 }

@@ -39,7 +39,7 @@ func (c *call) answer(o *inventory.Outcome, shown resource) {
 // placed says where in the feed the effect of a request is, and whether it was an earlier one's.
 func (c *call) placed(o *inventory.Outcome) {
 	h := c.w.Header()
-	h["Holdfast-Sequence"] = []string{strconv.FormatInt(o.Seq, 10)}
+	h["Holdfast-Sequence"] = []string{c.server.o.Engine.CursorAt(o.Seq).String()}
 	if o.Replayed {
 		h["Idempotent-Replayed"] = []string{"true"}
 	}

@@ -147,8 +147,8 @@ var problemTypes = []problemType{
 		"Read the product again, and repeat the change on what it is now.",
 	},
 	{
-		CodeCursorAhead, 409, "The cursor is beyond the end",
-		"No event with this sequence exists. The store may have been restored from an older backup.",
+		CodeCursorAhead, 409, "The cursor is not in the feed",
+		"It is beyond the end, or the store was restored from an older state, and what came after that was lost.",
 		"Rebuild what you derived from the events, starting from after=0.",
 	},
 	{

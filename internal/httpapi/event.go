@@ -18,7 +18,7 @@ func (s *Server) listEvents(c *call) error {
 	if err != nil {
 		return err
 	}
-	after, limit := q.sequence("after"), q.limit()
+	after, limit := q.place("after"), q.limit()
 	wait := time.Duration(q.integer("wait", 0, 0, maxWaitSeconds)) * time.Second
 	if err := q.err(); err != nil {
 		return err
@@ -35,11 +35,10 @@ func (s *Server) listEvents(c *call) error {
 	if err != nil {
 		return err
 	}
-	next := after
+	shown := wire.EventPage{Events: page.Events, Next: after, Head: page.Head, Store: page.Store, Epochs: page.Epochs}
 	if n := len(page.Events); n > 0 {
-		next = page.Events[n-1].Seq
+		shown.Next = page.Epochs.At(page.Events[n-1].Seq)
 	}
-	shown := wire.EventPage{Events: page.Events, Next: next, Head: page.Head, Store: page.Store}
 	c.send(http.StatusOK, func(b []byte) []byte { return wire.AppendEventPage(b, &shown) })
 	return nil
 }

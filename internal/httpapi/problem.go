@@ -74,6 +74,7 @@ func (c *call) explain(err error) *problem {
 	}
 	var known *problem
 	var refused *refusal
+	var ahead *engine.CursorAheadError
 	switch {
 	case errors.As(err, &known):
 		return known
@@ -83,8 +84,8 @@ func (c *call) explain(err error) *problem {
 		return fail(CodeOutcomeUnknown)
 	case errors.Is(err, engine.ErrOverloaded), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		return fail(CodeOverloaded) // the command left the queue without effect
-	case errors.Is(err, engine.ErrCursorAhead):
-		return fail(CodeCursorAhead)
+	case errors.As(err, &ahead):
+		return elsewhere(ahead)
 	case errors.Is(err, engine.ErrNotReady):
 		return fail(CodeNotReady)
 	}
@@ -93,6 +94,16 @@ func (c *call) explain(err error) *problem {
 	}
 	c.server.o.Log.Error("a request failed", "method", c.Method, "path", c.URL.Path, "requestId", c.id, "error", err)
 	return fail(CodeInternal)
+}
+
+// elsewhere is the problem of a cursor that is not in the feed.
+func elsewhere(e *engine.CursorAheadError) *problem {
+	if !e.Known || e.Shared.Seq == 0 {
+		return fail(CodeCursorAhead)
+	}
+	return fail(CodeCursorAhead, fmt.Sprintf("The store was restored from an older state. What you saw after %q is not in it: "+
+		"take that back from what you derived from the events, and go on from after=%s; or rebuild it, starting from "+
+		"after=0.", e.Shared, e.Shared))
 }
 
 // explainRequest makes the problem of a request that is wrong in itself, or nil of any other error.

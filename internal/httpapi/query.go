@@ -118,18 +118,17 @@ func (q *query) ids(name string, maxCount int) (ids []string) {
 	return ids
 }
 
-// sequence reads a place in the feed; left out, it is the beginning.
-func (q *query) sequence(name string) int64 {
+// place reads a place in the feed; left out, it is the beginning.
+func (q *query) place(name string) (c inventory.Cursor) {
 	text, given := q.get(name)
 	if !given {
-		return 0
+		return c
 	}
-	n, err := strconv.ParseInt(text, 10, 64)
-	if err != nil || n < 0 || text != strconv.FormatInt(n, 10) {
+	c, err := inventory.ParseCursor(text)
+	if err != nil {
 		q.add(name, "must be a nextAfter, head or Holdfast-Sequence that this server gave, or 0")
-		return 0
 	}
-	return n
+	return c
 }
 
 // cursorEncoding makes a cursor of the key of a page's last item. It is encoded only so that nobody is tempted to

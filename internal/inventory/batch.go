@@ -10,6 +10,7 @@ import (
 type State struct {
 	Now          Time  // the one clock reading of the batch
 	Seq          int64 // of the last event before the batch
+	Epochs       Epochs
 	Products     map[string]*Product
 	Reservations map[ID]*Reservation
 	Orders       map[ID]*Order
@@ -25,9 +26,9 @@ type State struct {
 
 // NewState makes an empty state, for a store to load rows into. The sequence is that of the last event before the
 // batch.
-func NewState(now Time, seq int64) *State {
+func NewState(now Time, seq int64, epochs Epochs) *State {
 	return &State{
-		Now: now, Seq: seq,
+		Now: now, Seq: seq, Epochs: epochs,
 		Products:     map[string]*Product{},
 		Reservations: map[ID]*Reservation{},
 		Orders:       map[ID]*Order{},
@@ -65,11 +66,12 @@ type Changes struct {
 	Events       []byte // in sequence order, for [DecodeEvents]
 	EventCount   int
 	Tally        Tally
+	Epoch        Epoch // the epoch that begins with this batch; zero: the present one goes on
 }
 
 // Empty reports whether there is nothing to write.
 func (c *Changes) Empty() bool {
-	return c.EventCount == 0 && len(c.Receipts) == 0 && len(c.Records) == 0
+	return c.EventCount == 0 && len(c.Receipts) == 0 && len(c.Records) == 0 && c.Epoch == Epoch{}
 }
 
 // Poison is the error of a batch in which deciding a command panicked. Nothing of the batch may be written.

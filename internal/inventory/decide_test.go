@@ -57,7 +57,7 @@ type world struct {
 }
 
 func newWorld() *world {
-	return &world{State: NewState(0, 0), names: map[string]ID{}, ids: map[ID]string{}}
+	return &world{State: NewState(0, 0, ""), names: map[string]ID{}, ids: map[ID]string{}}
 }
 
 // prepare loads what a store would load beside the rows: the overdue holds.

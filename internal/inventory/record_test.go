@@ -62,7 +62,7 @@ func TestRecords(t *testing.T) {
 
 // apply decides a batch on stored records and holds each change against what is stored, as a store does.
 func apply(t *rapid.T, stored map[RecordKey]*Record, requests []*Request) {
-	state, keys := NewState(0, 0), KeysOf(requests)
+	state, keys := NewState(0, 0, ""), KeysOf(requests)
 	for _, key := range keys.Records {
 		if r := stored[key]; r != nil {
 			state.AddRecord(r)
@@ -97,7 +97,7 @@ func apply(t *rapid.T, stored map[RecordKey]*Record, requests []*Request) {
 
 // TestRange: a store enters a range as it read it.
 func TestRange(t *testing.T) {
-	state := NewState(0, 0)
+	state := NewState(0, 0, "")
 	state.AddRange(allNotes,
 		[]*Record{{RecordKey: RecordKey{"note", "a"}, Version: 1}, {RecordKey: RecordKey{"note", "b"}, Version: 4}})
 	if got := fmt.Sprint(state.Ranges[allNotes]); got != "[{note a} {note b}]" ||
@@ -112,7 +112,7 @@ func TestLargeRecord(t *testing.T) {
 		{key: string(make([]byte, MaxRecordKeyBytes))},
 		{key: "a", text: string(make([]byte, MaxRecordBytes+1))},
 	} {
-		if _, _, err := Decide(NewState(0, 0), []*Request{{Command: c}}); err == nil {
+		if _, _, err := Decide(NewState(0, 0, ""), []*Request{{Command: c}}); err == nil {
 			t.Errorf("a record with a key of %d bytes and %d bytes of data was taken", len(c.key), len(c.text))
 		}
 	}

@@ -21,7 +21,7 @@ type overdueHold struct {
 }
 
 func newOverdueWorld() *overdueWorld {
-	return &overdueWorld{state: inventory.NewState(1, 0), holds: map[inventory.StockKey][]overdueHold{}}
+	return &overdueWorld{state: inventory.NewState(1, 0, ""), holds: map[inventory.StockKey][]overdueHold{}}
 }
 
 // row adds a stock row of which a batch wants some units, with holds of so many units each; 0 stands for a damaged one.

@@ -21,10 +21,14 @@ import (
 //
 //	1   products, stock, reservations, orders, receipts and the journal
 //	2   records, and actors in the events
-const Format = 2
+//	3   epochs in the head
+const Format = 3
 
-// RecordsFormat is the first format that has records. An older store that is opened for reading has none.
-const RecordsFormat = 2
+// The first formats that have records and epochs. An older store that is opened for reading has none.
+const (
+	RecordsFormat = 2
+	EpochsFormat  = 3
+)
 
 // MaxClockLag is how far a clock may be behind the time of the last batch. Until the clock has caught up, new batches
 // have that time as well.
@@ -47,6 +51,7 @@ type Head struct {
 	Seq     int64          // of the last event; 0 means that there is none
 	At      inventory.Time // of the last batch; never goes back
 	Chain   [32]byte       // checksum of the last journal entry
+	Epochs  inventory.Epochs
 }
 
 // Entry is one journal row: the events of one batch. A batch that wrote only receipts or records has an entry without
@@ -59,6 +64,7 @@ type Entry struct {
 	At       inventory.Time
 	Events   []byte // for [inventory.DecodeEvents]
 	Checksum [32]byte
+	Begins   inventory.Epoch // the epoch that begins with this batch, or zero. The head has it; it is not stored here
 }
 
 // Chain returns the checksum that an entry must have: SHA-256 over the checksum of the entry before it and all that the
@@ -79,13 +85,19 @@ func (e *Entry) Chain(before [32]byte) [32]byte {
 
 // Next makes the journal entry of the batch after this head.
 func (h *Head) Next(batchID [16]byte, at inventory.Time, c *inventory.Changes) Entry {
-	e := Entry{BatchNo: h.BatchNo + 1, BatchID: batchID, First: h.Seq + 1, Count: c.EventCount, At: at, Events: c.Events}
+	e := Entry{
+		BatchNo: h.BatchNo + 1, BatchID: batchID, First: h.Seq + 1, Count: c.EventCount, At: at, Events: c.Events,
+		Begins: c.Epoch,
+	}
 	e.Checksum = e.Chain(h.Chain)
 	return e
 }
 
 // After returns the head that follows when the entry is written.
 func (h Head) After(e *Entry) Head {
+	if e.Begins != (inventory.Epoch{}) {
+		h.Epochs = h.Epochs.Begin(e.Begins, h.Seq)
+	}
 	h.BatchNo, h.BatchID, h.Seq, h.At, h.Chain = e.BatchNo, e.BatchID, h.Seq+int64(e.Count), e.At, e.Checksum
 	return h
 }

@@ -9,46 +9,62 @@ import (
 
 const eventPrefix = "evt_"
 
-// StoreDigest is the first half of the id of every event of one store: the second half is the event's sequence.
-type StoreDigest [8]byte
+// EventIDs makes the ids of events: a digest of the store, and of the epoch but for the zero one, and the sequence.
+type EventIDs struct {
+	Store  string // its name
+	Epochs inventory.Epochs
 
-// DigestStore makes the digest of a store from its name.
-func DigestStore(name string) StoreDigest {
-	sum := sha256.Sum256([]byte(name))
-	return StoreDigest(sum[:8])
+	known  bool
+	epoch  inventory.Epoch // of the last event
+	digest [8]byte         // for it
+}
+
+func (ids *EventIDs) of(seq int64) (id inventory.ID) {
+	if epoch := ids.Epochs.At(seq).Epoch; !ids.known || epoch != ids.epoch {
+		name := []byte(ids.Store)
+		if epoch != (inventory.Epoch{}) {
+			name = append(name, epoch[:]...)
+		}
+		sum := sha256.Sum256(name)
+		ids.known, ids.epoch, ids.digest = true, epoch, [8]byte(sum[:8])
+	}
+	copy(id[:8], ids.digest[:])
+	binary.BigEndian.PutUint64(id[8:], uint64(seq))
+	return id
 }
 
 // EventPage is a part of the feed.
 type EventPage struct {
 	Events []inventory.Event
-	Next   int64  // sequence after which the next page begins
-	Head   int64  // sequence of the last event of the feed
-	Store  string // name of the store
+	Next   inventory.Cursor // where the next page begins
+	Head   int64            // sequence of the last event of the feed
+	Store  string           // name of the store
+	Epochs inventory.Epochs
 }
 
-// AppendEventPage appends a page of the feed. Sequences to resume from are strings: to callers they are opaque.
+// AppendEventPage appends a page of the feed. Places to resume from are strings: to callers they are opaque.
 func AppendEventPage(b []byte, p *EventPage) []byte {
-	store := DigestStore(p.Store)
+	ids := EventIDs{Store: p.Store, Epochs: p.Epochs}
 	b = append(b, `{"data":[`...)
 	for i := range p.Events {
 		b = appendComma(b, i)
-		b = AppendEvent(b, &p.Events[i], store)
+		b = AppendEvent(b, &p.Events[i], &ids)
 	}
 	b = append(b, `],"nextAfter":"`...)
-	b = appendInt(b, p.Next)
+	b = p.Next.Append(b)
 	b = append(b, `","head":"`...)
-	b = appendInt(b, p.Head)
+	b = p.Epochs.At(p.Head).Append(b)
 	b = append(b, `","store":`...)
 	b = appendString(b, p.Store)
 	return append(b, '}')
 }
 
-// AppendEvent appends an event of the store that has this digest.
-func AppendEvent(b []byte, e *inventory.Event, store StoreDigest) []byte {
+// AppendEvent appends an event of the store whose ids these are.
+func AppendEvent(b []byte, e *inventory.Event, ids *EventIDs) []byte {
 	b = append(b, `{"sequence":`...)
 	b = appendInt(b, e.Seq)
 	b = append(b, `,"id":`...)
-	b = AppendID(b, eventID(e, store), eventPrefix)
+	b = AppendID(b, ids.of(e.Seq), eventPrefix)
 	b = append(b, `,"type":"`...)
 	b = append(b, e.Type.String()...)
 	b = append(b, `","time":`...)
@@ -65,12 +81,6 @@ func AppendEvent(b []byte, e *inventory.Event, store StoreDigest) []byte {
 		b = appendMovement(b, &e.Movements[i])
 	}
 	return append(b, `]}}`...)
-}
-
-func eventID(e *inventory.Event, store StoreDigest) (id inventory.ID) {
-	copy(id[:8], store[:])
-	binary.BigEndian.PutUint64(id[8:], uint64(e.Seq))
-	return id
 }
 
 // appendActor appends who caused an event: null where nobody was asked who he is.

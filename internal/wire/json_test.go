@@ -243,8 +243,7 @@ func (s *sample) event(kind inventory.EventType) (inventory.Event, eventJSON) {
 			{StockKey: inventory.StockKey{ProductID: "x", Location: "y"}},
 		},
 	}
-	digest := DigestStore("s")
-	id := inventory.ID(append(digest[:], 0, 0, 0, 0, 0, 0, 0, 9))
+	id := (&EventIDs{Store: "s"}).of(9)
 	return e, eventJSON{
 		Sequence: 9, ID: id.Text("evt_"), Type: kind.String(), Time: timeText(e.Time),
 		Data: eventDataJSON{Movements: []movementJSON{
@@ -313,7 +312,7 @@ func (s *sample) compareEvents(t *testing.T) {
 		"nextAfter": "9", "head": "12", "store": "s",
 	}
 	events := []inventory.Event{expired, cancelled, updated, adjusted}
-	same(t, want, AppendEventPage(nil, &EventPage{Events: events, Next: 9, Head: 12, Store: "s"}))
+	same(t, want, AppendEventPage(nil, &EventPage{Events: events, Next: inventory.Cursor{Seq: 9}, Head: 12, Store: "s"}))
 }
 
 // maxTime is in the year 9999, after which RFC 3339 ends.
@@ -364,7 +363,7 @@ func TestActor(t *testing.T) {
 		`{"type":"key","id":"key_1","name":"the \"till\""}`: {Type: inventory.ActorKey, ID: "key_1", Name: `the "till"`},
 	} {
 		e.Actor = actor
-		got := string(AppendEvent(nil, &e, DigestStore("s")))
+		got := string(AppendEvent(nil, &e, &EventIDs{Store: "s"}))
 		if !strings.Contains(got, `"subject":"mug","actor":`+want+`,"data":{`) || !json.Valid([]byte(got)) {
 			t.Errorf("%s, expected %s", got, want)
 		}

@@ -96,7 +96,7 @@ func (s *Store) Commit(ctx context.Context, keys *inventory.Keys, decide store.D
 }
 
 func (s *Store) load(keys *inventory.Keys, now inventory.Time) *inventory.State {
-	state := inventory.NewState(now, s.head.Seq)
+	state := inventory.NewState(now, s.head.Seq, s.head.Epochs)
 	for _, key := range keys.Receipts {
 		if r := s.receipts[key]; r != nil {
 			state.Receipts[key] = r

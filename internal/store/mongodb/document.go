@@ -31,6 +31,7 @@ type headDocument struct {
 	Sequence      int64         `bson:"sequence"`
 	At            bson.DateTime `bson:"at"`
 	Chain         []byte        `bson:"chain"`
+	Epochs        []byte        `bson:"epochs,omitempty"`
 	Receipts      []string      `bson:"receipts"` // their collections, newest first
 	ReceiptsSince bson.DateTime `bson:"receiptsSince"`
 	Fence         int64         `bson:"fence"`
@@ -152,6 +153,7 @@ func metadata(list []memberDocument) (m inventory.Metadata) {
 
 func (d *headDocument) head() store.Head {
 	h := store.Head{Store: d.Store, Format: d.Format, BatchNo: d.BatchNo, Seq: d.Sequence, At: timeOf(d.At)}
+	h.Epochs = inventory.Epochs(d.Epochs)
 	copy(h.BatchID[:], d.BatchID)
 	copy(h.Chain[:], d.Chain)
 	return h

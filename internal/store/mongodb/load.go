@@ -94,7 +94,7 @@ func (l *loader) lock(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	l.state = inventory.NewState(now, head.Seq)
+	l.state = inventory.NewState(now, head.Seq, head.Epochs)
 	return nil
 }
 

@@ -164,6 +164,9 @@ func (w *writer) writeHead(ctx context.Context) error {
 		{Key: "at", Value: dateOf(after.At)},
 		{Key: "chain", Value: after.Chain[:]},
 	}
+	if w.entry.Begins != (inventory.Epoch{}) {
+		set = append(set, bson.E{Key: "epochs", Value: []byte(after.Epochs)})
+	}
 	if w.head.ReceiptsSince == 0 && len(w.changes.Receipts) > 0 {
 		set = append(set, bson.E{Key: "receiptsSince", Value: dateOf(after.At)})
 	}

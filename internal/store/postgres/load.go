@@ -130,7 +130,11 @@ func (l *loader) load(ctx context.Context) error {
 	defer cancel()
 	b := &pgx.Batch{}
 	b.Queue("BEGIN ISOLATION LEVEL READ COMMITTED")
-	b.Queue(lockHead).QueryRow(func(row pgx.Row) error { return l.head.scan(row) })
+	b.Queue(lockHead).QueryRow(func(row pgx.Row) error {
+		err := l.head.scan(row)
+		l.head.enter(l.s.timeline)
+		return err
+	})
 	l.queueClock(b)
 	l.queueReceipts(b)
 	l.queueProducts(b)
@@ -183,7 +187,7 @@ func (l *loader) queueClock(b *pgx.Batch) {
 					if err != nil {
 						return err
 					}
-					l.state = inventory.NewState(now, l.head.Seq)
+					l.state = inventory.NewState(now, l.head.Seq, l.head.Epochs)
 				}
 				if demand != nil {
 					o.row.Key = *reservation

@@ -6,6 +6,7 @@ package postgres
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -17,6 +18,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/holdfast/holdfast/internal/inventory"
 	"github.com/holdfast/holdfast/internal/store"
 )
 
@@ -61,6 +63,7 @@ type Store struct {
 
 	turn           *store.Turn
 	writer         *pgx.Conn // nil: there is none, the next batch makes it
+	timeline       int       // of the server that writer is connected to; 0: it has none
 	rotationFailed time.Time // when receipts last could not be dropped
 
 	readers *pgxpool.Pool
@@ -224,8 +227,23 @@ func (s *Store) connect(ctx context.Context) error {
 		hangUp(conn)
 		return translate(err)
 	}
+	if s.timeline, err = readTimeline(ctx, conn); err != nil {
+		hangUp(conn)
+		return translate(err)
+	}
 	s.writer = conn
 	return nil
+}
+
+// readTimeline reads the timeline that a server writes, which is the first eight digits of the name of its log file. It
+// stays the same for as long as the server runs. One that cannot tell has timeline 0.
+func readTimeline(ctx context.Context, conn *pgx.Conn) (timeline int, err error) {
+	err = conn.QueryRow(ctx, "SELECT CASE WHEN pg_is_in_recovery() THEN 0 ELSE "+
+		"('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::integer END").Scan(&timeline)
+	if isAnswer(err) {
+		return 0, nil
+	}
+	return timeline, err
 }
 
 // disconnect gives up the connection that commits; the next batch opens another. The server ends what was open on it.
@@ -312,19 +330,39 @@ type head struct {
 	nextKey       int64 // the next row key of a product or stock row
 	receiptsTable int   // the number of the table that receipts are written to
 	receiptsSince int64 // since when, in milliseconds; 0 means that there are no receipts yet
+	timeline      int   // of the server that wrote the last batch; 0: not known
 }
 
-const headColumns = "store, format, batch_no, batch_id, seq, at, chain, next_key, receipts_table, receipts_since"
+const (
+	oldHeadColumns = "store, format, batch_no, batch_id, seq, at, chain, next_key, receipts_table, receipts_since"
+	headColumns    = oldHeadColumns + ", epochs, timeline"
+	// anyHeadColumns are for tables that may be of a format without epochs.
+	anyHeadColumns = oldHeadColumns + ", coalesce(decode(substr(to_jsonb(head)->>'epochs', 3), 'hex'), ''), 0"
+)
+
+// enter notes that a batch is written on a timeline. On a new one, whoever followed the old one may have seen events
+// that are not here, and whose sequences are given again: another epoch begins.
+func (h *head) enter(timeline int) {
+	if timeline == 0 || timeline == h.timeline {
+		return
+	}
+	if h.timeline != 0 {
+		var epoch inventory.Epoch
+		rand.Read(epoch[:])
+		h.Epochs = h.Epochs.Begin(epoch, h.Seq)
+	}
+	h.timeline = timeline
+}
 
 func readHead(ctx context.Context, conn querier, suffix string) (h head, err error) {
-	err = h.scan(conn.QueryRow(ctx, "SELECT "+headColumns+" FROM head"+suffix))
+	err = h.scan(conn.QueryRow(ctx, "SELECT "+anyHeadColumns+" FROM head"+suffix))
 	return h, err
 }
 
 func (h *head) scan(row pgx.Row) error {
-	var batchID, chain []byte
+	var batchID, chain, epochs []byte
 	err := row.Scan(&h.Store, &h.Format, &h.BatchNo, &batchID, &h.Seq, &h.At, &chain, &h.nextKey, &h.receiptsTable,
-		&h.receiptsSince)
+		&h.receiptsSince, &epochs, &h.timeline)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return fmt.Errorf("%w: the head row is missing: restore a backup", store.ErrUnavailable)
@@ -335,5 +373,6 @@ func (h *head) scan(row pgx.Row) error {
 	}
 	copy(h.BatchID[:], batchID)
 	copy(h.Chain[:], chain)
+	h.Epochs = inventory.Epochs(epochs)
 	return nil
 }

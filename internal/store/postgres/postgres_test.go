@@ -284,8 +284,32 @@ func TestRefusedStores(t *testing.T) {
 func TestUpgrade(t *testing.T) {
 	address := dbtest.Postgres(t)
 	storetest.Must(t, open(t, address, Options{}), storetest.Product("mug"))
-	exec(t, address, "DROP TABLE records", "UPDATE head SET format = 1, version = 1")
+	exec(t, address, "DROP TABLE records", "ALTER TABLE head DROP COLUMN epochs, DROP COLUMN timeline",
+		"UPDATE head SET format = 1, version = 1")
 	storetest.Upgrade(t, func(readOnly bool) store.Store { return open(t, address, Options{ReadOnly: readOnly}) })
+}
+
+// TestTimeline: on a new timeline of the server, which follows a failover or a restore, an epoch begins with the next
+// batch, whichever process that is of, and only once.
+func TestTimeline(t *testing.T) {
+	address := dbtest.Postgres(t)
+	s, other := open(t, address, Options{}), open(t, address, Options{})
+	storetest.Must(t, s, storetest.Product("mug"))
+	storetest.Must(t, other, storetest.Hold("mug", ""))
+	if head := storetest.Head(t, s); head.Epochs != "" {
+		t.Fatalf("a new store has the epochs %x", head.Epochs)
+	}
+	exec(t, address, "UPDATE head SET timeline = timeline + 1") // as if the last batch was on another one
+	storetest.Must(t, other, storetest.Hold("mug", ""))
+	first := storetest.Head(t, s)
+	if epoch := first.Epochs.At(first.Seq).Epoch; epoch == (inventory.Epoch{}) ||
+		first.Epochs.At(first.Seq-1) != (inventory.Cursor{Seq: first.Seq - 1}) {
+		t.Errorf("on a new timeline the epochs are %x", first.Epochs)
+	}
+	storetest.Must(t, s, storetest.Hold("mug", ""))
+	if head := storetest.Head(t, s); head.Epochs != first.Epochs {
+		t.Errorf("an epoch began on the same timeline: %x", head.Epochs)
+	}
 }
 
 // TestNoFsync: a server that does not flush is served only when the operator says so.

@@ -115,6 +115,10 @@ CREATE TABLE records (
 );
 
 UPDATE head SET format = 2;
+`, `
+ALTER TABLE head ADD COLUMN epochs bytea NOT NULL DEFAULT '', ADD COLUMN timeline integer NOT NULL DEFAULT 0;
+
+UPDATE head SET format = 3;
 `}
 
 // optional statements may fail on a server that does not know them. Events are compact already, so compressing them

@@ -49,7 +49,11 @@ func (v *view) begin(b *pgx.Batch) {
 		v.source = timeOf(source)
 		return err
 	})
-	b.Queue("SELECT " + headColumns + " FROM head").QueryRow(func(row pgx.Row) error { return v.head.scan(row) })
+	columns := headColumns
+	if v.readOnly {
+		columns = anyHeadColumns
+	}
+	b.Queue("SELECT " + columns + " FROM head").QueryRow(func(row pgx.Row) error { return v.head.scan(row) })
 }
 
 // send runs queued statements. A timeout of 0 means none.

@@ -270,8 +270,9 @@ func (w *writer) writeHead() {
 		"$4, $5, $6, $7)",
 		e.BatchNo, e.BatchID[:], after.Seq, e.Count, int64(e.At), notNull(e.Events), e.Checksum[:])
 	w.change(1, `UPDATE head
-SET batch_no = $1, batch_id = $2, seq = $3, at = $4, chain = $5, next_key = $6, receipts_since = $7
-WHERE batch_no = $8 AND batch_id = $9`,
-		after.BatchNo, after.BatchID[:], after.Seq, int64(after.At), after.Chain[:], w.nextKey, since, w.head.BatchNo,
-		w.head.BatchID[:])
+SET batch_no = $1, batch_id = $2, seq = $3, at = $4, chain = $5, next_key = $6, receipts_since = $7, epochs = $8,
+	timeline = $9
+WHERE batch_no = $10 AND batch_id = $11`,
+		after.BatchNo, after.BatchID[:], after.Seq, int64(after.At), after.Chain[:], w.nextKey, since,
+		[]byte(after.Epochs), w.head.timeline, w.head.BatchNo, w.head.BatchID[:])
 }

@@ -50,7 +50,7 @@ func (s *Store) transact(keys *inventory.Keys, decide store.Decide, now inventor
 		return err
 	}
 	l := loader{
-		conn: s.writer, state: inventory.NewState(now, s.head.Seq), receipts: &s.receipts, cache: &s.cache,
+		conn: s.writer, state: inventory.NewState(now, s.head.Seq, s.head.Epochs), receipts: &s.receipts, cache: &s.cache,
 		waiting: &s.waiting,
 	}
 	if err := l.load(keys); err != nil {

@@ -261,7 +261,7 @@ func (m *entriesMachine) overdue(t *rapid.T) {
 		want := all[min(skip, len(all)):min(skip+limit, len(all))]
 		stock := inventory.StockKey{ProductID: product, Location: inventory.MainLocation}
 		l := loader{
-			conn: m.store.writer, state: inventory.NewState(now, 0), waiting: &m.store.waiting,
+			conn: m.store.writer, state: inventory.NewState(now, 0, ""), waiting: &m.store.waiting,
 			stock: map[inventory.StockKey]int64{stock: key},
 		}
 		var got []place

@@ -110,6 +110,10 @@ CREATE TABLE holds_entered (
 ) STRICT;
 
 INSERT INTO holds_entered SELECT 1, seq FROM head;
+`, `
+ALTER TABLE head ADD COLUMN epochs BLOB NOT NULL DEFAULT x'';
+
+UPDATE head SET format = 3;
 `}
 
 // holdsEnteredVersion is the last version without the table holds_entered.

@@ -401,14 +401,17 @@ func column(row *sqlite.Stmt, at int) []byte {
 
 func readHead(conn *sqlite.Conn) (h store.Head, err error) {
 	found := false
-	err = exec(conn, "SELECT store, format, batch_no, batch_id, seq, at, chain FROM head", func(row *sqlite.Stmt) error {
+	err = exec(conn, "SELECT * FROM head", func(row *sqlite.Stmt) error { // a file of an older format has no epochs
 		found = true
 		h = store.Head{
-			Store: row.ColumnText(0), Format: row.ColumnInt(1), BatchNo: row.ColumnInt64(2),
-			Seq: row.ColumnInt64(4), At: inventory.Time(row.ColumnInt64(5)),
+			Store: row.ColumnText(1), Format: row.ColumnInt(2), BatchNo: row.ColumnInt64(3),
+			Seq: row.ColumnInt64(5), At: inventory.Time(row.ColumnInt64(6)),
 		}
-		row.ColumnBytes(3, h.BatchID[:])
-		row.ColumnBytes(6, h.Chain[:])
+		row.ColumnBytes(4, h.BatchID[:])
+		row.ColumnBytes(7, h.Chain[:])
+		if h.Format >= store.EpochsFormat {
+			h.Epochs = inventory.Epochs(column(row, 8))
+		}
 		return nil
 	})
 	switch {

@@ -212,7 +212,7 @@ func TestUpgrade(t *testing.T) {
 	s := openFile(t, path, time.Now)
 	storetest.Must(t, s, storetest.Product("mug"))
 	for _, statement := range []string{
-		"DROP TABLE records", "DROP TABLE holds_entered", "UPDATE head SET format = 1", "PRAGMA user_version = 1",
+		"DROP TABLE records", "DROP TABLE holds_entered", "ALTER TABLE head DROP COLUMN epochs", "UPDATE head SET format = 1", "PRAGMA user_version = 1",
 	} {
 		if err := exec(s.writer, statement, nil); err != nil {
 			t.Fatal(err)

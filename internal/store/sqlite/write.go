@@ -146,8 +146,9 @@ func (w *writer) write(c *inventory.Changes, entry *store.Entry, head *store.Hea
 	if err != nil {
 		return err
 	}
-	return exec(w.conn, "UPDATE head SET batch_no = ?, batch_id = ?, seq = ?, at = ?, chain = ?", nil,
-		integer(head.BatchNo), blob(head.BatchID[:]), integer(head.Seq), integer(int64(head.At)), blob(head.Chain[:]))
+	return exec(w.conn, "UPDATE head SET batch_no = ?, batch_id = ?, seq = ?, at = ?, chain = ?, epochs = ?", nil,
+		integer(head.BatchNo), blob(head.BatchID[:]), integer(head.Seq), integer(int64(head.At)), blob(head.Chain[:]),
+		blob([]byte(head.Epochs)))
 }
 
 func (w *writer) product(c *inventory.Change[inventory.Product]) error {

@@ -80,13 +80,9 @@ func (f *fixture) view(read func(store.View) error) {
 	}
 }
 
-func (f *fixture) head() (head store.Head) {
+func (f *fixture) head() store.Head {
 	f.Helper()
-	f.view(func(v store.View) (err error) {
-		head, err = v.Head(f.Context())
-		return err
-	})
-	return head
+	return Head(f.TB, f.Store)
 }
 
 func (f *fixture) product(id string) (p *inventory.Product) {

@@ -38,6 +38,19 @@ func Must(t testing.TB, s store.Store, requests ...*inventory.Request) []invento
 // Product is a request for a product with 100 units at main.
 func Product(id string) *inventory.Request { return &inventory.Request{Command: newProduct(id, 100)} }
 
+// Head reads the head.
+func Head(t testing.TB, s store.Store) (head store.Head) {
+	t.Helper()
+	err := s.View(context.Background(), func(v store.View) (err error) {
+		head, err = v.Head(context.Background())
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return head
+}
+
 // Hold is a request for one unit, by the customer anna, for a minute; with an idempotency key unless it is empty.
 func Hold(productID, key string) *inventory.Request {
 	hold := reserve(productID, 1, time.Minute)

@@ -49,7 +49,7 @@ func Run(t *testing.T, b Backend) {
 		"RecordGuards": recordGuards, "RecordsWithoutEvents": recordsWithoutEvents, "RecordsRollBack": recordsRollBack,
 		"RecordsLikeAMap": recordsLikeAMap,
 		"ViewClock":       viewClock, "SharedByProcesses": sharedByProcesses, "SoleWriter": soleWriter,
-		"ListReceipts": listReceipts, "ListRecords": listRecords,
+		"Epochs": epochs, "ListReceipts": listReceipts, "ListRecords": listRecords,
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {

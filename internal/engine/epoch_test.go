@@ -1,0 +1,54 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/holdfast/holdfast/internal/inventory"
+	"github.com/holdfast/holdfast/internal/store"
+	"github.com/holdfast/holdfast/internal/store/memory"
+)
+
+// TestEpochBegins: an epoch that another process has begun is known to whoever follows, from the end in memory and from
+// the store.
+func TestEpochBegins(t *testing.T) {
+	s := &shelf{Store: memory.Open(memory.Options{}), shared: true}
+	mine, other := open(t, s, Options{}), open(t, s, Options{})
+	do(t, mine, create("mug", 1))
+	do(t, mine, create("cup", 1))
+	if _, err := mine.Events(t.Context(), inventory.Cursor{}, 10); err != nil {
+		t.Fatal(err)
+	}
+	epoch := inventory.Epoch{7}
+	if err := store.BeginEpoch(context.Background(), s, epoch); err != nil {
+		t.Fatal(err)
+	}
+	do(t, other, create("pot", 1))
+	for name, e := range map[string]*Engine{"follows": mine, "wrote": other, "looks": open(t, s, Options{})} {
+		page, err := e.Events(t.Context(), inventory.Cursor{Seq: 2}, 10)
+		if err != nil || len(page.Events) != 1 || page.Events[0].Seq != 3 {
+			t.Errorf("%s: after the last event that both have: %+v %v", name, page, err)
+		}
+		if got := e.CursorAt(3); got != (inventory.Cursor{Epoch: epoch, Seq: 3}) {
+			t.Errorf("%s: event 3 is %v", name, got)
+		}
+		for _, lost := range []inventory.Cursor{{Seq: 3}, {Seq: 4}} {
+			if err := e.AwaitEvents(t.Context(), lost, time.Hour); err != nil {
+				var ahead *CursorAheadError
+				if !errors.As(err, &ahead) {
+					t.Errorf("%s: waiting after %v: %v", name, lost, err)
+				}
+			}
+			_, err := e.Events(t.Context(), lost, 10)
+			var ahead *CursorAheadError
+			if !errors.As(err, &ahead) || ahead.Shared != (inventory.Cursor{Seq: 2}) || !ahead.Known {
+				t.Errorf("%s: after %v: %v %+v", name, lost, err, ahead)
+			}
+		}
+		if _, err := e.Events(t.Context(), inventory.Cursor{Epoch: inventory.Epoch{8}, Seq: 3}, 10); err == nil {
+			t.Errorf("%s: an epoch that never was is taken", name)
+		}
+	}
+}
