@@ -4,8 +4,16 @@ GO        ?= go
 TOOL       = $(GO) tool -modfile=tools/go.mod
 FUZZTIME  ?= 10s
 SIMTIME   ?= 1m
+CRASHES   ?= 200
+IMAGES    ?= 20000
+CUTS      ?= 1000
+HISTORIES ?= 100
+TIME      ?= 2h
 
-.PHONY: help run demo test race lint bench fuzz crash sim faults build
+# SEED draws what the long forms do. Without it they do the same as the test suite, and more of it.
+seed       = $(if $(SEED),-seed $(SEED))
+
+.PHONY: help run demo test race lint bench fuzz crash sim faults images failures cuts histories record build
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,15 +49,30 @@ fuzz: ## every fuzz target for FUZZTIME (default 10s)
 			echo "fuzz $$package $$target"; $$run || { echo "once more"; $$run; }; \
 		done; done
 
-crash: ## 200 rounds of SIGKILL under load (the test suite does 20)
-	$(GO) test ./cmd/holdfast -run TestCrash -crash-rounds 200 -v
+crash: ## CRASHES rounds (default 200) of SIGKILL under load; the test suite does 20
+	$(GO) test ./cmd/holdfast -run TestCrash -v -timeout 0 -crash-rounds $(CRASHES) $(seed)
 
 # A seed that fails prints itself. Once its cause is mended, it goes into internal/sim/testdata/seeds.txt.
 sim: ## the core in worlds drawn from new seeds for SIMTIME (default 1m; the test suite runs 1,000)
 	$(GO) test ./internal/sim -run TestSeeds -v -timeout 0 -simtime $(SIMTIME)
 
-faults: ## power losses and failing operations below SQLite, 20,000 images and every operation (the test suite does fewer)
-	$(GO) test ./internal/faultdisk -v -timeout 0 -images 20000 -failures 0
+faults: images failures ## power losses and failing operations below SQLite
+
+images: ## IMAGES images of power losses below SQLite (default 20,000; the test suite opens 1,000)
+	$(GO) test ./internal/faultdisk -run TestPowerLoss -v -timeout 0 -images $(IMAGES) $(seed)
+
+failures: ## every operation below SQLite fails, one a run (the test suite does fewer)
+	$(GO) test ./internal/faultdisk -run TestFailures -v -timeout 0 -failures 0 $(seed)
+
+cuts: ## CUTS connections (default 1,000) cut at a commit, on PostgreSQL and on MongoDB
+	$(GO) test ./internal/store/postgres ./internal/store/mongodb -run TestCutCommits -v -timeout 0 -cuts $(CUTS) $(seed)
+
+histories: ## HISTORIES linearizable histories (default 100) under kills and cuts on each store; the test suite has 3
+	$(GO) test ./cmd/holdfast -run TestLinearizableUnderFaults -v -timeout 0 -histories $(HISTORIES) $(seed)
+
+record: ## all of these in turn for TIME (default 2h); adds what was counted to docs/RELIABILITY.md
+	@mkdir -p .cache && $(GO) build -o .cache/record ./internal/record
+	@exec nice -n 10 .cache/record -time $(TIME)
 
 build: ## build ./holdfast
 	$(GO) build -o holdfast ./cmd/holdfast

@@ -37,8 +37,10 @@ func TestImports(t *testing.T) {
 		"internal/bench": {"client", "internal/inventory", "internal/engine", "internal/store", "internal/load"},
 		// The simulation is the core alone: it knows the store that says in the fewest lines what a store does.
 		"internal/sim":       {"internal/inventory", "internal/store", "internal/store/memory", "internal/engine", "internal/audit"},
-		"internal/faultdisk": {}, // below SQLite: whatever is stored
-		"client":             {}, // a user's program must not pull the server in
+		"internal/history":   {"client"}, // buyers, as outside as the load's
+		"internal/record":    {},         // runs commands and counts what they print
+		"internal/faultdisk": {},         // below SQLite: whatever is stored
+		"client":             {},         // a user's program must not pull the server in
 		"api":                {},
 		"cmd/holdfast":       nil, // wires everything
 	}

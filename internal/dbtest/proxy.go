@@ -52,22 +52,22 @@ func CutAt(n, betweenHalfOpen int) Cut {
 // HalfOpen reports whether only its timeouts tell the client about the cut.
 func (c Cut) HalfOpen() bool { return c == SwallowIt || c == SwallowBack }
 
-// Proxy passes TCP connections on to a database server, and cuts one with RST where a test tells it to.
+// Proxy passes TCP connections on to a server, and cuts one with RST where a test tells it to.
 type Proxy struct {
 	Port     int
 	listener net.Listener
-	target   string
 
-	mu    sync.Mutex
-	armed Cut
-	times int             // how many messages are left to cut
-	match []byte          // what a message must contain
-	hit   chan struct{}   // closed when the first cut was made
-	pairs map[*pair]bool  // open connections
-	down  bool            // refuse new connections
-	sent  int             // messages from clients
-	words [][2][]byte     // words and their replacements, of equal length
-	all   *sync.WaitGroup // of connections
+	mu     sync.Mutex
+	target string
+	armed  Cut
+	times  int             // how many messages are left to cut
+	match  []byte          // what a message must contain
+	hit    chan struct{}   // closed when the first cut was made
+	pairs  map[*pair]bool  // open connections
+	down   bool            // refuse new connections
+	sent   int             // messages from clients
+	words  [][2][]byte     // words and their replacements, of equal length
+	all    *sync.WaitGroup // of connections
 }
 
 // pair is a connection of a client and the one to the server that belongs to it.
@@ -77,7 +77,7 @@ type pair struct {
 	dropping       bool // cut at the next reply
 }
 
-// NewProxy starts a proxy to the server that a URL names, and returns the URL that goes through it.
+// NewProxy starts a proxy to the server of a database or of HTTP that a URL names, and returns the URL that goes through it.
 func NewProxy(t testing.TB, address string) (*Proxy, string) {
 	t.Helper()
 	u, err := url.Parse(address)
@@ -126,6 +126,13 @@ func (p *Proxy) Up() {
 	p.down = false
 }
 
+// To has new connections go to another server.
+func (p *Proxy) To(address string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.target = address
+}
+
 func (p *Proxy) accept() {
 	for {
 		client, err := p.listener.Accept()
@@ -133,13 +140,13 @@ func (p *Proxy) accept() {
 			return
 		}
 		p.mu.Lock()
-		down := p.down
+		down, target := p.down, p.target
 		p.mu.Unlock()
 		if down {
 			reset(client)
 			continue
 		}
-		server, err := net.Dial("tcp", p.target)
+		server, err := net.Dial("tcp", target)
 		if err != nil {
 			reset(client)
 			continue

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"reflect"
 	"testing"
 	"time"
 
@@ -22,7 +23,7 @@ import (
 var (
 	images   = flag.Int("images", 1000, "how many images of power losses to open")
 	failures = flag.Int("failures", 25, "how many operations fail with each fault, one a run; 0: all")
-	seed     = flag.Uint64("seed", 1, "of the images")
+	seed     = flag.Uint64("seed", 1, "of the first workload and of what its power losses leave")
 	sessions = flag.Int("sessions", 3, "how often the workload opens the store")
 )
 
@@ -30,8 +31,9 @@ const fileName = "holdfast.db"
 
 // workload opens a store several times and uses it, for as long as that goes well. The disk is told of everything that
 // was acknowledged. Nothing may be acknowledged any more once the store is broken.
-func workload(t *testing.T, d *faultdisk.Disk, folder string) {
+func workload(t *testing.T, d *faultdisk.Disk, folder string, seed uint64) {
 	t.Helper()
+	random := rand.New(rand.NewPCG(seed, 0))
 	for session := range *sessions {
 		s, err := sqlite.Open(filepath.Join(folder, fileName), sqlite.Options{})
 		if err != nil {
@@ -41,18 +43,18 @@ func workload(t *testing.T, d *faultdisk.Disk, folder string) {
 			return
 		}
 		e := engine.Open(s, engine.Options{})
-		use(t, d, s, e, session)
+		use(t, d, s, e, session, random)
 		_ = e.Close(context.Background()) // which fails where the disk does
 	}
 }
 
-func use(t *testing.T, d *faultdisk.Disk, s store.Store, e *engine.Engine, session int) {
+func use(t *testing.T, d *faultdisk.Disk, s store.Store, e *engine.Engine, session int, random *rand.Rand) {
 	t.Helper()
 	product := fmt.Sprint("mug", session)
 	hold, broken, metBefore := inventory.ID{}, false, d.Met()
 	for i := range 24 {
 		flushFailed := d.Met() && !metBefore && d.Fault() == faultdisk.FlushError
-		outcome, err := e.Do(t.Context(), request(product, hold, i))
+		outcome, err := e.Do(t.Context(), request(product, hold, i, random))
 		switch {
 		case err == nil && (broken || flushFailed):
 			t.Fatal("something was acknowledged after the store broke")
@@ -68,25 +70,30 @@ func use(t *testing.T, d *faultdisk.Disk, s store.Store, e *engine.Engine, sessi
 	}
 }
 
-// request is the command of a step. Metadata makes some batches longer than a page.
-func request(product string, hold inventory.ID, step int) *inventory.Request {
+// request is the command of a step, drawn at random once there is a product and a hold. Metadata makes some batches
+// longer than a page.
+func request(product string, hold inventory.ID, step int, random *rand.Rand) *inventory.Request {
 	r := &inventory.Request{Salt: uint32(step), Receipt: &inventory.ReceiptID{Key: [16]byte{byte(step)}}}
 	copy(r.Receipt.Key[1:], product)
+	kind := random.IntN(5)
+	if hold == (inventory.ID{}) {
+		kind = min(kind, 2)
+	}
 	switch {
 	case step == 0:
 		r.Command = &inventory.CreateProduct{
 			ID: product, Name: product, Price: inventory.Money{Amount: 100, Currency: "EUR"}, TotalStock: 1000,
 			Location: inventory.MainLocation,
 		}
-	case step%4 == 1:
+	case kind == 0:
 		r.Command = &inventory.Adjust{ProductID: product, Location: inventory.MainLocation, Delta: 1, Reason: "count"}
-	case step%4 == 2:
+	case kind <= 2:
 		r.Command = &inventory.Reserve{
 			Lines:    []inventory.ReserveLine{{ProductID: product, Location: inventory.MainLocation, Quantity: 1}},
 			TTL:      600_000,
-			Metadata: inventory.NewMetadata(map[string]string{"note": fmt.Sprintf("%0*d", 400*(step%7), step)}),
+			Metadata: inventory.NewMetadata(map[string]string{"note": fmt.Sprintf("%0*d", random.IntN(2800), step)}),
 		}
-	case step%4 == 3:
+	case kind == 3:
 		r.Command = &inventory.Confirm{ReservationID: hold}
 	default:
 		r.Command = &inventory.Cancel{ID: hold}
@@ -151,29 +158,61 @@ func requireBatch(t *testing.T, s store.Store, h *store.Head, what string) {
 	}
 }
 
-// TestPowerLoss opens images of power losses at every moment of a workload.
+// TestPowerLoss opens images of power losses, one after each operation of a workload, then of the workload of the next
+// seed.
 func TestPowerLoss(t *testing.T) {
 	if testing.Short() {
 		*images = 100
 	}
 	start := time.Now()
-	folder := t.TempDir()
-	d := faultdisk.New(folder, 0, faultdisk.None)
-	workload(t, d, folder)
-	log := d.Log()
-	for i := range *images {
-		end := 1 + i%len(log)
-		n := *seed + uint64(i/len(log))
-		check(t, log[:end], n, fmt.Sprintf("power loss after operation %d of %d, seed %d", end, len(log), n))
+	operations := 0
+	for n, left := *seed, *images; left > 0; n++ {
+		folder := t.TempDir()
+		d := faultdisk.New(folder, 0, faultdisk.None)
+		workload(t, d, folder, n)
+		log := d.Log()
+		operations += len(log)
+		for end := 1; end <= len(log) && left > 0; end++ {
+			check(t, log[:end], n, fmt.Sprintf("power loss after operation %d of %d, seed %d", end, len(log), n))
+			left--
+		}
 	}
-	t.Logf("%d images of %d operations in %v", *images, len(log), time.Since(start))
+	t.Logf("%d operations in %v", operations, time.Since(start))
+	t.Logf("counted %d images", *images)
+}
+
+// TestSeeds: another seed is another workload, and leaves other images of the same one.
+func TestSeeds(t *testing.T) {
+	logs := make([][]faultdisk.Operation, 2)
+	for i := range logs {
+		folder := t.TempDir()
+		d := faultdisk.New(folder, 0, faultdisk.None)
+		workload(t, d, folder, *seed+uint64(i))
+		logs[i] = d.Log()
+	}
+	if len(logs[0]) == len(logs[1]) {
+		t.Errorf("two workloads of %d operations", len(logs[0]))
+	}
+	differ, moments := 0, 0
+	for end := 1; end < len(logs[0]); end += 17 {
+		moments++
+		first, _ := faultdisk.Draw(logs[0][:end], rand.New(rand.NewPCG(1, 0)))
+		second, _ := faultdisk.Draw(logs[0][:end], rand.New(rand.NewPCG(2, 0)))
+		if !reflect.DeepEqual(first, second) {
+			differ++
+		}
+	}
+	t.Logf("at %d of %d moments, two seeds leave two images", differ, moments)
+	if differ < moments/2 {
+		t.Error("that is less than half")
+	}
 }
 
 // TestFailures makes the operations of a workload fail, one at a time, and then cuts the power.
 func TestFailures(t *testing.T) {
 	folder := t.TempDir()
 	whole := faultdisk.New(folder, 0, faultdisk.None)
-	workload(t, whole, folder)
+	workload(t, whole, folder, *seed)
 	for fault := faultdisk.IOError; fault <= faultdisk.FlushError; fault++ {
 		t.Run(fault.String(), func(t *testing.T) { fail(t, fault, whole.Operations(fault)) })
 	}
@@ -189,13 +228,14 @@ func fail(t *testing.T, fault faultdisk.Fault, operations int) {
 	for n := 1 + int(*seed)%step; n <= operations; n += step {
 		folder := t.TempDir()
 		d := faultdisk.New(folder, n, fault)
-		workload(t, d, folder)
+		workload(t, d, folder, *seed)
 		if d.Met() {
 			met++
 		}
 		check(t, d.Log(), *seed, fmt.Sprintf("%v at operation %d, seed %d", fault, n, *seed))
 	}
-	t.Logf("%d of %d operations failed", met, operations)
+	t.Logf("of %d operations", operations)
+	t.Logf("counted %d failing operations", met)
 	if met == 0 {
 		t.Error("no operation failed")
 	}

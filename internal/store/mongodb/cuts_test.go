@@ -1,7 +1,9 @@
 package mongodb
 
 import (
+	"flag"
 	"fmt"
+	"math/rand/v2"
 	"testing"
 	"time"
 
@@ -11,25 +13,31 @@ import (
 	"github.com/holdfast/holdfast/internal/store/storetest"
 )
 
-const (
-	cutCommits     = 700 // and others by fail points
-	failedCommits  = 300
-	halfOpenCuts   = 20
-	betweenHalfCut = cutCommits / halfOpenCuts
+var (
+	cutCommits = flag.Int("cuts", 700, "how many commits TestCutCommits cuts; others fail by fail points")
+	seed       = flag.Uint64("seed", 0, "draw the cuts of TestCutCommits from it, instead of taking each in turn")
+)
 
+const (
+	betweenHalfCut      = 35
+	failedCommits       = 300
 	betweenStateChanges = failedCommits / 4
 )
 
 // TestCutCommits breaks the connection of commitTransaction: before the server sees it, in the middle, after, and
 // before the answer; once, or so often that the driver and the store have sent it again in vain and the head has to be
-// asked; twenty of them without a word, so that only time-outs tell.
+// asked; one in 35 without a word, so that only time-outs tell.
 func TestCutCommits(t *testing.T) {
 	proxy, address := dbtest.NewProxy(t, dbtest.MongoDB(t))
 	short := defaultTimeouts
 	short.answer = 400 * time.Millisecond
 	s := open(t, address, Options{timeouts: short})
+	random := rand.New(rand.NewPCG(*seed, 0))
 	made := map[string]int{}
-	storetest.Cuts(t, s, cutCommits, func(i int) {
+	storetest.Cuts(t, s, *cutCommits, func(i int) {
+		if *seed > 0 {
+			i = random.IntN(1 << 20)
+		}
 		cut := dbtest.CutAt(i, betweenHalfCut)
 		times := 1
 		if i%3 == 1 {
@@ -39,6 +47,7 @@ func TestCutCommits(t *testing.T) {
 		proxy.Arm(cut, "commitTransaction", times)
 	}, func() { proxy.Arm(dbtest.Pass, "", 0) })
 	t.Log(made)
+	t.Logf("counted %d cuts", *cutCommits)
 }
 
 // TestFailedCommits has the server fail commitTransaction: with codes and labels that say that it may have been done,
