@@ -38,6 +38,7 @@ const (
 	OrderCancelled       Code = "order-cancelled"
 	VersionMismatch      Code = "version-mismatch"
 	CursorAhead          Code = "cursor-ahead"
+	EventNotFound        Code = "event-not-found"
 	BodyTooLarge         Code = "body-too-large"
 	UnsupportedMediaType Code = "unsupported-media-type"
 	IdempotencyKeyReused Code = "idempotency-key-reused"

@@ -33,7 +33,7 @@ func TestPagesAreBounded(t *testing.T) {
 	for _, e := range []*Engine{e, open(t, s, Options{})} { // the end in memory, and the store
 		after, pages := int64(0), 0
 		for {
-			page, err := e.Events(t.Context(), inventory.Cursor{Seq: after}, 1000)
+			page, err := e.Events(t.Context(), EventQuery{After: inventory.Cursor{Seq: after}, Limit: 1000})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -87,11 +87,11 @@ func TestFollowerLimit(t *testing.T) {
 	if err := e.startWaiting(); err != nil {
 		t.Fatal(err)
 	}
-	if err := e.AwaitEvents(t.Context(), e.CursorAt(1), 1); err != ErrOverloaded {
+	if _, err := e.AwaitEvents(t.Context(), EventQuery{After: e.CursorAt(1)}, 1); err != ErrOverloaded {
 		t.Errorf("the second one who waits: %v", err)
 	}
 	e.feed.stopWaiting()
-	if err := e.AwaitEvents(t.Context(), e.CursorAt(1), 1); err != nil {
+	if _, err := e.AwaitEvents(t.Context(), EventQuery{After: e.CursorAt(1)}, 1); err != nil {
 		t.Errorf("after the first has gone: %v", err)
 	}
 }
@@ -101,17 +101,17 @@ func TestFollowersCostNoViews(t *testing.T) {
 	s := &shelf{Store: memory.Open(memory.Options{})}
 	e := open(t, s, Options{})
 	do(t, e, create("mug", 100))
-	if _, err := e.Events(t.Context(), inventory.Cursor{}, 10); err != nil {
+	if _, err := e.Events(t.Context(), EventQuery{Limit: 10}); err != nil {
 		t.Fatal(err)
 	}
 	s.views = 0
 	after := int64(1)
 	for range 50 {
 		do(t, e, hold("mug", 1))
-		if err := e.AwaitEvents(t.Context(), e.CursorAt(after), 1); err != nil {
+		if _, err := e.AwaitEvents(t.Context(), EventQuery{After: e.CursorAt(after)}, 1); err != nil {
 			t.Fatal(err)
 		}
-		page, err := e.Events(t.Context(), e.CursorAt(after), 10)
+		page, err := e.Events(t.Context(), EventQuery{After: e.CursorAt(after), Limit: 10})
 		if err != nil || len(page.Events) != 1 || page.Events[0].Seq != after+1 {
 			t.Fatalf("%+v (%v)", page, err)
 		}

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"math"
 	"sort"
 	"sync"
@@ -185,25 +186,60 @@ func (f *feed) after(seq int64) (list []*batchInEnd, page Page, known bool) {
 	return f.batches[i:end:end], page, true
 }
 
-// Page is a part of the event feed. Its events are shared by those who follow: never change them.
+// EventQuery asks for a part of the feed.
+type EventQuery struct {
+	After  inventory.Cursor
+	Limit  int // of events
+	Filter inventory.EventFilter
+	// Bytes is about how much JSON there may be: once it is reached, the page ends. Default: two megabytes.
+	Bytes int
+}
+
+// Page is a part of the feed. Its events are shared by those who follow: never change them.
 type Page struct {
 	Events []inventory.Event
-	Head   int64  // sequence of the last event that there is
-	Store  string // the store's own id
+	Next   inventory.Cursor // where to go on: behind the last event that was looked at
+	Head   int64            // sequence of the last event that there is
+	Store  string           // the store's own id
 	Epochs inventory.Epochs
 
 	bytes int
 }
 
-// add adds the events of a batch that come after a sequence, until the page is full: of events, or of bytes. It has at
-// least one, however large.
-func (p *Page) add(events []inventory.Event, after int64, limit int) {
+// End is the place after the last event that there is.
+func (p *Page) End() inventory.Cursor { return p.Epochs.At(p.Head) }
+
+// add adds the events of a batch that the query takes, until the page is full: of events, or of bytes. It has at least
+// one, however large.
+func (p *Page) add(events []inventory.Event, q *EventQuery) (full bool) {
 	for i := range events {
-		if e := &events[i]; e.Seq > after && len(p.Events) < limit && p.bytes < pageBytes {
+		e := &events[i]
+		if e.Seq <= p.Next.Seq {
+			continue
+		}
+		if len(p.Events) >= q.Limit || p.bytes >= q.Bytes {
+			return true
+		}
+		p.Next.Seq = e.Seq
+		if q.Filter.Takes(e) {
 			p.Events = append(p.Events, *e)
 			p.bytes += e.Size()
 		}
 	}
+	return false
+}
+
+// fill adds batches until the page is full.
+func (p *Page) fill(q *EventQuery, batches int, decoded func(int) ([]inventory.Event, error)) error {
+	for i, full := 0, false; i < batches && !full; i++ {
+		events, err := decoded(i)
+		if err != nil {
+			return err
+		}
+		full = p.add(events, q)
+	}
+	p.Next = p.Epochs.At(p.Next.Seq)
+	return nil
 }
 
 // CursorAheadError is the error for a place that is not in the feed: beyond its end, or in an epoch that a restore has
@@ -215,51 +251,80 @@ type CursorAheadError struct {
 
 func (e *CursorAheadError) Error() string { return "the cursor is not in this feed" }
 
-// holds fails with a [CursorAheadError] if a place is not in the feed.
-func (p *Page) holds(c inventory.Cursor) error {
+// begin puts a page that is empty yet at a place, or fails with a [CursorAheadError] if that is not in the feed.
+func (p *Page) begin(c inventory.Cursor) error {
+	p.Next = c
 	if c.Seq <= p.Head && (c.Seq == 0 || p.Epochs.At(c.Seq) == c) {
 		return nil
 	}
 	shared, known := p.Epochs.Shared(c)
 	if known && shared.Seq > p.Head {
-		shared = p.Epochs.At(p.Head)
+		shared = p.End()
 	}
 	return &CursorAheadError{shared, known}
 }
 
-// Events returns up to limit events that come after a place, at least one where there is any, and no more once they are
-// about two megabytes of JSON. For a place that is not in the feed it fails with a [CursorAheadError].
-func (e *Engine) Events(ctx context.Context, after inventory.Cursor, limit int) (Page, error) {
-	if err := e.check(ctx); err != nil {
-		return Page{}, err
-	}
-	batches, page, known := e.feed.after(after.Seq)
-	if !known {
-		return e.storedPage(ctx, after, limit)
-	}
-	if err := page.holds(after); err != nil {
-		return page, err
-	}
-	for _, b := range batches {
-		events, err := b.decoded()
-		if err != nil {
+// filteredLooks is how often a page with a filter goes on to the next part of the journal while nothing is found. One
+// part is up to a megabyte of stored events.
+const filteredLooks = 8
+
+// Events returns the events that come after a place and that the filter takes. A page may be short, or with a filter
+// empty, and ends at a place to go on from; the feed ends where that is [Page.End]. For a place that is not in the feed
+// it fails with a [CursorAheadError].
+func (e *Engine) Events(ctx context.Context, q EventQuery) (page Page, err error) {
+	setDefault(&q.Bytes, pageBytes)
+	for range filteredLooks {
+		if page, err = e.page(ctx, &q); err != nil || len(page.Events) > 0 || page.Next == page.End() {
 			return page, err
 		}
-		page.add(events, after.Seq, limit)
+		q.After = page.Next
 	}
 	return page, nil
 }
 
-// AwaitEvents waits until there is an event after a place, but not longer than it is told, and not at all if the place
-// is not in the feed. It makes no page: those who are woken together may need more memory for theirs than there is at
-// once. Where too many wait already it fails with [ErrOverloaded].
-func (e *Engine) AwaitEvents(ctx context.Context, after inventory.Cursor, wait time.Duration) error {
+func (e *Engine) page(ctx context.Context, q *EventQuery) (Page, error) {
+	if err := e.check(ctx); err != nil {
+		return Page{}, err
+	}
+	batches, page, known := e.feed.after(q.After.Seq)
+	if !known {
+		return e.storedPage(ctx, q)
+	}
+	if err := page.begin(q.After); err != nil {
+		return page, err
+	}
+	err := page.fill(q, len(batches), func(i int) ([]inventory.Event, error) { return batches[i].decoded() })
+	return page, err
+}
+
+// Event returns the event of a sequence, in a page of its own, which is empty if there is none.
+func (e *Engine) Event(ctx context.Context, seq int64) (Page, error) {
+	if end, err := e.end(ctx); err != nil || seq < 1 || seq > end.Seq {
+		return Page{}, err
+	}
+	return e.Events(ctx, EventQuery{After: e.CursorAt(seq - 1), Limit: 1})
+}
+
+// Origin is the place before a reservation was made, or the end of the feed if that has not happened.
+func (e *Engine) Origin(ctx context.Context, reservation inventory.ID) (inventory.Cursor, error) {
+	end, err := e.end(ctx)
+	if err != nil || reservation.Sequence() > end.Seq {
+		return end, err
+	}
+	return e.CursorAt(max(reservation.Sequence()-1, 0)), nil
+}
+
+// AwaitEvents waits until there is an event after a place that the filter takes, but not longer than it is told, and not
+// at all if the place is not in the feed. It returns where to go on. It makes no page: those who are woken together may
+// need more memory for theirs than there is at once. Where too many wait already it fails with [ErrOverloaded].
+func (e *Engine) AwaitEvents(ctx context.Context, q EventQuery, wait time.Duration) (inventory.Cursor, error) {
 	changed := e.feed.changed() // before looking, so that nothing is missed between the two
-	if ends, err := e.endsAt(ctx, after); err != nil || !ends || wait <= 0 {
-		return err
+	next, ends, err := e.skip(ctx, &q)
+	if err != nil || !ends || wait <= 0 {
+		return next, err
 	}
 	if err := e.startWaiting(); err != nil {
-		return err
+		return next, err
 	}
 	defer e.feed.stopWaiting()
 	timer := time.NewTimer(wait)
@@ -268,29 +333,53 @@ func (e *Engine) AwaitEvents(ctx context.Context, after inventory.Cursor, wait t
 		select {
 		case <-changed:
 		case <-e.feed.stopping:
-			return nil
+			return next, nil
 		case <-timer.C:
-			return nil
+			return next, nil
 		case <-ctx.Done():
-			return ctx.Err()
+			return next, ctx.Err()
 		}
 		changed = e.feed.changed()
-		if ends, err := e.endsAt(ctx, after); err != nil || !ends {
-			return err
+		q.After = next
+		if next, ends, err = e.skip(ctx, &q); err != nil || !ends {
+			return next, err
 		}
 	}
 }
 
-// endsAt reports whether a place is the end of the feed.
-func (e *Engine) endsAt(ctx context.Context, c inventory.Cursor) (bool, error) {
+// skip moves on over events that the filter leaves out. It reports whether it has come to the end of the feed. A place
+// that is not in the feed is for the reader to find out.
+func (e *Engine) skip(ctx context.Context, q *EventQuery) (next inventory.Cursor, ends bool, err error) {
+	if q.Filter.All() {
+		end, err := e.end(ctx)
+		return q.After, q.After == end, err
+	}
+	page, err := e.Events(ctx, EventQuery{After: q.After, Limit: 1, Filter: q.Filter})
+	var ahead *CursorAheadError
+	switch {
+	case errors.As(err, &ahead):
+		return q.After, false, nil
+	case err != nil:
+		return q.After, false, err
+	case len(page.Events) > 0:
+		return page.Epochs.At(page.Events[0].Seq - 1), false, nil
+	}
+	return page.Next, page.Next == page.End(), nil
+}
+
+// end is the place after the last event. It makes sure that the epochs are known.
+func (e *Engine) end(ctx context.Context) (inventory.Cursor, error) {
 	if err := e.check(ctx); err != nil {
-		return false, err
+		return inventory.Cursor{}, err
 	}
 	if head, known := e.feed.end(); known {
-		return c == e.CursorAt(head), nil
+		return e.CursorAt(head), nil
 	}
-	page, err := e.storedPage(ctx, c, 1)
-	return c == page.Epochs.At(page.Head), err
+	head, err := e.snapshot(ctx, func(context.Context, store.View) error { return nil })
+	if err == nil {
+		e.feed.sync(&head)
+	}
+	return head.Epochs.At(head.Seq), err
 }
 
 // startWaiting counts one who waits. The first one has others' commits looked for.
@@ -338,14 +427,22 @@ func (e *Engine) poll() {
 // StopFollowing answers those who wait for events with what there is.
 func (e *Engine) StopFollowing() { e.feed.stop.Do(func() { close(e.feed.stopping) }) }
 
-func (e *Engine) storedPage(ctx context.Context, after inventory.Cursor, limit int) (page Page, err error) {
+// filteredEntries bounds the journal entries of one look with a filter; without one, each entry that is read has an event
+// for the page, but for those of batches without events.
+const filteredEntries = 1000
+
+func (e *Engine) storedPage(ctx context.Context, q *EventQuery) (page Page, err error) {
 	var entries []store.Entry
+	limit := q.Limit
+	if !q.Filter.All() {
+		limit = filteredEntries
+	}
 	head, err := e.snapshot(ctx, func(ctx context.Context, v store.View) error {
 		head, err := v.Head(ctx)
-		if err != nil || after.Seq >= head.Seq {
+		if err != nil || q.After.Seq >= head.Seq {
 			return err
 		}
-		entries, err = v.Journal(ctx, store.JournalPosition{Seq: after.Seq + 1}, limit, maxPageBytes)
+		entries, err = v.Journal(ctx, store.JournalPosition{Seq: q.After.Seq + 1}, limit, maxPageBytes)
 		return err
 	})
 	if err != nil {
@@ -353,15 +450,11 @@ func (e *Engine) storedPage(ctx context.Context, after inventory.Cursor, limit i
 	}
 	e.feed.sync(&head)
 	page.Head, page.Store, page.Epochs = head.Seq, head.Store, head.Epochs
-	if err := page.holds(after); err != nil {
+	if err := page.begin(q.After); err != nil {
 		return page, err
 	}
-	for i := range entries {
-		events, err := inventory.DecodeEvents(entries[i].First, entries[i].At, entries[i].Events)
-		if err != nil {
-			return page, err
-		}
-		page.add(events, after.Seq, limit)
-	}
-	return page, nil
+	err = page.fill(q, len(entries), func(i int) ([]inventory.Event, error) {
+		return inventory.DecodeEvents(entries[i].First, entries[i].At, entries[i].Events)
+	})
+	return page, err
 }

@@ -35,13 +35,13 @@ func (c *call) claim(n int64) error {
 
 // claimPage takes what a page may need, and waits for it where others have it: they are done in a moment, unless they
 // read slowly.
-func (c *call) claimPage() error {
+func (c *call) claimPage(n int64) error {
 	ctx, cancel := context.WithTimeout(c.Context(), c.server.o.RequestTimeout)
 	defer cancel()
-	if err := c.server.budget.Acquire(ctx, pageBytes); err != nil {
+	if err := c.server.budget.Acquire(ctx, n); err != nil {
 		return fail(CodeOverloaded)
 	}
-	c.claimed += pageBytes
+	c.claimed += n
 	return nil
 }
 

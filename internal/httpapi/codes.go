@@ -13,6 +13,7 @@ const (
 	CodeProductNotFound      Code = "product-not-found"
 	CodeReservationNotFound  Code = "reservation-not-found"
 	CodeOrderNotFound        Code = "order-not-found"
+	CodeEventNotFound        Code = "event-not-found"
 	CodeMethodNotAllowed     Code = "method-not-allowed"
 	CodeProductExists        Code = "product-exists"
 	CodeInsufficientStock    Code = "insufficient-stock"
@@ -88,6 +89,11 @@ var problemTypes = []problemType{
 		CodeOrderNotFound, 404, "The order does not exist",
 		"There is no order with this id.",
 		"Use the id that the order was created with.",
+	},
+	{
+		CodeEventNotFound, 404, "The event does not exist",
+		"There is no event with this sequence.",
+		"Use a sequence that an event of the feed has; the feed says where it ends (`head`).",
 	},
 	{
 		CodeMethodNotAllowed, 405, "The method is not allowed here",

@@ -80,6 +80,7 @@ func TestProblemPages(t *testing.T) {
 		client.OrderCancelled, client.VersionMismatch, client.CursorAhead, client.BodyTooLarge,
 		client.UnsupportedMediaType, client.IdempotencyKeyReused, client.Internal, client.Overloaded,
 		client.NotReady, client.OutcomeUnknown, client.BatchRefused, client.BatchTooLarge,
+		client.EventNotFound,
 	}
 	onEveryStore(t, func(h *harness) {
 		for _, code := range codes {

@@ -28,10 +28,8 @@ func (s *Server) livez(c *call) error {
 const readyTimeout = 3 * time.Second
 
 func (s *Server) readyz(c *call) error {
-	select {
-	case <-s.stopping:
+	if s.isStopping() {
 		return fail(CodeNotReady, "The server is stopping.")
-	default:
 	}
 	ctx, cancel := context.WithTimeout(c.Context(), readyTimeout)
 	defer cancel()

@@ -56,7 +56,7 @@ func (s *Server) listOrders(c *call) error {
 	if err != nil {
 		return err
 	}
-	if err := c.claimPage(); err != nil {
+	if err := c.claimPage(pageBytes); err != nil {
 		return err
 	}
 	var page []*inventory.Order

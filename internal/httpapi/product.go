@@ -81,7 +81,7 @@ func (s *Server) listProducts(c *call) error {
 	if ids != nil {
 		return s.productsByID(c, ids)
 	}
-	if err := c.claimPage(); err != nil {
+	if err := c.claimPage(pageBytes); err != nil {
 		return err
 	}
 	page, next, err := s.o.Engine.Products(c.Context(), after, limit)

@@ -120,10 +120,13 @@ func (q *query) ids(name string, maxCount int) (ids []string) {
 
 // place reads a place in the feed; left out, it is the beginning.
 func (q *query) place(name string) (c inventory.Cursor) {
-	text, given := q.get(name)
-	if !given {
-		return c
+	if text, given := q.get(name); given {
+		return q.parsePlace(name, text)
 	}
+	return c
+}
+
+func (q *query) parsePlace(name, text string) inventory.Cursor {
 	c, err := inventory.ParseCursor(text)
 	if err != nil {
 		q.add(name, "must be a nextAfter, head or Holdfast-Sequence that this server gave, or 0")

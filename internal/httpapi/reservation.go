@@ -58,7 +58,7 @@ func (s *Server) listReservations(c *call) error {
 	if err != nil {
 		return err
 	}
-	if err := c.claimPage(); err != nil {
+	if err := c.claimPage(pageBytes); err != nil {
 		return err
 	}
 	page, next, err := s.o.Engine.Reservations(c.Context(), query)

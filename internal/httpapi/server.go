@@ -35,11 +35,15 @@ type Options struct {
 	RequestTimeout time.Duration
 	// BytesLimit bounds the bytes of requests and answers in memory, small ones apart; default 256 MiB.
 	BytesLimit int64
-	Version    Version
-	Metrics    http.Handler      // of /metrics; nil: there is no such path
-	Observe    func(Observation) // called after every request; nil: nobody counts
-	Log        *slog.Logger      // nil: nothing is logged
-	Now        func() time.Time  // times requests, and nothing else; default [time.Now]
+	// StreamPatience is how long a reader of a stream may take to accept a part of it; default 10 seconds.
+	StreamPatience time.Duration
+	// StreamQuiet is how long nothing is sent on a stream where there is nothing; default 10 seconds.
+	StreamQuiet time.Duration
+	Version     Version
+	Metrics     http.Handler      // of /metrics; nil: there is no such path
+	Observe     func(Observation) // called after every request; nil: nobody counts
+	Log         *slog.Logger      // nil: nothing is logged
+	Now         func() time.Time  // times requests, and nothing else; default [time.Now]
 }
 
 // withDefaults fills in what was left out.
@@ -55,6 +59,12 @@ func (o Options) withDefaults() Options {
 	}
 	if o.BytesLimit == 0 {
 		o.BytesLimit = defaultBytesLimit
+	}
+	if o.StreamPatience == 0 {
+		o.StreamPatience = 10 * time.Second
+	}
+	if o.StreamQuiet == 0 {
+		o.StreamQuiet = 10 * time.Second // the contract says 15 at most; proxies and readers see that the stream is alive
 	}
 	if o.Observe == nil {
 		o.Observe = func(Observation) {}
@@ -128,6 +138,15 @@ func (s *Server) Stop() {
 
 // Patterns are the "METHOD /path" of every operation, sorted. A test compares them with the OpenAPI file.
 func (s *Server) Patterns() []string { return slices.Sorted(slices.Values(s.patterns)) }
+
+func (s *Server) isStopping() bool {
+	select {
+	case <-s.stopping:
+		return true
+	default:
+		return false
+	}
+}
 
 func (s *Server) routes() {
 	for _, m := range mutations {

@@ -182,7 +182,7 @@ func readEvents(after int64) *read {
 	return &read{
 		name: fmt.Sprint("events after ", after),
 		ask: func(ctx context.Context, e *engine.Engine) (string, error) {
-			page, err := e.Events(ctx, e.CursorAt(after), all)
+			page, err := e.Events(ctx, engine.EventQuery{After: e.CursorAt(after), Limit: all})
 			text := fmt.Sprintln("head", page.Head)
 			for i := range page.Events {
 				text += describeEvent(&page.Events[i]) + "\n"

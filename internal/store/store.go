@@ -258,15 +258,7 @@ func (q *ReservationQuery) Matches(r *inventory.Reservation) bool {
 	if (q.Status != 0 && q.Status != status) || (q.CustomerID != "" && q.CustomerID != r.CustomerID) {
 		return false
 	}
-	if q.ProductID == "" {
-		return true
-	}
-	for i := range r.Lines {
-		if r.Lines[i].ProductID == q.ProductID {
-			return true
-		}
-	}
-	return false
+	return q.ProductID == "" || inventory.HasLine(r.Lines, q.ProductID)
 }
 
 // Matches reports whether an order meets the conditions other than IDs and Before.
