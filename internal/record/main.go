@@ -113,8 +113,12 @@ func (r *recorder) count(ctx context.Context, b *book, k *kind, commit string, s
 	fmt.Printf("         %s %s in %d s\n", thousands(e.Count), k.Unit, e.Seconds)
 	if e.Failed > 0 {
 		fmt.Println(tail(output))
-		return fmt.Errorf("%d of %s failed (%v); to see it again: make %s",
-			e.Failed, k.Unit, failure, strings.Join(arguments, " "))
+		again := "the lines above say how to see it again, after"
+		if k.Seeded {
+			again = "to see it again:"
+		}
+		return fmt.Errorf("%d of %s failed (%v); %s make %s",
+			e.Failed, k.Unit, failure, again, strings.Join(arguments, " "))
 	}
 	return nil
 }
