@@ -15,7 +15,7 @@ import (
 	"github.com/holdfast/holdfast/internal/history"
 )
 
-var histories = flag.Int("histories", 3, "how many histories TestLinearizableUnderFaults makes on each store, and a quarter on MongoDB")
+var histories = flag.Int("histories", 3, "histories of TestLinearizableUnderFaults on each store; a quarter on MongoDB")
 
 const (
 	historyClients    = 6

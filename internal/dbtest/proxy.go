@@ -77,7 +77,8 @@ type pair struct {
 	dropping       bool // cut at the next reply
 }
 
-// NewProxy starts a proxy to the server of a database or of HTTP that a URL names, and returns the URL that goes through it.
+// NewProxy starts a proxy to the server of a database or of HTTP that a URL names, and returns the URL that goes
+// through it.
 func NewProxy(t testing.TB, address string) (*Proxy, string) {
 	t.Helper()
 	u, err := url.Parse(address)

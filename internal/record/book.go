@@ -74,7 +74,8 @@ func (b *book) has(k *kind, commit string) bool {
 	return slices.ContainsFunc(b.of(k), func(e entry) bool { return e.Commit == commit })
 }
 
-// sum adds up a kind. Date and machine are the newest. Of a fixed set only the time is added up: the rest is the newest.
+// sum adds up a kind. Date and machine are the newest. Of a fixed set only the time is added up: the rest is the
+// newest.
 func (b *book) sum(k *kind) (sum entry) {
 	for _, e := range b.of(k) {
 		if k.Set {

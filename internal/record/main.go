@@ -3,8 +3,8 @@
 // line in README.md. `make record TIME=2h` runs it.
 //
 // It works in slices of a few minutes, each of one kind: next is always the kind that has had the least time so far and
-// has not reached its goal. After each slice the files are written, so it can be stopped at any moment, which loses that
-// slice, and goes on where it was. A failure is counted and ends it.
+// has not reached its goal. After each slice the files are written. So it can be stopped at any moment, which loses the
+// slice that it is in, and it goes on where it was. A failure is counted and ends it.
 package main
 
 import (
@@ -113,7 +113,12 @@ func (r *recorder) count(ctx context.Context, b *book, k *kind, commit string, s
 	fmt.Printf("         %s %s in %d s\n", thousands(e.Count), k.Unit, e.Seconds)
 	if e.Failed > 0 {
 		fmt.Println(tail(output))
-		return fmt.Errorf("%d of %s failed (%v); to see it again: make %s", e.Failed, k.Unit, failure, strings.Join(arguments, " "))
+		again := "the lines above say how to see it again, after"
+		if k.Seeded {
+			again = "to see it again:"
+		}
+		return fmt.Errorf("%d of %s failed (%v); %s make %s",
+			e.Failed, k.Unit, failure, again, strings.Join(arguments, " "))
 	}
 	return nil
 }

@@ -33,7 +33,7 @@ func TestParse(t *testing.T) {
 		count, failed int64
 	}{
 		{"crash", "    crash_test.go:93: counted 8 kills\nok\n    crash_test.go:93: counted 2 kills\n--- PASS", 10, 0},
-		{"failures", "    faultdisk_test.go:1: counted 993 failing operations\n    x: counted 84 failing operations\n", 1077, 0},
+		{"failures", "    x_test.go:1: counted 993 failing operations\n    x: counted 84 failing operations\n", 1077, 0},
 		{"images", "    faultdisk_test.go:1: counted 993 failing operations\n", 0, 0},
 		{"sim", "    sim_test.go:49: 1200 seeds a minute\n    sim_test.go:50: counted 1200 seeds\n", 1200, 0},
 		{"bugs", "caught 1\nbugs: 60 of 62 caught\n", 60, 2},
@@ -132,8 +132,9 @@ func TestAdd(t *testing.T) {
 
 func TestTable(t *testing.T) {
 	lines := strings.Split(example().table(), "\n")
-	if want := "Counted so far, in 1 h 3 min: 5,000 images of power losses, 62 seeded bugs caught; 1 failed."; lines[0] != want {
-		t.Errorf("%s", lines[0])
+	first := "Counted so far, in 1 h 3 min: 5,000 images of power losses, 62 seeded bugs caught; 1 failed."
+	if lines[0] != first {
+		t.Error(lines[0])
 	}
 	for _, want := range []string{
 		"| images of power losses below SQLite, opened and audited | 5,000 | 1 | 250,000 | 1 h 0 min | 2026-11-26 " +
@@ -221,7 +222,8 @@ func TestStopped(t *testing.T) {
 			}
 		}
 	}()
-	if _, err := execute(ctx, "sh", "-c", `mktemp >/dev/null; sleep 1000 & printf %s "$TMPDIR" >"$0"; wait`, file); err == nil {
+	script := `mktemp >/dev/null; sleep 1000 & printf %s "$TMPDIR" >"$0"; wait`
+	if _, err := execute(ctx, "sh", "-c", script, file); err == nil {
 		t.Error("it was not stopped")
 	}
 	folder, err := os.ReadFile(file)

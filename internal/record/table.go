@@ -28,7 +28,8 @@ func (b *book) firstLine() string {
 	if len(b.Entries) == 0 {
 		return "Counted so far: nothing."
 	}
-	return fmt.Sprintf("Counted so far, in %s: %s; %s failed.", duration(seconds), strings.Join(counts, ", "), thousands(failed))
+	return fmt.Sprintf("Counted so far, in %s: %s; %s failed.",
+		duration(seconds), strings.Join(counts, ", "), thousands(failed))
 }
 
 // table is the first line, a row for each kind, and the machines.

@@ -41,11 +41,11 @@ func TestSeeds(t *testing.T) {
 func explore(t *testing.T) {
 	start := time.Now()
 	first, n := uint64(start.UnixNano()), 0
+	defer func() { t.Logf("counted %d seeds", n) }() // those that were clean, if another is not
 	for ; time.Since(start) < *simTime; n++ {
 		run(t, first+uint64(n), nil)
 	}
 	t.Logf("%.0f seeds a minute", float64(n)/time.Since(start).Minutes())
-	t.Logf("counted %d seeds", n)
 }
 
 func run(t *testing.T, seed uint64, trace func(string, ...any)) {
