@@ -299,7 +299,7 @@ func decode[T any](content []byte) (*T, error) {
 // backoff doubles from attempt to attempt, with full jitter (Brooker, "Exponential Backoff And Jitter", 2015), and is never
 // shorter than the server asks for.
 func backoff(attempt int, err error) time.Duration {
-	ceiling := min(firstBackoff<<(attempt-1), longestBackoff)
+	ceiling := min(firstBackoff<<min(attempt-1, 16), longestBackoff) // shifted further, it would be negative, and then nothing
 	wait := mathrand.N(ceiling) + time.Millisecond
 	var problem *Error
 	if errors.As(err, &problem) {

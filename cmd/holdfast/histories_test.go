@@ -21,6 +21,7 @@ const (
 	historyClients    = 6
 	historyOperations = 25 // of each client
 	historyAttempts   = 40 // of one operation: it is answered in the end, whatever happens
+	startAttempts     = 10 // of a process, whose connection to the database may be cut while it starts
 	betweenCuts       = 12 // operations, about, from one cut connection of a client to the next
 	betweenStoreCuts  = 20 // and of a server to its database
 )
@@ -165,6 +166,9 @@ func (f *faults) cut() dbtest.Cut {
 func (f *faults) restart(t *testing.T, i int) {
 	_ = f.servers[i].kill()
 	s, err := startChild(t.Context(), "127.0.0.1:0", f.through)
+	for again := 0; err != nil && again < startAttempts; again++ { // a cut may have met the start, too
+		s, err = startChild(t.Context(), "127.0.0.1:0", f.through)
+	}
 	if err != nil {
 		t.Error(err)
 		return
