@@ -25,6 +25,13 @@ func TestImports(t *testing.T) {
 		"internal/engine":          {"internal/inventory", "internal/store"}, // any store; whoever uses it touches none
 		"internal/audit":           {"internal/inventory", "internal/store"}, // any store, running or not
 		"internal/expiry":          {"internal/inventory", "internal/engine"},
+		"internal/relay":           {"internal/inventory", "internal/engine", "internal/wire"},
+		"internal/relay/relaytest": {"internal/inventory", "internal/engine", "internal/relay", "internal/store/memory"},
+		"internal/relay/file":      {"internal/relay"}, // a sink knows what it is handed, and nothing else of ours
+		"internal/relay/nats":      {"internal/relay"},
+		"internal/relay/kafka":     {"internal/relay"},
+		"internal/relay/amqp":      {"internal/relay"},
+		"internal/relay/redis":     {"internal/relay"},
 		"internal/docs":            {},                     // pages of any OpenAPI file: it is handed the file and the problems
 		"internal/wire":            {"internal/inventory"}, // JSON alone: it knows neither HTTP nor a store
 		"internal/httpapi":         {"internal/inventory", "internal/engine", "internal/wire", "internal/docs"},

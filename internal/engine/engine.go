@@ -118,6 +118,9 @@ func Open(s store.Store, o Options) *Engine {
 	return e
 }
 
+// SoleWriter reports whether no other process can write the store.
+func (e *Engine) SoleWriter() bool { return e.clock != nil }
+
 // committed makes a batch visible to readers and followers before anybody is told of it.
 func (e *Engine) committed(state *inventory.State, changes *inventory.Changes) {
 	e.feed.sawEpochs(state.Epochs)

@@ -62,6 +62,7 @@ type Outcome struct {
 	Reservation *Reservation
 	Order       *Order
 	Adjustment  *Adjustment
+	Sink        *Sink // of HoldSink; not stored in receipts
 	Seq         int64 // of the last event of the effect: the place in the feed after it
 }
 

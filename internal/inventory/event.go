@@ -138,6 +138,19 @@ func (e *Event) Subject() string {
 	}
 }
 
+// OrderKey is the text id of what the event must stay in order with: the reservation, for its own events and those of
+// its order, or the product. By the subject, an order could overtake its reservation, and an adjustment another.
+func (e *Event) OrderKey() string {
+	switch {
+	case e.Reservation != nil:
+		return e.Reservation.ID.Text(ReservationPrefix)
+	case e.Order != nil:
+		return e.Order.ReservationID.Text(ReservationPrefix)
+	default:
+		return e.Product.ID
+	}
+}
+
 // ExpectedMovements says which units an event of this type moves, by the table in the package comment. The audit
 // compares it with the movements in the journal. After is not filled in.
 func (e *Event) ExpectedMovements() []Movement {

@@ -83,6 +83,30 @@ func AppendEvent(b []byte, e *inventory.Event, ids *EventIDs) []byte {
 	return append(b, `]}}`...)
 }
 
+// AppendCloudEvent appends an event as CloudEvents 1.0 in JSON (structured mode, github.com/cloudevents/spec), with the
+// extensions sequence and partitionkey. Its data is the whole event.
+func AppendCloudEvent(b []byte, e *inventory.Event, ids *EventIDs) []byte {
+	b = append(b, `{"specversion":"1.0","id":`...)
+	b = AppendID(b, ids.of(e.Seq), eventPrefix)
+	b = append(b, `,"source":"urn:holdfast:`...)
+	b = append(b, ids.Store...)
+	b = append(b, `","type":"`...)
+	b = append(b, e.Type.String()...)
+	b = append(b, `","subject":`...)
+	b = appendString(b, e.Subject())
+	b = append(b, `,"time":`...)
+	b = AppendTime(b, e.Time)
+	b = append(b, `,"datacontenttype":"application/json","sequence":"`...)
+	b = appendInt(b, e.Seq)
+	b = append(b, `","partitionkey":`...)
+	b = appendString(b, e.OrderKey())
+	b = append(b, `,"data":`...)
+	return append(AppendEvent(b, e, ids), '}')
+}
+
+// ID is the text id of the event with a sequence.
+func (ids *EventIDs) ID(seq int64) string { return ids.of(seq).Text(eventPrefix) }
+
 // appendActor appends who caused an event: null where nobody was asked who he is.
 func appendActor(b []byte, a *inventory.Actor) []byte {
 	switch {

@@ -1,0 +1,75 @@
+package relay
+
+import (
+	"fmt"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+)
+
+// Address is the URL of a sink, read strictly. The user stands in it, and the password either too or in a file.
+type Address struct {
+	*url.URL
+	User, Password string
+	parameters     url.Values
+}
+
+// passwordFile is the parameter that names a file with the password.
+const passwordFile = "passwordFile"
+
+// ParseAddress reads the URL of a sink, which may have these parameters besides passwordFile. Errors do not show
+// secrets.
+func ParseAddress(text string, parameters ...string) (*Address, error) {
+	u, err := url.Parse(text)
+	if err != nil {
+		return nil, fmt.Errorf("the URL of the sink cannot be read: percent-encode what is special in the user, password and names")
+	}
+	values, err := url.ParseQuery(u.RawQuery)
+	if err != nil {
+		return nil, fmt.Errorf("the parameters of the sink %s cannot be read: percent-encode them", u.Redacted())
+	}
+	a := &Address{URL: u, User: u.User.Username(), parameters: values}
+	a.Password, _ = u.User.Password()
+	for name, list := range values {
+		if name != passwordFile && !slices.Contains(parameters, name) {
+			return nil, fmt.Errorf("the sink %s has no parameter %s: it takes %s", a.Name(), name,
+				strings.Join(append(parameters, passwordFile), ", "))
+		}
+		if len(list) > 1 {
+			return nil, fmt.Errorf("the sink %s has the parameter %s more than once", a.Name(), name)
+		}
+	}
+	if file := values.Get(passwordFile); file != "" {
+		secret, err := os.ReadFile(file)
+		if err != nil {
+			return nil, fmt.Errorf("reading the password of the sink %s: %w", a.Name(), err)
+		}
+		a.Password = strings.TrimRight(string(secret), "\r\n")
+	}
+	return a, nil
+}
+
+// Parameter is the value of a parameter, or empty.
+func (a *Address) Parameter(name string) string { return a.parameters.Get(name) }
+
+// Flag reads a parameter that is true or false; left out, it is false.
+func (a *Address) Flag(name string) (bool, error) {
+	switch a.parameters.Get(name) {
+	case "true":
+		return true, nil
+	case "", "false":
+		return false, nil
+	}
+	return false, fmt.Errorf("the parameter %s of the sink %s must be true or false", name, a.Name())
+}
+
+// Name is the address without user, password and passwordFile: under it the position is kept, and it may be logged.
+func (a *Address) Name() string {
+	bare := *a.URL
+	bare.User = nil
+	values := bare.Query()
+	values.Del(passwordFile)
+	bare.RawQuery = values.Encode()
+	return bare.String()
+}
