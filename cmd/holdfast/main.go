@@ -23,6 +23,7 @@ const (
 // commands are what the command line offers, one file each.
 type commands struct {
 	Serve   serveCommand   `cmd:"" help:"Serve the HTTP API from a store."`
+	Worker  workerCommand  `cmd:"" help:"End holds and take events to sinks, beside servers on the same store."`
 	Demo    demoCommand    `cmd:"" help:"Watch a sale: 1,000 buyers, 100 units, a crash in the middle, the audit."`
 	Bench   benchCommand   `cmd:"" help:"Measure how fast, how fair and how safe it is here."`
 	Verify  verifyCommand  `cmd:"" help:"Audit a store: exit 0, or 1 naming each breach."`
@@ -51,6 +52,7 @@ func run(ctx context.Context, env *environment, arguments []string) (code int) {
 			"Holds stock for a limited time, turns a hold into an order exactly once, and never sells a unit twice."),
 		kong.UsageOnError(), kong.DefaultEnvars("HOLDFAST"), kong.Writers(env.stdout, env.stderr),
 		kong.Exit(func(code int) { exited = code }), kong.BindTo(ctx, (*context.Context)(nil)),
+		kong.Vars{"sinks": sinkHelp},
 	)
 	if err != nil {
 		panic(err) // the structs above are wrong

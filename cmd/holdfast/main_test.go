@@ -266,7 +266,7 @@ func TestBrokenStoreEndsTheServer(t *testing.T) {
 	done := make(chan error, 1)
 	go func() {
 		env := &environment{out, log}
-		done <- c.serve(t.Context(), env, c.log(env), &brokenStore{Store: memory.Open(memory.Options{})}, "memory")
+		done <- c.serve(t.Context(), env, c.log(env), &brokenStore{Store: memory.Open(memory.Options{})}, "memory", nil)
 	}()
 	_, rest, _ := strings.Cut(<-out.lines, "http://")
 	address, _, _ := strings.Cut(rest, " ")

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -19,6 +20,7 @@ import (
 	"github.com/holdfast/holdfast/internal/expiry"
 	"github.com/holdfast/holdfast/internal/httpapi"
 	"github.com/holdfast/holdfast/internal/metrics"
+	"github.com/holdfast/holdfast/internal/relay"
 	"github.com/holdfast/holdfast/internal/store"
 )
 
@@ -31,11 +33,15 @@ type serveCommand struct {
 	HoldMax       time.Duration `default:"24h" help:"How long a hold may last, from its creation, extensions included."`
 	QueueLimit    int           `default:"8192" help:"Commands that may wait for a commit; more are answered 503."`
 	Sweep         bool          `default:"true" negatable:"" help:"End holds at their deadline. Without it they still stop counting, but are shown until somebody looks."`
+	Sink          []string      `sep:"none" placeholder:"URL" help:"Take the events to this sink: ${sinks}. Any number."`
+	Relay         bool          `default:"true" negatable:"" help:"Take events to the sinks. Without it a worker does."`
 	MaxClockJump  time.Duration `default:"1m" help:"Commit nothing once the clock is further ahead of how long the server has run; SIGHUP confirms it. 0: never mind."`
 	AcceptClock   bool          `help:"Commit although the clock is behind the store (time stands still until it has caught up), or jumps ahead."`
 	AcceptNoFsync bool          `help:"Serve a database that does not flush its commits: a crash of its machine may lose acknowledged orders."`
 	Drain         time.Duration `default:"20s" help:"How long a stop waits for requests under way."`
 	LogLevel      slog.Level    `default:"info" help:"debug, info, warn or error."`
+
+	healthOnly bool // of a worker, which has no API
 }
 
 // Validate is called by kong.
@@ -62,19 +68,27 @@ const maxHold = 365 * 24 * time.Hour
 func (c *serveCommand) Run(ctx context.Context, env *environment) error {
 	tuneGC()
 	log := c.log(env)
+	sinks, err := openSinks(c.Sink, env.stdout)
+	if err != nil {
+		return err
+	}
 	clock := store.NewClock(c.AcceptClock, c.MaxClockJump, sinceStart())
-	defer confirmOnHangup(clock, log)()
+	defer onHangup(func() {
+		clock.Confirm()
+		log.Info("the clock is taken as it is, as SIGHUP says")
+		reopen(sinks, log)
+	})()
 	stored, kind, err := openStore(ctx, c.Store, storeOptions{
 		clock: clock, acceptNoFsync: c.AcceptNoFsync, create: c.Create, log: log,
 	})
 	if err != nil {
 		return err
 	}
-	return c.serve(ctx, env, log, stored, kind)
+	return c.serve(ctx, env, log, stored, kind, sinks)
 }
 
-// confirmOnHangup takes SIGHUP as the operator's word that the clock is right, until stop is called.
-func confirmOnHangup(clock *store.Clock, log *slog.Logger) (stop func()) {
+// onHangup calls f for each SIGHUP, until stop is called.
+func onHangup(f func()) (stop func()) {
 	hangups, done := make(chan os.Signal, 1), make(chan struct{})
 	signal.Notify(hangups, syscall.SIGHUP)
 	var listening sync.WaitGroup
@@ -82,8 +96,7 @@ func confirmOnHangup(clock *store.Clock, log *slog.Logger) (stop func()) {
 		for {
 			select {
 			case <-hangups:
-				clock.Confirm()
-				log.Info("the clock is taken as it is, as SIGHUP says")
+				f()
 			case <-done:
 				return
 			}
@@ -102,14 +115,21 @@ func (c *serveCommand) log(env *environment) *slog.Logger {
 
 // serve runs until the context ends, or the store or the listener fails. It closes the store.
 func (c *serveCommand) serve(
-	ctx context.Context, env *environment, log *slog.Logger, stored store.Store, kind string,
+	ctx context.Context, env *environment, log *slog.Logger, stored store.Store, kind string, sinks []*sink,
 ) error {
-	s, err := startServer(c, log, stored, kind)
+	s, err := startServer(c, log, stored, kind, sinks...)
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(env.stdout, "holdfast is ready on http://%s (store %s; API and docs at /docs)\n",
-		s.address, redact(c.Store))
+	ready := env.stdout
+	if slices.Contains(c.Sink, "stdout:") {
+		ready = env.stderr // what is printed there is events alone
+	}
+	what := "API and docs at /docs"
+	if c.healthOnly {
+		what = "a worker, without an API"
+	}
+	fmt.Fprintf(ready, "holdfast is ready on http://%s (store %s; %s)\n", s.address, redact(c.Store), what)
 	var failure error
 	select {
 	case <-ctx.Done():
@@ -151,7 +171,9 @@ type server struct {
 	stopping   context.CancelFunc
 }
 
-func startServer(c *serveCommand, log *slog.Logger, stored store.Store, kind string) (_ *server, err error) {
+func startServer(
+	c *serveCommand, log *slog.Logger, stored store.Store, kind string, sinks ...*sink,
+) (_ *server, err error) {
 	s := &server{failed: make(chan error, 1)}
 	version := buildVersion()
 	version.Store = kind
@@ -163,7 +185,7 @@ func startServer(c *serveCommand, log *slog.Logger, stored store.Store, kind str
 	m.DamagedRows(s.engine.DamagedRows)
 	s.api, err = httpapi.New(httpapi.Options{
 		Engine: s.engine, Spec: api.OpenAPI, HoldDefault: c.HoldDefault, HoldMax: c.HoldMax,
-		Version: version, Metrics: m.Handler(), Observe: m.Request, Log: log,
+		Version: version, Metrics: m.Handler(), Observe: m.Request, Log: log, HealthOnly: c.healthOnly,
 	})
 	if err != nil {
 		return nil, errors.Join(err, s.stop(time.Second))
@@ -186,10 +208,22 @@ func startServer(c *serveCommand, log *slog.Logger, stored store.Store, kind str
 		sweeper := expiry.New(expiry.Options{Engine: s.engine, Log: log, Observe: m.Sweep})
 		s.background.Go(func() { sweeper.Run(ctx) })
 	}
+	if c.Relay {
+		s.relay(ctx, sinks, log, m)
+	}
 	if kind == "sqlite" {
 		s.background.Go(func() { s.watch(ctx) })
 	}
 	return s, nil
+}
+
+// relay takes events to sinks until the context ends.
+func (s *server) relay(ctx context.Context, sinks []*sink, log *slog.Logger, m *metrics.Metrics) {
+	for _, sink := range sinks {
+		r := relay.New(relay.Options{Engine: s.engine, Sink: sink.Sink, Name: sink.name, Log: log, Observe: m.Relay})
+		m.Sink(sink.name)
+		s.background.Go(func() { r.Run(ctx) })
+	}
 }
 
 // watchEvery is how often an idle server makes sure that its store file is still there.

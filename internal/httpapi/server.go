@@ -39,11 +39,13 @@ type Options struct {
 	StreamPatience time.Duration
 	// StreamQuiet is how long nothing is sent on a stream where there is nothing; default 10 seconds.
 	StreamQuiet time.Duration
-	Version     Version
-	Metrics     http.Handler      // of /metrics; nil: there is no such path
-	Observe     func(Observation) // called after every request; nil: nobody counts
-	Log         *slog.Logger      // nil: nothing is logged
-	Now         func() time.Time  // times requests, and nothing else; default [time.Now]
+	// HealthOnly leaves out the API: for a process that works in the background alone.
+	HealthOnly bool
+	Version    Version
+	Metrics    http.Handler      // of /metrics; nil: there is no such path
+	Observe    func(Observation) // called after every request; nil: nobody counts
+	Log        *slog.Logger      // nil: nothing is logged
+	Now        func() time.Time  // times requests, and nothing else; default [time.Now]
 }
 
 // withDefaults fills in what was left out.
@@ -149,17 +151,10 @@ func (s *Server) isStopping() bool {
 }
 
 func (s *Server) routes() {
-	for _, m := range mutations {
-		s.handle(m.method+" "+m.path, m.operation, m.serve)
-	}
-	s.routeProducts()
-	s.routeReservations()
-	s.routeOrders()
-	s.routeEvents()
-	s.handle("POST /v1/batch", "batch", s.batch)
 	s.routeHealth()
-	s.routePages()
-
+	if !s.o.HealthOnly {
+		s.routeAPI()
+	}
 	for path, methods := range s.methods {
 		slices.Sort(methods)
 		allow := strings.Join(methods, ", ")
@@ -169,6 +164,18 @@ func (s *Server) routes() {
 		}))
 	}
 	s.mux.HandleFunc("/", s.wrap(noOperation, notFound))
+}
+
+func (s *Server) routeAPI() {
+	for _, m := range mutations {
+		s.handle(m.method+" "+m.path, m.operation, m.serve)
+	}
+	s.routeProducts()
+	s.routeReservations()
+	s.routeOrders()
+	s.routeEvents()
+	s.handle("POST /v1/batch", "batch", s.batch)
+	s.routePages()
 }
 
 func notFound(*call) error { return fail(CodeNotFound) }

@@ -32,6 +32,9 @@ type Metrics struct {
 	holds          *prometheus.CounterVec
 	expiryLag      prometheus.Gauge
 	aside          prometheus.Gauge
+
+	relayed, relayedAside, relayFailures *prometheus.CounterVec
+	behind, oldest                       *prometheus.GaugeVec
 }
 
 // New makes the collectors of a process of this version, in a registry of its own.
@@ -70,6 +73,7 @@ func New(version httpapi.Version) *Metrics {
 			Name: "holdfast_holds_set_aside", Help: "Due holds that could not be ended and wait for another try.",
 		}),
 	}
+	m.relays()
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "holdfast_build_info", Help: "Always 1; the labels say what is running.",
 		ConstLabels: prometheus.Labels{

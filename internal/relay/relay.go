@@ -78,7 +78,7 @@ type Report struct {
 
 const (
 	// lease is how long a sink stays with a process that says nothing more; others then take it within pause.
-	lease = 4 * time.Second
+	lease = 3500 * time.Millisecond
 	// pause is how long a relay waits before it asks for a sink again that another process has, and how often a position
 	// is written.
 	pause = time.Second

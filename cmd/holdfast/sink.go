@@ -1,0 +1,67 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+
+	"github.com/holdfast/holdfast/internal/relay"
+	"github.com/holdfast/holdfast/internal/relay/file"
+)
+
+// sinkHelp is what --sink can be.
+const sinkHelp = "file:PATH or stdout:"
+
+// sink is a sink with the name under which its position is kept.
+type sink struct {
+	relay.Sink
+	name string
+}
+
+// openSink makes the sink that a URL names. This is the one place that knows every kind. Nothing is connected yet.
+func openSink(address string, stdout io.Writer) (*sink, error) {
+	kind, rest, _ := strings.Cut(address, ":")
+	switch kind {
+	case "file":
+		if rest == "" {
+			return nil, fmt.Errorf("%w: the sink file: needs a path, for example file:events.ndjson", errUsage)
+		}
+		return &sink{file.New(rest), address}, nil
+	case "stdout":
+		if rest != "" {
+			return nil, fmt.Errorf("%w: the sink stdout: takes nothing after the colon", errUsage)
+		}
+		return &sink{file.Writer{To: stdout}, address}, nil
+	default:
+		return nil, fmt.Errorf("%w: no sink is called %q: use %s", errUsage, kind+":", sinkHelp)
+	}
+}
+
+// openSinks makes the sinks of a command line, each of which must be another.
+func openSinks(addresses []string, stdout io.Writer) (list []*sink, err error) {
+	names := map[string]bool{}
+	for _, address := range addresses {
+		s, err := openSink(address, stdout)
+		if err != nil {
+			return nil, err
+		}
+		if names[s.name] {
+			return nil, fmt.Errorf("%w: the sink %s is given twice", errUsage, s.name)
+		}
+		names[s.name] = true
+		list = append(list, s)
+	}
+	return list, nil
+}
+
+// reopen begins new files where files were moved away.
+func reopen(sinks []*sink, log *slog.Logger) {
+	for _, s := range sinks {
+		if f, is := s.Sink.(interface{ Reopen() error }); is {
+			if err := f.Reopen(); err != nil {
+				log.Warn("closing the file of a sink failed", "sink", s.name, "error", err)
+			}
+		}
+	}
+}
