@@ -31,6 +31,9 @@ type commands struct {
 	Version versionCommand `cmd:"" help:"Print the version."`
 }
 
+// helpTexts are what help names from elsewhere.
+var helpTexts = kong.Vars{"sinks": sinkHelp}
+
 // environment is what a command may touch. Its Run is given this, and a context that ends when the program is told to
 // stop.
 type environment struct{ stdout, stderr io.Writer }
@@ -52,7 +55,7 @@ func run(ctx context.Context, env *environment, arguments []string) (code int) {
 			"Holds stock for a limited time, turns a hold into an order exactly once, and never sells a unit twice."),
 		kong.UsageOnError(), kong.DefaultEnvars("HOLDFAST"), kong.Writers(env.stdout, env.stderr),
 		kong.Exit(func(code int) { exited = code }), kong.BindTo(ctx, (*context.Context)(nil)),
-		kong.Vars{"sinks": sinkHelp},
+		helpTexts,
 	)
 	if err != nil {
 		panic(err) // the structs above are wrong

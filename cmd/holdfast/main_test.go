@@ -356,7 +356,7 @@ func TestDeploy(t *testing.T) {
 			}
 			served++
 			var all commands
-			parser, err := kong.New(&all)
+			parser, err := kong.New(&all, helpTexts)
 			if err != nil {
 				t.Fatal(err)
 			}
