@@ -110,6 +110,10 @@ CREATE TABLE holds_entered (
 ) STRICT;
 
 INSERT INTO holds_entered SELECT 1, seq FROM head;
+`, `
+ALTER TABLE receipt_slots ADD COLUMN since INTEGER NOT NULL DEFAULT 0;
+
+UPDATE receipt_slots SET since = slot * 86400000;
 `}
 
 // holdsEnteredVersion is the last version without the table holds_entered.
