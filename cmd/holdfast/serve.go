@@ -198,7 +198,7 @@ func startServer(c *serveCommand, log *slog.Logger, stored store.Store, kind str
 	s.address = listener.Addr().String()
 	s.http = newHTTPServer(s.api, log)
 	go func() {
-		if err := s.http.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+		if err := s.http.Serve(s.api.Listener(listener)); !errors.Is(err, http.ErrServerClosed) {
 			s.failed <- err
 		}
 	}()
