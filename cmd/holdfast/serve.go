@@ -117,6 +117,7 @@ func (c *serveCommand) log(env *environment) *slog.Logger {
 func (c *serveCommand) serve(
 	ctx context.Context, env *environment, log *slog.Logger, stored store.Store, kind string, sinks []*sink,
 ) error {
+	tellAge(ctx, log, stored)
 	s, err := startServer(c, log, stored, kind, sinks...)
 	if err != nil {
 		return err
@@ -140,6 +141,27 @@ func (c *serveCommand) serve(
 		failure = fmt.Errorf("serving: %w", err)
 	}
 	return errors.Join(failure, s.stop(c.Drain))
+}
+
+// oldHead is how old the last batch of a store is for its age to be told.
+const oldHead = time.Hour
+
+// tellAge logs how old the last batch is, for an operator who knows better: it may be an old copy of the store, or the
+// clock may be wrong. A shop that rested is as likely, so nothing else comes of it. A store that cannot be read now says
+// so itself.
+func tellAge(ctx context.Context, log *slog.Logger, stored store.Store) {
+	_ = stored.View(ctx, func(v store.View) error {
+		head, err := v.Head(ctx)
+		if err != nil || head.BatchNo == 0 {
+			return err
+		}
+		now, err := v.Now(ctx)
+		if age := time.Duration(now-head.At) * time.Millisecond; err == nil && age >= oldHead {
+			log.Info("the last batch of this store is old: see that this is the newest copy, and the clock right",
+				"age", age.Round(time.Second), "at", time.UnixMilli(int64(head.At)).UTC(), "batch", head.BatchNo)
+		}
+		return err
+	})
 }
 
 // Few objects live long here, so collecting garbage less often costs little memory and saves processor time. When a
@@ -198,7 +220,7 @@ func startServer(
 	s.address = listener.Addr().String()
 	s.http = newHTTPServer(s.api, log)
 	go func() {
-		if err := s.http.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+		if err := s.http.Serve(s.api.Listener(listener)); !errors.Is(err, http.ErrServerClosed) {
 			s.failed <- err
 		}
 	}()

@@ -88,6 +88,10 @@ func (s *Server) requestID(r *http.Request) string {
 	if len(given) == 1 && len(given[0]) <= maxRequestIDBytes && isPrintable(given[0]) {
 		return given[0]
 	}
+	return s.newRequestID()
+}
+
+func (s *Server) newRequestID() string {
 	return s.requestPrefix + strconv.FormatInt(s.requestCount.Add(1), 36)
 }
 

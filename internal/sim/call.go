@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 
 	"github.com/holdfast/holdfast/internal/engine"
@@ -35,6 +36,17 @@ func (c *call) group() *inventory.Group {
 	return g
 }
 
+// has reports whether the call or an operation of it has a key.
+func (c *call) has(id inventory.ReceiptID) bool {
+	if own := c.request.Receipt; own != nil && *own == id {
+		return true
+	}
+	g := c.group()
+	return g != nil && slices.ContainsFunc(g.Operations, func(o inventory.Operation) bool {
+		return o.Request.Receipt != nil && *o.Request.Receipt == id
+	})
+}
+
 func (c *call) String() string {
 	return fmt.Sprintf("call %d (%s)", c.number, describeCommand(c.request))
 }
@@ -51,7 +63,7 @@ func (c *call) observe(m *model) {
 	c.possible = append(c.possible, d.outcome)
 	c.receipts = append(c.receipts, receipts...)
 	if id := c.request.Receipt; id != nil && d.outcome.Refusal == nil && !d.outcome.Replayed {
-		c.receipts = append(c.receipts, keyed{*id, d.outcome})
+		c.receipts = append(c.receipts, keyed{id: *id, outcome: d.outcome})
 	}
 }
 
@@ -87,7 +99,7 @@ func (c *call) begin(m *model, e *inventory.Event) (wanted []*inventory.Event, w
 // beginOperation goes on to the operation that the next event belongs to.
 func (c *call) beginOperation(m *model) (wanted []*inventory.Event, wrong string) {
 	if c.progress == nil {
-		c.progress = &progress{group: c.group()}
+		c.progress = &progress{number: c.number, group: c.group(), key: c.request.Receipt}
 	}
 	for !c.progress.ended() {
 		d := c.progress.next(m)

@@ -39,7 +39,7 @@ func (w *world) call() {
 	switch {
 	case expires: // the sweeper's, which has no keys
 	case len(w.keyed) > 0 && w.chance(6): // the same again
-		again := *pick(w, w.keyed...)
+		again := *w.drawKeyed()
 		request = &again
 	case len(w.keyed) > 0 && w.chance(20): // another command under the same key
 		id := *pick(w, w.keyed...).Receipt
@@ -53,6 +53,14 @@ func (w *world) call() {
 	}
 	p := pick(w, w.processes...)
 	w.send(p, request, time.Duration(w.IntN(3)*w.IntN(3))*time.Second)
+}
+
+// drawKeyed is a request with a key, mostly one of the last: the first one may still be under way.
+func (w *world) drawKeyed() *inventory.Request {
+	if w.chance(3) {
+		return pick(w, w.keyed...)
+	}
+	return pick(w, w.keyed[max(0, len(w.keyed)-4):]...)
 }
 
 func (w *world) newKey() *inventory.ReceiptID {
@@ -240,7 +248,7 @@ func (w *world) addOperation(g *inventory.Group, c inventory.Command, names int)
 	request := &inventory.Request{Command: c, Salt: w.Uint32()}
 	switch {
 	case names == 0 && len(w.keyed) > 0 && w.chance(8):
-		used := pick(w, w.keyed...)
+		used := w.drawKeyed()
 		if used.Commands() == 1 && isSingle(used.Command) {
 			request.Command, request.Receipt = used.Command, used.Receipt
 		}

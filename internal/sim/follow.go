@@ -26,8 +26,9 @@ func (w *world) follow(state *inventory.State, changes *inventory.Changes) {
 		w.fail("the events of a batch: %v", err)
 	}
 	w.owed = nil
+	w.decodeReceipts(changes.Receipts)
 	w.followEvents(events)
-	w.followReceipts(changes.Receipts)
+	w.followReceipts()
 	w.observe()
 	if wrong := w.model.sums(); wrong != "" {
 		w.fail("%s", wrong)
@@ -36,9 +37,17 @@ func (w *world) follow(state *inventory.State, changes *inventory.Changes) {
 
 // observe has everything that is under way look at this point of history.
 func (w *world) observe() {
+	var ahead *model
 	for _, c := range w.calls {
-		if !c.done.Load() || !c.closed {
-			c.observe(w.model)
+		if c.done.Load() && c.closed {
+			continue
+		}
+		c.observe(w.model)
+		if c.group() != nil && len(w.model.written) > 0 {
+			if ahead == nil {
+				ahead = w.model.ahead()
+			}
+			c.observe(ahead)
 		}
 	}
 	for _, r := range w.reads {
@@ -137,32 +146,44 @@ func (w *world) finish(c *call) {
 func (w *world) owe(c *call) {
 	if id := c.request.Receipt; id != nil {
 		w.model.receipts[id.Key] = receipt{id.Fingerprint, *c.effect}
-		w.owed = append(w.owed, keyed{*id, *c.effect})
+		w.owed = append(w.owed, keyed{id: *id, outcome: *c.effect})
+	}
+}
+
+// decodeReceipts reads the receipts of a batch that is to be followed.
+func (w *world) decodeReceipts(receipts []*inventory.Receipt) {
+	w.model.written = nil
+	for _, r := range receipts {
+		outcome, err := inventory.DecodeOutcome(r.Answer)
+		if err != nil || w.model.writtenAs(r.Key) != nil {
+			w.fail("a receipt is written twice, or cannot be read: %v", err)
+		}
+		k := keyed{id: r.ReceiptID, outcome: outcome}
+		if i := slices.IndexFunc(w.calls, func(c *call) bool { return c.has(k.id) }); i >= 0 {
+			k.from = w.calls[i].number
+		}
+		w.model.written = append(w.model.written, k)
 	}
 }
 
 // followReceipts requires the receipt of every effect with a key, and none but those of successes.
-func (w *world) followReceipts(receipts []*inventory.Receipt) {
-	found := map[inventory.ReceiptID]string{}
-	for _, r := range receipts {
-		outcome, err := inventory.DecodeOutcome(r.Answer)
-		if _, twice := found[r.ReceiptID]; err != nil || twice {
-			w.fail("a receipt is written twice, or cannot be read: %v", err)
-		}
-		found[r.ReceiptID] = describe(&outcome)
-	}
+func (w *world) followReceipts() {
 	for _, k := range w.owed {
-		if found[k.id] != describe(&k.outcome) {
-			w.fail("the receipt of key %x is\n  %s\nbut must be\n  %s", k.id.Key[:2], found[k.id], describe(&k.outcome))
+		text := ""
+		if r := w.model.writtenAs(k.id.Key); r != nil && r.id == k.id {
+			text = describe(&r.outcome)
 		}
-		delete(found, k.id)
+		if text != describe(&k.outcome) {
+			w.fail("the receipt of key %x is\n  %s\nbut must be\n  %s", k.id.Key[:2], text, describe(&k.outcome))
+		}
 	}
-	for _, r := range receipts {
-		if text, left := found[r.ReceiptID]; left {
-			w.followIdle(r.ReceiptID, text)
+	for _, r := range w.model.written {
+		if !slices.ContainsFunc(w.owed, func(k keyed) bool { return k.id == r.id }) {
+			w.followIdle(r.id, describe(&r.outcome))
 			w.observe() // receipts are in the order of commands: what comes behind it knows it
 		}
 	}
+	w.model.written = nil
 }
 
 // followIdle finds the call without an effect that a receipt belongs to.

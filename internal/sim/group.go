@@ -8,7 +8,9 @@ import (
 
 // progress is how far a group has got while its events are followed.
 type progress struct {
+	number   int // of the call
 	group    *inventory.Group
+	key      *inventory.ReceiptID
 	outcomes []inventory.Outcome
 	wanted   []*inventory.Event // of the operation before, still to come
 	receipts []keyed            // of its operations
@@ -18,6 +20,7 @@ type progress struct {
 type keyed struct {
 	id      inventory.ReceiptID
 	outcome inventory.Outcome
+	from    int // of a receipt that was written: the first call under way that has its key
 }
 
 func (p *progress) ended() bool { return len(p.outcomes) == len(p.group.Operations) }
@@ -29,7 +32,7 @@ func (p *progress) next(m *model) (d decision) {
 	if o.Names > 0 {
 		request.Command = about(o.Request.Command, &p.outcomes[o.Names-1])
 	}
-	d = m.request(&request)
+	d = m.operation(p, &request)
 	if d.panics {
 		d.outcome = inventory.Outcome{Broken: true}
 	}
@@ -37,9 +40,43 @@ func (p *progress) next(m *model) (d decision) {
 	p.wanted = d.events
 	if id := request.Receipt; id != nil && d.outcome.Refusal == nil && !d.outcome.Replayed && !d.panics {
 		m.receipts[id.Key] = receipt{id.Fingerprint, d.outcome}
-		p.receipts = append(p.receipts, keyed{*id, d.outcome})
+		p.receipts = append(p.receipts, keyed{id: *id, outcome: d.outcome})
 	}
 	return d
+}
+
+// operation decides an operation of a group that is followed. Where the batch has a receipt for its key that is not what
+// the operation comes to here, another command may have left it before: a success without an event, which no event tells
+// of.
+func (m *model) operation(p *progress, r *inventory.Request) decision {
+	d := m.request(r)
+	if r.Receipt == nil {
+		return d
+	}
+	_, used := m.receipts[r.Receipt.Key]
+	other := m.writtenAs(r.Receipt.Key)
+	if used || other == nil || (other.id == *r.Receipt && describe(&other.outcome) == describe(&d.outcome)) ||
+		!m.precedes(other, p) {
+		return d
+	}
+	m.receipts[other.id.Key] = receipt{other.id.Fingerprint, other.outcome}
+	return m.request(r)
+}
+
+// precedes reports whether a receipt of the batch is from before a group. Receipts are in the order of commands, and that
+// of a group comes after those of its operations. Without one, the order of calls tells: a process commits in that order.
+func (m *model) precedes(k *keyed, p *progress) bool {
+	if p.key != nil {
+		for i := range m.written {
+			switch m.written[i].id {
+			case k.id:
+				return true
+			case *p.key:
+				return false
+			}
+		}
+	}
+	return k.from < p.number
 }
 
 // about is a command about what an earlier operation made.

@@ -8,7 +8,7 @@ import (
 )
 
 // model is what the contract says a Holdfast must be after each event, written from the contract alone. Rows are never
-// changed in place, so a clone is cheap and an answer may keep a row.
+// changed in place, so a clone is cheap and an answer may keep a row. A clone does not follow the batch any further.
 type model struct {
 	now          inventory.Time // of the batch that is being followed
 	seq          int64
@@ -17,6 +17,7 @@ type model struct {
 	orders       map[inventory.ID]*inventory.Order
 	receipts     map[[16]byte]receipt
 	journal      []inventory.Event
+	written      []keyed // the receipts of the batch that is being followed, in the order of its commands
 }
 
 // receipt is what a key was used for, and the answer that it must give from then on.
@@ -39,6 +40,26 @@ func (m *model) clone() *model {
 		orders: maps.Clone(m.orders), receipts: maps.Clone(m.receipts),
 		journal: slices.Clip(m.journal),
 	}
+}
+
+// ahead is the model with all receipts of the batch. A success without an event leaves no trace of where in its batch it
+// was: what comes behind it knows its receipt already.
+func (m *model) ahead() *model {
+	a := m.clone()
+	for _, r := range m.written {
+		a.receipts[r.id.Key] = receipt{r.id.Fingerprint, r.outcome}
+	}
+	return a
+}
+
+// writtenAs is the receipt that the batch has for a key, or nil.
+func (m *model) writtenAs(key [16]byte) *keyed {
+	for i := range m.written {
+		if m.written[i].id.Key == key {
+			return &m.written[i]
+		}
+	}
+	return nil
 }
 
 // apply makes an event part of history.

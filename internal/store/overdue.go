@@ -12,6 +12,9 @@ type ReadOverdue func(key inventory.StockKey, skip, limit int, use func(r *inven
 // larger one counts several times. So the holds that a batch loads have about 4 MiB at most.
 const overdueBytes = 4 << 10
 
+// maxDamaged is how many damaged holds of a stock row a batch reads. What is behind them counts as not there.
+const maxDamaged = inventory.MaxOverdueLoaded
+
 // LoadOverdue enters the overdue holds into a state that the units of the stock rows in keys may depend on (I8).
 // All stores use it, so they load the same holds.
 //
@@ -56,7 +59,7 @@ type overdueRow struct {
 	more    bool
 }
 
-func (r *overdueRow) open() bool { return r.more && r.short > 0 }
+func (r *overdueRow) open() bool { return r.more && r.short > 0 && r.damaged < maxDamaged }
 
 func (l *overdueLoad) inOrder() error {
 	rest := l.budget / 2
@@ -96,28 +99,40 @@ func (l *overdueLoad) inShares() error {
 	}
 }
 
-// load reads holds of a stock row until they cover what is missing or its share is spent. A damaged hold keeps its
-// units but stops nobody; the sweeper and verify report it. As many more are read as were damaged, so those that are
-// left are found in few steps.
+// load reads holds of a stock row until they cover what is missing or its share is spent.
 func (l *overdueLoad) load(row *overdueRow, share int) error {
-	spent := 0
-	wanted := min(int64(share), row.short+int64(row.damaged))
+	row.looked = true
+	for spent := 0; spent < share && row.open(); {
+		n, err := l.step(row, share-spent)
+		if err != nil {
+			return err
+		}
+		spent += n
+		l.budget -= n
+	}
+	return nil
+}
+
+// step reads some holds of a stock row, and returns what they cost. A damaged hold keeps its units but stops nobody; the
+// sweeper and verify report it. It costs nothing, because it does not stay in memory: where it did, a stock row whose
+// share went to damaged holds would seem to have no others. As many more are read as were damaged, so those that are
+// left are found in few steps.
+func (l *overdueLoad) step(row *overdueRow, share int) (spent int, err error) {
+	wanted := min(min(int64(share), row.short)+int64(row.damaged), inventory.MaxOverdueLoaded)
 	stopped := false
 	more, err := l.read(row.key, row.read, int(wanted), func(r *inventory.Reservation, bytes int) bool {
 		row.read++
-		spent += max(1, (bytes+overdueBytes-1)/overdueBytes)
 		if r == nil {
 			row.damaged++
 		} else {
+			spent += max(1, (bytes+overdueBytes-1)/overdueBytes)
 			l.add(row, r)
 		}
-		stopped = spent >= share || row.short <= 0
+		stopped = spent >= share || row.short <= 0 || row.damaged >= maxDamaged
 		return !stopped
 	})
-	l.budget -= spent
-	row.looked = true
 	row.more = more || stopped
-	return err
+	return spent, err
 }
 
 func (l *overdueLoad) add(row *overdueRow, r *inventory.Reservation) {
@@ -134,19 +149,18 @@ func (l *overdueLoad) add(row *overdueRow, r *inventory.Reservation) {
 }
 
 // mark tells which stock rows have more overdue holds than were loaded. A command that needs their units waits for the
-// next batch. That helps only if this batch frees some: not if all the holds of the stock row that were read are
-// damaged, since the next batch would read the same ones.
+// next batch. That helps only if this batch frees some: not if so many holds of the stock row are damaged that the next
+// batch would not get past them either.
 func (l *overdueLoad) mark() error {
 	for _, row := range l.rows {
-		if !row.open() {
+		if !row.open() || (!row.looked && l.usable == 0) {
 			continue
 		}
 		more, err := l.read(row.key, row.read, 0, nil)
 		if err != nil {
 			return err
 		}
-		progress := row.read > row.damaged || (!row.looked && l.usable > 0)
-		l.state.MoreOverdue[row.key] = more && progress
+		l.state.MoreOverdue[row.key] = more
 	}
 	return nil
 }

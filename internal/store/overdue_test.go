@@ -140,3 +140,22 @@ func TestOverdueDamaged(t *testing.T) {
 		t.Errorf("%d holds were read", w.reads)
 	}
 }
+
+// TestOverdueBehindDamaged: holds that can be ended are found behind damaged ones, however much others want.
+func TestOverdueBehindDamaged(t *testing.T) {
+	for _, first := range []bool{false, true} {
+		w := newOverdueWorld()
+		behind := append(many(800, 0), 1, 1)
+		var damaged inventory.StockKey
+		if first {
+			damaged = w.row(2, 100, behind...)
+		}
+		large := w.row(5000, 100, many(5000, 1)...)
+		if !first {
+			damaged = w.row(2, 100, behind...)
+		}
+		w.load(t)
+		w.expect(t, damaged, 2, false)
+		w.expect(t, large, inventory.MaxOverdueLoaded-2, true)
+	}
+}

@@ -35,7 +35,7 @@ const (
 const MaxClockLag = 5 * time.Second
 
 // RotateEvery is how long receipts are written to the same table or collection. The one before it is kept, and older
-// ones are dropped whole. So a receipt lives at least this long, and at most twice as long.
+// ones are dropped whole. So a receipt lives at least this long, and at most twice as long, by a clock that does not jump (see [Head.ReceiptsSince]).
 const RotateEvery = inventory.Time(24 * time.Hour / time.Millisecond)
 
 // RotateRetry is how long a store waits before it tries again to drop receipts, after that failed. Until then they live
@@ -111,7 +111,7 @@ func (h *Head) Latest(source time.Time) inventory.Time {
 // [ErrClockBehind] if the source is more than [MaxClockLag] behind the head, and with [ErrClockJumped] if it has jumped
 // ahead, unless the clock accepts that.
 func (h *Head) Now(source time.Time, clock *Clock) (inventory.Time, error) {
-	if err := clock.check(source); err != nil {
+	if err := clock.check(h.At, source); err != nil {
 		return 0, err
 	}
 	now := inventory.Time(source.UnixMilli())

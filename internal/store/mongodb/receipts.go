@@ -26,8 +26,15 @@ func receiptsName(n int) string { return receiptsPrefix + strconv.Itoa(n) }
 
 // mustRotate reports whether the first collection has been written to for a day.
 func (s *Store) mustRotate(h *headDocument, now inventory.Time) bool {
-	return h.ReceiptsSince != 0 && now-store.RotateEvery >= timeOf(h.ReceiptsSince) &&
+	since := h.receiptsSince(s.options.Clock)
+	return since != 0 && now-store.RotateEvery >= since &&
 		time.Since(s.rotationFailed) >= store.RotateRetry
+}
+
+// receiptsSince is how the next batch has to write ReceiptsSince.
+func (d *headDocument) receiptsSince(clock *store.Clock) inventory.Time {
+	head := d.head()
+	return head.ReceiptsSince(timeOf(d.ReceiptsSince), clock)
 }
 
 // rotateReceipts makes a new collection the first, in a transaction of its own, and drops those that are no longer

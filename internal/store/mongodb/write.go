@@ -167,8 +167,12 @@ func (w *writer) writeHead(ctx context.Context) error {
 	if w.entry.Begins != (inventory.Epoch{}) {
 		set = append(set, bson.E{Key: "epochs", Value: []byte(after.Epochs)})
 	}
-	if w.head.ReceiptsSince == 0 && len(w.changes.Receipts) > 0 {
-		set = append(set, bson.E{Key: "receiptsSince", Value: dateOf(after.At)})
+	since := w.head.receiptsSince(w.s.options.Clock)
+	if since == 0 && len(w.changes.Receipts) > 0 {
+		since = after.At
+	}
+	if since != timeOf(w.head.ReceiptsSince) {
+		set = append(set, bson.E{Key: "receiptsSince", Value: dateOf(since)})
 	}
 	result, err := w.s.db.Collection(headName).UpdateOne(ctx,
 		bson.D{{Key: "_id", Value: headID}, {Key: "batchNo", Value: w.head.BatchNo}, {Key: "batchId", Value: w.head.BatchID}},

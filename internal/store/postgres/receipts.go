@@ -18,7 +18,8 @@ import (
 
 // mustRotate reports whether a table has been written to for a day.
 func (s *Store) mustRotate(h *head, now inventory.Time) bool {
-	return h.receiptsSince != 0 && int64(now-store.RotateEvery) >= h.receiptsSince &&
+	since := h.ReceiptsSince(inventory.Time(h.receiptsSince), s.options.Clock)
+	return since != 0 && now-store.RotateEvery >= since &&
 		time.Since(s.rotationFailed) >= store.RotateRetry
 }
 

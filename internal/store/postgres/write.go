@@ -262,7 +262,7 @@ func (w *writer) writeReceipts() {
 func (w *writer) writeHead() {
 	e := w.entry
 	after := w.head.After(e)
-	since := w.head.receiptsSince
+	since := int64(w.head.ReceiptsSince(inventory.Time(w.head.receiptsSince), w.s.options.Clock))
 	if since == 0 && len(w.changes.Receipts) > 0 {
 		since = int64(e.At)
 	}

@@ -65,8 +65,9 @@ func (s *Store) transact(keys *inventory.Keys, decide store.Decide, now inventor
 	entry := s.head.Next(batchID, now, changes)
 	head := s.head.After(&entry)
 	w := writer{
-		loader: &l, now: now, collector: &s.collector,
-		added: rows{statements: insertReservations}, changed: rows{statements: updateReservations},
+		loader: &l, now: now, receiptsSince: s.head.ReceiptsSince(s.receipts.since, s.options.Clock),
+		collector: &s.collector,
+		added:     rows{statements: insertReservations}, changed: rows{statements: updateReservations},
 		moved: rows{statements: updateStock}, held: rows{statements: insertHolds},
 	}
 	const likelyRowBytes = 160

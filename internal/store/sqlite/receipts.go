@@ -14,8 +14,6 @@ import (
 )
 
 const (
-	// slotLength is how long receipts are written to the tables of one slot.
-	slotLength = store.RotateEvery
 	// slotsKept is how many slots are kept: a receipt lives for one to two slots.
 	slotsKept = 2
 	// A generation is closed once it has as many keys as a generationShare of the receipts in its slot, within these
@@ -28,7 +26,8 @@ const (
 	retiredPerBatch, retiredPerReceipt = 64, 4
 )
 
-// slots are the tables of receipts. Each time slot has two, so that old receipts are found and deleted together.
+// slots are the tables of receipts. Each slot has two, which are written to for a day, so that old receipts are found and
+// deleted together. Slots are numbered by the day on which they began, or else by the next number.
 //
 //	receipts_N      (row, key, fingerprint, answer)   in the order in which they were written
 //	receipt_keys_N  (key, row)                        the index
@@ -42,9 +41,10 @@ const (
 //
 // Batches change this once they are committed, never before, so there is nothing to undo.
 type slots struct {
-	live    []int64 // newest first
-	retired []int64 // not kept any more, and not deleted yet
-	row     int64   // last row of the newest slot
+	live    []int64        // newest first
+	retired []int64        // not kept any more, and not deleted yet
+	since   inventory.Time // since when the newest slot is written to (see [store.Head.ReceiptsSince])
+	row     int64          // last row of the newest slot
 	open    *generation
 	closed  []*generation // oldest first
 	owed    int           // keys to enter before the next step is due
@@ -116,7 +116,10 @@ func (s *slots) load(conn *sqlite.Conn) error {
 			return err
 		}
 	}
-	return nil
+	return exec(conn, "SELECT since FROM receipt_slots WHERE slot = ?", func(row *sqlite.Stmt) error {
+		s.since = inventory.Time(row.ColumnInt64(0))
+		return nil
+	}, integer(s.live[0]))
 }
 
 // slot is a row of receipt_slots: the index of its receipts has all keys up to the row indexed.
@@ -153,10 +156,7 @@ func (s *slots) loadKeys(conn *sqlite.Conn) error {
 
 // keep divides slots, newest first, into those that are kept and the others.
 func (s *slots) keep(all []int64) {
-	n := 0
-	for n < len(all) && all[n] > all[0]-slotsKept {
-		n++
-	}
+	n := min(len(all), slotsKept)
 	s.live, s.retired = all[:n], all[n:]
 }
 
@@ -260,24 +260,33 @@ func readReceipt(conn *sqlite.Conn, slot, row int64, key [16]byte) (found *inven
 // receiptsWritten is what a batch does to the tables of receipts.
 type receiptsWritten struct {
 	receipts []*inventory.Receipt
+	since    inventory.Time
 	all      []int64 // slots, if a new one was begun: newest first
 	bucket   int     // where the next step begins in the oldest closed generation
 	entered  int     // keys
 	deleted  bool    // the first retired slot
 }
 
-// write adds receipts to the slot of the time now, within the transaction of the batch.
-func (s *slots) write(conn *sqlite.Conn, receipts []*inventory.Receipt, now inventory.Time) (receiptsWritten, error) {
-	w := receiptsWritten{receipts: receipts}
-	if len(receipts) == 0 {
-		return w, nil
+// write adds receipts to the newest slot, within the transaction of the batch. If that has been written to for a day, it
+// begins another. Since is when it began, as it has to be from this batch on.
+func (s *slots) write(conn *sqlite.Conn, receipts []*inventory.Receipt, since, now inventory.Time) (
+	w receiptsWritten, err error,
+) {
+	w = receiptsWritten{receipts: receipts, since: since}
+	begins := len(receipts) > 0 && (len(s.live) == 0 || now-store.RotateEvery >= since)
+	if !begins && since != s.since {
+		err = exactly(conn, 1, "UPDATE receipt_slots SET since = ? WHERE slot = ?", integer(int64(since)), integer(s.live[0]))
+	}
+	if err != nil || len(receipts) == 0 {
+		return w, err
 	}
 	added, row := rows{statements: s.insertReceipts}, s.row
-	if slot := int64(now / slotLength); len(s.live) == 0 || slot > s.live[0] {
-		if err := createSlot(conn, slot); err != nil {
+	if begins {
+		slot := s.next(now)
+		if err := createSlot(conn, slot, now); err != nil {
 			return w, err
 		}
-		w.all = slices.Concat([]int64{slot}, s.live, s.retired)
+		w.since, w.all = now, slices.Concat([]int64{slot}, s.live, s.retired)
 		added.statements, row = newInserter(receiptTable(slot), 4), 0
 	}
 	for _, r := range receipts {
@@ -295,12 +304,21 @@ func (s *slots) write(conn *sqlite.Conn, receipts []*inventory.Receipt, now inve
 	return w, s.delete(conn, &w)
 }
 
-func createSlot(conn *sqlite.Conn, slot int64) error {
+// next is the number of a slot that begins now.
+func (s *slots) next(now inventory.Time) int64 {
+	day := int64(now / store.RotateEvery)
+	if len(s.live) > 0 {
+		return max(s.live[0]+1, day)
+	}
+	return day
+}
+
+func createSlot(conn *sqlite.Conn, slot int64, since inventory.Time) error {
 	for _, statement := range []string{
 		"CREATE TABLE " + receiptTable(slot) + " (row INTEGER PRIMARY KEY, key BLOB NOT NULL, fingerprint BLOB NOT NULL, " +
 			"answer BLOB NOT NULL) STRICT",
 		"CREATE TABLE " + indexTable(slot) + " (key BLOB PRIMARY KEY, row INTEGER NOT NULL) STRICT, WITHOUT ROWID",
-		fmt.Sprintf("INSERT INTO receipt_slots VALUES (%d, 0)", slot),
+		fmt.Sprintf("INSERT INTO receipt_slots (slot, indexed, since) VALUES (%d, 0, %d)", slot, since),
 	} {
 		if err := exec(conn, statement, nil); err != nil {
 			return err
@@ -365,6 +383,7 @@ func (s *slots) delete(conn *sqlite.Conn, w *receiptsWritten) error {
 
 // committed takes over what a committed batch has written.
 func (s *slots) committed(w *receiptsWritten) {
+	s.since = w.since
 	if len(w.receipts) == 0 {
 		return
 	}

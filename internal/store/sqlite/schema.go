@@ -114,6 +114,10 @@ INSERT INTO holds_entered SELECT 1, seq FROM head;
 ALTER TABLE head ADD COLUMN epochs BLOB NOT NULL DEFAULT x'';
 
 UPDATE head SET format = 3;
+`, `
+ALTER TABLE receipt_slots ADD COLUMN since INTEGER NOT NULL DEFAULT 0;
+
+UPDATE receipt_slots SET since = slot * 86400000;
 `}
 
 // holdsEnteredVersion is the last version without the table holds_entered.

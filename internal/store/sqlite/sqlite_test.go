@@ -212,7 +212,8 @@ func TestUpgrade(t *testing.T) {
 	s := openFile(t, path, time.Now)
 	storetest.Must(t, s, storetest.Product("mug"))
 	for _, statement := range []string{
-		"DROP TABLE records", "DROP TABLE holds_entered", "ALTER TABLE head DROP COLUMN epochs", "UPDATE head SET format = 1", "PRAGMA user_version = 1",
+		"DROP TABLE records", "DROP TABLE holds_entered", "ALTER TABLE head DROP COLUMN epochs",
+		"ALTER TABLE receipt_slots DROP COLUMN since", "UPDATE head SET format = 1", "PRAGMA user_version = 1",
 	} {
 		if err := exec(s.writer, statement, nil); err != nil {
 			t.Fatal(err)
@@ -323,6 +324,20 @@ func TestReceiptSlots(t *testing.T) {
 			t.Fatalf("day %d: %d tables for %v: %v", day, tables, s.receipts.live, err)
 		}
 		clock.Advance(24 * time.Hour)
+	}
+}
+
+func TestReceiptsOutliveJumps(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "store.db")
+	storetest.ReceiptsOutliveJumps(t, func(now func() time.Time, clock *store.Clock) store.Store {
+		s, err := Open(path, Options{Now: now, Clock: clock})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	})
+	if slots := openFile(t, path, time.Now).receipts.live; len(slots) != slotsKept {
+		t.Errorf("the slots are %v", slots)
 	}
 }
 
@@ -568,7 +583,7 @@ func BenchmarkSlotRotation(b *testing.B) {
 			err := exec(s.writer, "BEGIN IMMEDIATE", nil)
 			var written receiptsWritten
 			if err == nil {
-				written, err = s.receipts.write(s.writer, list, day*slotLength)
+				written, err = s.receipts.write(s.writer, list, s.receipts.since, day*store.RotateEvery)
 			}
 			if err == nil {
 				err = exec(s.writer, "COMMIT", nil)

@@ -14,18 +14,19 @@ import (
 // writer writes the changes of a batch, using the row keys that its loader remembers.
 type writer struct {
 	*loader
-	now       inventory.Time
-	scratch   []byte
-	added     rows // reservations
-	changed   rows // reservations
-	moved     rows // stock
-	held      rows // holds
-	lapsed    []*inventory.Reservation
-	step      step    // of the sweep of waiting entries
-	ended     []entry // waiting entries of holds that ended
-	made      []entry // of new holds; they will wait
-	receipted receiptsWritten
-	collector *collector
+	now           inventory.Time
+	receiptsSince inventory.Time // see [store.Head.ReceiptsSince]
+	scratch       []byte
+	added         rows // reservations
+	changed       rows // reservations
+	moved         rows // stock
+	held          rows // holds
+	lapsed        []*inventory.Reservation
+	step          step    // of the sweep of waiting entries
+	ended         []entry // waiting entries of holds that ended
+	made          []entry // of new holds; they will wait
+	receipted     receiptsWritten
+	collector     *collector
 }
 
 // rowsPerStatement is how many rows one statement reads or writes. Most of the cost of a row is that of its statement.
@@ -136,7 +137,7 @@ func (w *writer) write(c *inventory.Changes, entry *store.Entry, head *store.Hea
 		return err
 	}
 	var err error
-	if w.receipted, err = w.receipts.write(w.conn, c.Receipts, w.now); err != nil {
+	if w.receipted, err = w.receipts.write(w.conn, c.Receipts, w.receiptsSince, w.now); err != nil {
 		return err
 	}
 	err = exec(w.conn, "INSERT INTO journal VALUES (?, ?, ?, ?, ?, ?, ?)", nil,
