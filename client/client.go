@@ -171,23 +171,14 @@ func (c *Client) EventPage(ctx context.Context, after string, limit int, wait ti
 	return get[EventPage](ctx, &patient, "/v1/events?"+query.Encode())
 }
 
-// Events follows the feed from a place on ("0" is the beginning), waiting for new events until ctx ends or an error comes.
+// Events follows all events after a place ("0" is the beginning): see [Client.Follow].
 func (c *Client) Events(ctx context.Context, after string) iter.Seq2[*Event, error] {
-	return func(yield func(*Event, error) bool) {
-		for {
-			page, err := c.EventPage(ctx, after, 1000, longestPoll)
-			if err != nil {
-				yield(nil, err)
-				return
-			}
-			for i := range page.Data {
-				if !yield(&page.Data[i], nil) {
-					return
-				}
-			}
-			after = page.NextAfter
-		}
-	}
+	return c.Follow(ctx, Feed{After: after})
+}
+
+// Event reads the event with a sequence.
+func (c *Client) Event(ctx context.Context, sequence int64) (*Event, error) {
+	return get[Event](ctx, c, fmt.Sprintf("/v1/events/%d", sequence))
 }
 
 // Ready reports whether the server can commit now: nil, or why not.

@@ -139,6 +139,8 @@ type Event struct {
 	Subject  string    `json:"subject"`
 	Actor    *Actor    `json:"actor"` // nil where nobody was asked who he was
 	Data     EventData `json:"data"`
+
+	Cursor string `json:"-"` // the place after it, for Feed.After; empty where the server gave none
 }
 
 // Actor is who made a change.
