@@ -26,13 +26,16 @@ type commands struct {
 	Worker  workerCommand  `cmd:"" help:"End holds and take events to sinks, beside servers on the same store."`
 	Demo    demoCommand    `cmd:"" help:"Watch a sale: 1,000 buyers, 100 units, a crash in the middle, the audit."`
 	Bench   benchCommand   `cmd:"" help:"Measure how fast, how fair and how safe it is here."`
+	Dev     devCommand     `cmd:"" help:"Serve a temporary store with a few products, for trying things."`
+	Events  eventsCommand  `cmd:"" help:"Look at the feed of a server."`
+	Trigger triggerCommand `cmd:"" help:"Cause an event on a server on this machine."`
 	Verify  verifyCommand  `cmd:"" help:"Audit a store: exit 0, or 1 naming each breach."`
 	Restore restoreCommand `cmd:"" help:"Put a copy of a store in place, and tell those who follow its feed."`
 	Version versionCommand `cmd:"" help:"Print the version."`
 }
 
 // helpTexts are what help names from elsewhere.
-var helpTexts = kong.Vars{"sinks": sinkHelp}
+var helpTexts = kong.Vars{"sinks": sinkHelp, "triggers": triggerHelp()}
 
 // environment is what a command may touch. Its Run is given this, and a context that ends when the program is told to
 // stop.

@@ -42,6 +42,7 @@ type serveCommand struct {
 	LogLevel      slog.Level    `default:"info" help:"debug, info, warn or error."`
 
 	healthOnly bool // of a worker, which has no API
+	seed       func(ctx context.Context, url string) error
 }
 
 // Validate is called by kong.
@@ -121,6 +122,11 @@ func (c *serveCommand) serve(
 	s, err := startServer(c, log, stored, kind, sinks...)
 	if err != nil {
 		return err
+	}
+	if c.seed != nil {
+		if err := c.seed(ctx, "http://"+s.address); err != nil {
+			return errors.Join(err, s.stop(c.Drain))
+		}
 	}
 	ready := env.stdout
 	if slices.Contains(c.Sink, "stdout:") {
