@@ -64,7 +64,8 @@ func TestTriggerAndTail(t *testing.T) {
 
 func TestTriggerRefusals(t *testing.T) {
 	for _, arguments := range [][]string{
-		{"trigger", "order.created", "--url=http://shop.example"}, {"trigger", "order.created", "--url=http://10.0.0.1:8420"},
+		{"trigger", "order.created", "--url=http://shop.example"},
+		{"trigger", "order.created", "--url=http://10.0.0.1:8420"},
 		{"trigger", "nothing"},
 	} {
 		if code, _, stderr := execute(t.Context(), arguments...); code != exitUsage {
