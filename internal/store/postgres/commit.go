@@ -90,7 +90,9 @@ func (s *Store) attempt(ctx context.Context, keys *inventory.Keys, decide store.
 
 // abandon ends a transaction that failed before its COMMIT was sent. It reports whether the connection was given up.
 func (s *Store) abandon(ctx context.Context, err error) (lost bool) {
-	if isAnswer(err) {
+	if isReadOnly(err) || errors.Is(err, errPooled) {
+		s.disconnect()
+	} else if isAnswer(err) {
 		s.rollback(ctx)
 	} else if code(err) != "" || s.writer.IsClosed() || isTimeout(err) {
 		s.disconnect()
@@ -123,6 +125,9 @@ func (s *Store) write(ctx context.Context, w *writer) error {
 		return nil
 	case err == nil: // the server answered COMMIT with ROLLBACK
 		return store.Retryable{Err: fmt.Errorf("%w: the server rolled the batch back", store.ErrUnavailable)}
+	case isReadOnly(err): // so COMMIT was not reached
+		s.disconnect()
+		return store.Retryable{Err: translate(err)}
 	case isAnswer(err): // COMMIT was not reached
 		s.rollback(ctx)
 		if code(err) == divisionByZero {

@@ -20,14 +20,19 @@ const (
 	duplicateSchema            = "42P06"
 	divisionByZero             = "22012"
 	lockNotAvailable           = "55P03"
+	readOnlyTransaction        = "25006"
 
 	classData       = "22" // data exception
 	classConstraint = "23" // integrity constraint violation
 	classLimit      = "54" // program limit exceeded
 )
 
-// errUnsettled marks a COMMIT that was sent and not answered.
-var errUnsettled = errors.New("the commit was not answered")
+var (
+	// errUnsettled marks a COMMIT that was sent and not answered.
+	errUnsettled = errors.New("the commit was not answered")
+	// errStandby: what the server shows may be older than what was acknowledged.
+	errStandby = errors.New("the server is a standby")
+)
 
 func code(err error) string {
 	var e *pgconn.PgError
@@ -53,6 +58,9 @@ func isAnswer(err error) bool {
 	var e *pgconn.PgError
 	return errors.As(err, &e) && e.SeverityUnlocalized == "ERROR" && e.Code != statementCompletionUnknown
 }
+
+// isReadOnly reports whether the server only reads: it became a standby, or always was one.
+func isReadOnly(err error) bool { return code(err) == readOnlyTransaction || errors.Is(err, errStandby) }
 
 // translate turns an error of the driver into one of package store, by its code. An error that it returns unchanged is
 // the fault of the batch. It must be used only for failures that certainly wrote nothing.

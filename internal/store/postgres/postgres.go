@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
-	"strconv"
 	"strings"
 	"time"
 
@@ -60,6 +59,7 @@ var defaultTimeouts = timeouts{
 type Store struct {
 	options Options
 	config  *pgx.ConnConfig // of the connection that commits
+	session session         // what every connection is set to
 
 	turn           *store.Turn
 	writer         *pgx.Conn // nil: there is none, the next batch makes it
@@ -85,9 +85,13 @@ func Open(ctx context.Context, address string, o Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the store URL cannot be read: %w", withoutSecrets(err, address))
 	}
-	configure(pool.ConnConfig, &o, strings.Contains(address, "connect_timeout"))
-	pool.AfterConnect = prepareSession
-	s := &Store{options: o, config: pool.ConnConfig.Copy(), turn: store.NewTurn()}
+	session, err := configure(pool.ConnConfig, &o, strings.Contains(address, "connect_timeout"))
+	if err != nil {
+		return nil, fmt.Errorf("the store URL: %w", err)
+	}
+	pool.AfterConnect = session.prepare
+	s := &Store{options: o, config: pool.ConnConfig.Copy(), session: session, turn: store.NewTurn()}
+	s.config.DialFunc = onlyToConnect(s.config.DialFunc)
 	if err := s.open(ctx, pool); err != nil {
 		return nil, errors.Join(fmt.Errorf("opening the store: %w", err), s.Close())
 	}
@@ -106,58 +110,6 @@ func withoutSecrets(err error, address string) error {
 	return err
 }
 
-func configure(c *pgx.ConnConfig, o *Options, connectTimeoutGiven bool) {
-	if !connectTimeoutGiven {
-		c.ConnectTimeout = o.timeouts.connect
-	}
-	set := func(name, value string) {
-		if _, given := c.RuntimeParams[name]; !given {
-			c.RuntimeParams[name] = value
-		}
-	}
-	milliseconds := func(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
-	set("application_name", "holdfast")
-	set("search_path", schemaName)
-	set("synchronous_commit", "on")
-	set("lock_timeout", milliseconds(o.timeouts.lock))
-	set("statement_timeout", milliseconds(o.timeouts.statement))
-	set("idle_in_transaction_session_timeout", milliseconds(o.timeouts.idle))
-}
-
-// sessionSettings are the settings of every session. All but the first keep the planner to indexes: statements are
-// prepared once, possibly while the statistics say that a table is empty. tcp_user_timeout ends the session of a host
-// that is gone. A server that does not know a setting goes without it.
-var sessionSettings = [][2]string{
-	{"tcp_user_timeout", "4000"},
-	{"plan_cache_mode", "force_generic_plan"},
-	{"jit", "off"},
-	{"enable_seqscan", "off"},
-	{"enable_hashjoin", "off"},
-	{"enable_mergejoin", "off"},
-}
-
-func prepareSession(ctx context.Context, conn *pgx.Conn) error {
-	all, single := "SELECT", ""
-	for i, setting := range sessionSettings {
-		single = fmt.Sprintf(" set_config('%s', '%s', false)", setting[0], setting[1])
-		if i > 0 {
-			all += ","
-		}
-		all += single
-	}
-	_, err := conn.Exec(ctx, all, pgx.QueryExecModeSimpleProtocol)
-	if err == nil || !isAnswer(err) {
-		return err
-	}
-	for _, setting := range sessionSettings {
-		single = fmt.Sprintf("SELECT set_config('%s', '%s', false)", setting[0], setting[1])
-		if _, err := conn.Exec(ctx, single, pgx.QueryExecModeSimpleProtocol); err != nil && !isAnswer(err) {
-			return err
-		}
-	}
-	return nil
-}
-
 func (s *Store) open(ctx context.Context, pool *pgxpool.Config) (err error) {
 	if err := s.connect(ctx); err != nil {
 		return err
@@ -166,27 +118,23 @@ func (s *Store) open(ctx context.Context, pool *pgxpool.Config) (err error) {
 		return err
 	}
 	if s.options.ReadOnly {
-		version, err := schemaVersion(ctx, s.writer)
+		version, err := schemaVersion(ctx, s.writer, s.session.schema)
 		if err == nil && version == 0 {
-			err = fmt.Errorf("there is no Holdfast store in the schema %s", s.schema())
+			err = fmt.Errorf("there is no Holdfast store in the schema %s", s.session.schema)
 		}
 		if err != nil {
 			return err
 		}
-	} else if err := migrate(ctx, s.writer, s.schema()); err != nil {
+	} else if err := migrate(ctx, s.writer, s.session.schema); err != nil {
 		return err
 	}
 	if _, err := readHead(ctx, s.writer, ""); err != nil {
 		return err
 	}
-	s.readers, err = pgxpool.NewWithConfig(ctx, pool)
-	return err
-}
-
-// schema returns the first schema of the search path.
-func (s *Store) schema() string {
-	first, _, _ := strings.Cut(s.config.RuntimeParams["search_path"], ",")
-	return strings.Trim(strings.TrimSpace(first), `"`)
+	if s.readers, err = pgxpool.NewWithConfig(ctx, pool); err != nil {
+		return err
+	}
+	return s.proveSessions(ctx)
 }
 
 // minimumVersion is PostgreSQL 13.
@@ -194,10 +142,10 @@ const minimumVersion = 130_000
 
 func (s *Store) checkServer(ctx context.Context) error {
 	var version int
-	var fsync, synchronous *string
+	var fsync, fullPages, synchronous *string
 	err := s.writer.QueryRow(ctx, "SELECT current_setting('server_version_num')::integer, current_setting('fsync', "+
-		"true), current_setting('synchronous_commit', true)").
-		Scan(&version, &fsync, &synchronous)
+		"true), current_setting('full_page_writes', true), current_setting('synchronous_commit', true)").
+		Scan(&version, &fsync, &fullPages, &synchronous)
 	switch {
 	case err != nil:
 		return fmt.Errorf("asking the server for its settings: %w", translate(err))
@@ -208,57 +156,14 @@ func (s *Store) checkServer(ctx context.Context) error {
 	case fsync != nil && *fsync == "off":
 		return errors.New("the server runs with fsync=off and would lose orders in a crash: set fsync=on, or start with " +
 			"--accept-no-fsync if nothing in it matters")
+	case fullPages != nil && *fullPages == "off":
+		return errors.New("the server runs with full_page_writes=off, and a crash in the middle of writing a page could " +
+			"damage the store: set full_page_writes=on, or start with --accept-no-fsync if the file system writes whole pages")
 	case synchronous != nil && *synchronous == "off":
 		return errors.New("the store URL sets synchronous_commit=off, which loses orders in a crash: take it out, or " +
 			"start with --accept-no-fsync if nothing in it matters")
 	}
 	return nil
-}
-
-// connect opens the connection that commits.
-func (s *Store) connect(ctx context.Context) error {
-	conn, err := pgx.ConnectConfig(ctx, s.config)
-	if err != nil {
-		return fmt.Errorf("%w: %w", store.ErrUnavailable, err)
-	}
-	ctx, cancel := context.WithTimeout(ctx, s.options.timeouts.answer)
-	defer cancel()
-	if err := prepareSession(ctx, conn); err != nil {
-		hangUp(conn)
-		return translate(err)
-	}
-	if s.timeline, err = readTimeline(ctx, conn); err != nil {
-		hangUp(conn)
-		return translate(err)
-	}
-	s.writer = conn
-	return nil
-}
-
-// readTimeline reads the timeline that a server writes, which is the first eight digits of the name of its log file. It
-// stays the same for as long as the server runs. One that cannot tell has timeline 0.
-func readTimeline(ctx context.Context, conn *pgx.Conn) (timeline int, err error) {
-	err = conn.QueryRow(ctx, "SELECT CASE WHEN pg_is_in_recovery() THEN 0 ELSE "+
-		"('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::integer END").Scan(&timeline)
-	if isAnswer(err) {
-		return 0, nil
-	}
-	return timeline, err
-}
-
-// disconnect gives up the connection that commits; the next batch opens another. The server ends what was open on it.
-func (s *Store) disconnect() {
-	if s.writer != nil {
-		hangUp(s.writer)
-		s.writer = nil
-	}
-}
-
-// hangUp closes a connection without waiting for the server.
-func hangUp(conn *pgx.Conn) {
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	_ = conn.Close(ctx)
 }
 
 // Close implements [store.Store].
@@ -295,6 +200,7 @@ func (s *Store) View(ctx context.Context, read func(store.View) error) error {
 		return fmt.Errorf("%w: %w", store.ErrUnavailable, err)
 	}
 	defer conn.Release()
+	defer s.forgetReaders(ctx, conn.Conn())
 	v := &view{conn: conn.Conn(), now: s.options.Now, timeout: s.options.timeouts.statement, readOnly: s.options.ReadOnly}
 	err = read(v)
 	if v.begun {
@@ -305,6 +211,14 @@ func (s *Store) View(ctx context.Context, read func(store.View) error) error {
 		}
 	}
 	return err
+}
+
+// forgetReaders gives up the other connections of readers too if one was lost. Where its server has died or is a standby
+// now, theirs has as well.
+func (s *Store) forgetReaders(ctx context.Context, lost *pgx.Conn) {
+	if lost.IsClosed() && ctx.Err() == nil {
+		s.readers.Reset()
+	}
 }
 
 // sourceParameter returns the parameter that stands for the source of the clock: null means the clock of the server.
@@ -359,10 +273,19 @@ func readHead(ctx context.Context, conn querier, suffix string) (h head, err err
 	return h, err
 }
 
-func (h *head) scan(row pgx.Row) error {
+// scanMarked scans the mark of the session before the head, and checks it.
+func (h *head) scanMarked(row pgx.Row, conn *pgx.Conn) error {
+	var mark string
+	if err := h.scan(row, &mark); err != nil {
+		return err
+	}
+	return checkMark(conn, mark)
+}
+
+func (h *head) scan(row pgx.Row, before ...any) error {
 	var batchID, chain, epochs []byte
-	err := row.Scan(&h.Store, &h.Format, &h.BatchNo, &batchID, &h.Seq, &h.At, &chain, &h.nextKey, &h.receiptsTable,
-		&h.receiptsSince, &epochs, &h.timeline)
+	err := row.Scan(append(before, &h.Store, &h.Format, &h.BatchNo, &batchID, &h.Seq, &h.At, &chain, &h.nextKey,
+		&h.receiptsTable, &h.receiptsSince, &epochs, &h.timeline)...)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return fmt.Errorf("%w: the head row is missing: restore a backup", store.ErrUnavailable)

@@ -312,17 +312,19 @@ func TestTimeline(t *testing.T) {
 	}
 }
 
-// TestNoFsync: a server that does not flush is served only when the operator says so.
+// TestNoFsync: a server that does not flush, or not whole pages, is served only when the operator says so.
 func TestNoFsync(t *testing.T) {
 	_, address := dbtest.OwnPostgres(t)
-	exec(t, address, "ALTER SYSTEM SET fsync = off", "SELECT pg_reload_conf()")
-	for deadline := time.Now().Add(10 * time.Second); ; { // the reload is asynchronous
-		_, err := Open(context.Background(), address, Options{})
-		if err != nil && strings.Contains(err.Error(), "fsync=on") {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("fsync=off: %v", err)
+	for _, setting := range []string{"full_page_writes", "fsync"} {
+		exec(t, address, "ALTER SYSTEM SET "+setting+" = off", "SELECT pg_reload_conf()")
+		for deadline := time.Now().Add(10 * time.Second); ; { // the reload is asynchronous
+			_, err := Open(context.Background(), address, Options{})
+			if err != nil && strings.Contains(err.Error(), setting+"=on") {
+				break
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("%s=off: %v", setting, err)
+			}
 		}
 	}
 	storetest.Must(t, open(t, address, Options{AcceptNoFsync: true}), storetest.Product("mug"))
@@ -398,19 +400,19 @@ func TestDamageIsNamed(t *testing.T) {
 			"mug",
 		"UPDATE reservations SET data = (SELECT data FROM reservations WHERE status = 2) WHERE status = 1": "its key is not",
 	} {
-		exec(t, address, "CREATE SCHEMA saved_"+s.schema())
+		exec(t, address, "CREATE SCHEMA saved_"+s.session.schema)
 		for _, table := range tables {
-			exec(t, address, fmt.Sprintf("CREATE TABLE saved_%s.%s AS TABLE %s", s.schema(), table, table))
+			exec(t, address, fmt.Sprintf("CREATE TABLE saved_%s.%s AS TABLE %s", s.session.schema, table, table))
 		}
 		exec(t, address, damage)
 		if found := breaches(); !strings.Contains(found, want) {
 			t.Errorf("%s: want %q in\n%s", damage, want, found)
 		}
 		for _, table := range tables {
-			exec(t, address, "TRUNCATE "+table, fmt.Sprintf("INSERT INTO %s SELECT * FROM saved_%s.%s", table, s.schema(),
+			exec(t, address, "TRUNCATE "+table, fmt.Sprintf("INSERT INTO %s SELECT * FROM saved_%s.%s", table, s.session.schema,
 				table))
 		}
-		exec(t, address, "DROP SCHEMA saved_"+s.schema()+" CASCADE")
+		exec(t, address, "DROP SCHEMA saved_"+s.session.schema+" CASCADE")
 	}
 	if found := breaches(); found != "" {
 		t.Fatalf("after all was put back: %s", found)

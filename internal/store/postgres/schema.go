@@ -143,7 +143,7 @@ func migrateOnce(ctx context.Context, conn *pgx.Conn, schema string) error {
 	if err := createSchema(ctx, conn, schema); err != nil {
 		return err
 	}
-	version, err := schemaVersion(ctx, conn)
+	version, err := schemaVersion(ctx, conn, schema)
 	if err != nil {
 		return err
 	}
@@ -179,10 +179,10 @@ func createSchema(ctx context.Context, conn *pgx.Conn, schema string) error {
 }
 
 // schemaVersion returns the version of the tables; 0 means that there are none.
-func schemaVersion(ctx context.Context, conn *pgx.Conn) (version int, err error) {
+func schemaVersion(ctx context.Context, conn *pgx.Conn, schema string) (version int, err error) {
 	var found bool
-	err = conn.QueryRow(ctx, "SELECT EXISTS (SELECT 1 FROM information_schema.tables WHERE table_schema = "+
-		"current_schema() AND table_name = 'head')").Scan(&found)
+	err = conn.QueryRow(ctx, "SELECT EXISTS (SELECT 1 FROM information_schema.tables WHERE table_schema = $1 "+
+		"AND table_name = 'head')", schema).Scan(&found)
 	if err != nil || !found {
 		return 0, err
 	}

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -28,6 +29,9 @@ type view struct {
 	head   head
 }
 
+// beginView reads the clock, and whether this is the right server and session.
+const beginView = "SELECT coalesce($1::bigint, " + clockSQL + "), pg_is_in_recovery(), " + readMark
+
 // query runs one statement and calls scan with its rows.
 func (v *view) query(ctx context.Context, scan func(pgx.Rows) error, sql string, arguments ...any) error {
 	b := &pgx.Batch{}
@@ -43,11 +47,18 @@ func (v *view) begin(b *pgx.Batch) {
 	}
 	v.begun = true
 	b.Queue("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-	b.Queue("SELECT coalesce($1::bigint, "+clockSQL+")", sourceParameter(v.now)).QueryRow(func(row pgx.Row) error {
+	b.Queue(beginView, sourceParameter(v.now)).QueryRow(func(row pgx.Row) error {
 		var source int64
-		err := row.Scan(&source)
+		var standby bool
+		var mark string
+		if err := row.Scan(&source, &standby, &mark); err != nil {
+			return err
+		}
 		v.source = timeOf(source)
-		return err
+		if standby && !v.readOnly {
+			return errStandby
+		}
+		return checkMark(v.conn, mark)
 	})
 	columns := headColumns
 	if v.readOnly {
@@ -65,6 +76,9 @@ func (v *view) send(ctx context.Context, b *pgx.Batch, timeout time.Duration) er
 		defer cancel()
 	}
 	err := v.conn.SendBatch(bounded, b).Close()
+	if isReadOnly(err) || errors.Is(err, errPooled) {
+		hangUp(v.conn)
+	}
 	if err != nil && ctx.Err() != nil {
 		return ctx.Err()
 	}
