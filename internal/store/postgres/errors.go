@@ -28,8 +28,10 @@ const (
 )
 
 var (
-	// errUnsettled marks a COMMIT that was sent and not answered.
-	errUnsettled = errors.New("the commit was not answered")
+	// errUnsettled marks a COMMIT that was sent, and not answered or answered with a warning.
+	errUnsettled = errors.New("the commit was not confirmed")
+	// errRolledBack: COMMIT was answered with ROLLBACK.
+	errRolledBack = errors.New("the server rolled the batch back")
 	// errStandby: what the server shows may be older than what was acknowledged.
 	errStandby = errors.New("the server is a standby")
 )
@@ -60,7 +62,9 @@ func isAnswer(err error) bool {
 }
 
 // isReadOnly reports whether the server only reads: it became a standby, or always was one.
-func isReadOnly(err error) bool { return code(err) == readOnlyTransaction || errors.Is(err, errStandby) }
+func isReadOnly(err error) bool {
+	return code(err) == readOnlyTransaction || errors.Is(err, errStandby)
+}
 
 // translate turns an error of the driver into one of package store, by its code. An error that it returns unchanged is
 // the fault of the batch. It must be used only for failures that certainly wrote nothing.

@@ -59,7 +59,8 @@ const (
 // The statements of a load. Each sees what was committed before it began (READ COMMITTED), so all that was committed
 // before the head was locked.
 const (
-	lockHead = "SELECT " + readMark + ", " + headColumns + " FROM head FOR UPDATE"
+	lockHead = "SELECT " + readMark + ", coalesce(current_setting('synchronous_standby_names', true), '') <> '', " +
+		headColumns + " FROM head FOR UPDATE"
 
 	// loadClock reads the clock and the first overdue holds of the stock rows that have fewer units than the batch
 	// wants: what they miss, up to $5, and one more. $2 to $4 are the wanted products, locations and units. Rows of
@@ -131,7 +132,7 @@ func (l *loader) load(ctx context.Context) error {
 	b := &pgx.Batch{}
 	b.Queue("BEGIN ISOLATION LEVEL READ COMMITTED")
 	b.Queue(lockHead).QueryRow(func(row pgx.Row) error {
-		err := l.head.scanMarked(row, l.s.writer)
+		err := l.head.scanLocked(row, l.s.writer)
 		l.head.enter(l.s.timeline)
 		return err
 	})

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/holdfast/holdfast/internal/inventory"
@@ -62,11 +63,14 @@ type Store struct {
 	session session         // what every connection is set to
 
 	turn           *store.Turn
-	writer         *pgx.Conn // nil: there is none, the next batch makes it
-	timeline       int       // of the server that writer is connected to; 0: it has none
-	rotationFailed time.Time // when receipts last could not be dropped
+	writer         *pgx.Conn      // nil: there is none, the next batch makes it
+	timeline       int            // of the server that writer is connected to; 0: it has none
+	warning        *pgconn.Notice // the last of the connection that commits
+	proven         [16]byte       // the id of the last batch that is known to be on the standby that commits wait for
+	rotationFailed time.Time      // when receipts last could not be dropped
 
 	readers *pgxpool.Pool
+	flight  flight
 }
 
 var _ store.Store = (*Store)(nil)
@@ -92,6 +96,11 @@ func Open(ctx context.Context, address string, o Options) (*Store, error) {
 	pool.AfterConnect = session.prepare
 	s := &Store{options: o, config: pool.ConnConfig.Copy(), session: session, turn: store.NewTurn()}
 	s.config.DialFunc = onlyToConnect(s.config.DialFunc)
+	s.config.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) {
+		if n.SeverityUnlocalized == "WARNING" {
+			s.warning = n
+		}
+	}
 	if err := s.open(ctx, pool); err != nil {
 		return nil, errors.Join(fmt.Errorf("opening the store: %w", err), s.Close())
 	}
@@ -168,6 +177,7 @@ func (s *Store) checkServer(ctx context.Context) error {
 
 // Close implements [store.Store].
 func (s *Store) Close() error {
+	defer s.flight.group.Wait()
 	return s.turn.Close(func() error {
 		if s.writer != nil {
 			ctx, cancel := context.WithTimeout(context.Background(), s.options.timeouts.answer)
@@ -201,7 +211,7 @@ func (s *Store) View(ctx context.Context, read func(store.View) error) error {
 	}
 	defer conn.Release()
 	defer s.forgetReaders(ctx, conn.Conn())
-	v := &view{conn: conn.Conn(), now: s.options.Now, timeout: s.options.timeouts.statement, readOnly: s.options.ReadOnly}
+	v := &view{s: s, conn: conn.Conn(), now: s.options.Now, timeout: s.options.timeouts.statement, readOnly: s.options.ReadOnly}
 	err = read(v)
 	if v.begun {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.options.timeouts.answer)
@@ -245,6 +255,7 @@ type head struct {
 	receiptsTable int   // the number of the table that receipts are written to
 	receiptsSince int64 // since when, in milliseconds; 0 means that there are no receipts yet
 	timeline      int   // of the server that wrote the last batch; 0: not known
+	replicated    bool  // commits wait for a standby; only known when the head is locked
 }
 
 const (
@@ -273,10 +284,10 @@ func readHead(ctx context.Context, conn querier, suffix string) (h head, err err
 	return h, err
 }
 
-// scanMarked scans the mark of the session before the head, and checks it.
-func (h *head) scanMarked(row pgx.Row, conn *pgx.Conn) error {
+// scanLocked scans a row of lockHead and checks the mark of the session.
+func (h *head) scanLocked(row pgx.Row, conn *pgx.Conn) error {
 	var mark string
-	if err := h.scan(row, &mark); err != nil {
+	if err := h.scan(row, &mark, &h.replicated); err != nil {
 		return err
 	}
 	return checkMark(conn, mark)

@@ -18,6 +18,7 @@ import (
 
 // view is a read transaction. It begins with the first query, in the same round trip.
 type view struct {
+	s       *Store
 	conn    *pgx.Conn
 	now     func() time.Time
 	timeout time.Duration // for one query
@@ -25,6 +26,7 @@ type view struct {
 	readOnly bool
 
 	begun  bool
+	shown  bool // what the snapshot has may be shown
 	source time.Time
 	head   head
 }
@@ -79,10 +81,16 @@ func (v *view) send(ctx context.Context, b *pgx.Batch, timeout time.Duration) er
 	if isReadOnly(err) || errors.Is(err, errPooled) {
 		hangUp(v.conn)
 	}
-	if err != nil && ctx.Err() != nil {
+	switch {
+	case err != nil && ctx.Err() != nil:
 		return ctx.Err()
+	case err != nil:
+		return translate(err)
+	case !v.shown:
+		err = v.s.awaitFlight(ctx, v.head.BatchNo)
+		v.shown = err == nil
 	}
-	return translate(err)
+	return err
 }
 
 func timeOf(milliseconds int64) time.Time { return time.UnixMilli(milliseconds) }

@@ -15,11 +15,11 @@ import (
 // its loader remembers.
 type writer struct {
 	*loader
-	changes   *inventory.Changes
-	entry     *store.Entry
-	out       *pgx.Batch
-	nextKey   int64
-	committed bool // COMMIT was answered with COMMIT
+	changes *inventory.Changes
+	entry   *store.Entry
+	out     *pgx.Batch
+	nextKey int64
+	tag     pgconn.CommandTag // the answer to COMMIT
 }
 
 func newWriter(l *loader, c *inventory.Changes, entry *store.Entry) *writer {
@@ -36,7 +36,7 @@ func (w *writer) batch() *pgx.Batch {
 	w.writeReceipts()
 	w.writeHead()
 	w.out.Queue("COMMIT").Exec(func(tag pgconn.CommandTag) error {
-		w.committed = tag.String() == "COMMIT"
+		w.tag = tag
 		return nil
 	})
 	return w.out
@@ -275,4 +275,8 @@ SET batch_no = $1, batch_id = $2, seq = $3, at = $4, chain = $5, next_key = $6, 
 WHERE batch_no = $10 AND batch_id = $11`,
 		after.BatchNo, after.BatchID[:], after.Seq, int64(after.At), after.Chain[:], w.nextKey, since,
 		[]byte(after.Epochs), w.head.timeline, w.head.BatchNo, w.head.BatchID[:])
+	w.out.QueuedQueries[w.out.Len()-1].Exec(func(pgconn.CommandTag) error {
+		w.s.warning = nil // from here on, a warning is about COMMIT
+		return nil
+	})
 }
