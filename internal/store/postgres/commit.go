@@ -188,8 +188,9 @@ func (s *Store) write(ctx context.Context, w *writer) error {
 
 // settle finds out what became of a batch whose COMMIT was not answered, or with a warning. Reading the journal is not
 // enough, because the old transaction may still be under way, or its batch may not be on the standby yet. So settle
-// writes the head in a new transaction, which has to wait until the old one is over, and believes what it has read there
-// only after that is committed: the log has an order, so the standby has the batch too then.
+// locks the head in a new transaction, which has to wait until the old one is over, and believes what it has read there
+// only after that is committed. The lock of a row is in the log, and the log has an order: the standby has the batch too
+// then.
 func (s *Store) settle(ctx context.Context, entry *store.Entry) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, s.options.timeouts.settle)
 	defer cancel()
@@ -221,7 +222,6 @@ func (s *Store) look(ctx context.Context, entry *store.Entry) (written bool, err
 	b := &pgx.Batch{}
 	b.Queue("BEGIN ISOLATION LEVEL READ COMMITTED")
 	b.Queue("SELECT one FROM head FOR UPDATE")
-	b.Queue("UPDATE head SET fence = fence + 1")
 	b.Queue("SELECT count(*) FROM journal WHERE batch_no = $1 AND batch_id = $2", entry.BatchNo, entry.BatchID[:]).
 		QueryRow(func(row pgx.Row) error {
 			var n int

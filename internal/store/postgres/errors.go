@@ -32,6 +32,7 @@ var (
 	errUnsettled = errors.New("the commit was not confirmed")
 	// errRolledBack: COMMIT was answered with ROLLBACK.
 	errRolledBack = errors.New("the server rolled the batch back")
+	errNoHead     = fmt.Errorf("%w: the head row is missing: restore a backup", store.ErrUnavailable)
 	// errStandby: what the server shows may be older than what was acknowledged.
 	errStandby = errors.New("the server is a standby")
 )

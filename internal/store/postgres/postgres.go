@@ -137,7 +137,7 @@ func (s *Store) open(ctx context.Context, pool *pgxpool.Config) (err error) {
 	} else if err := migrate(ctx, s.writer, s.session.schema); err != nil {
 		return err
 	}
-	if _, err := readHead(ctx, s.writer, ""); err != nil {
+	if err := new(head).scan(s.writer.QueryRow(ctx, readHead)); err != nil {
 		return err
 	}
 	if s.readers, err = pgxpool.NewWithConfig(ctx, pool); err != nil {
@@ -243,26 +243,30 @@ func sourceParameter(now func() time.Time) *int64 {
 // clockSQL reads the clock of the server, in milliseconds.
 const clockSQL = "floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
 
-// querier is a connection or a transaction.
-type querier interface {
-	QueryRow(ctx context.Context, sql string, arguments ...any) pgx.Row
-}
-
-// head is the head row: the head of every store, and what only this store keeps there.
+// head is the head of every store, and what only this store keeps with it.
 type head struct {
 	store.Head
 	nextKey       int64 // the next row key of a product or stock row
 	receiptsTable int   // the number of the table that receipts are written to
 	receiptsSince int64 // since when, in milliseconds; 0 means that there are no receipts yet
 	timeline      int   // of the server that wrote the last batch; 0: not known
+	entered       bool  // the timeline is another than that of the last batch
 	replicated    bool  // commits wait for a standby; only known when the head is locked
 }
 
+// The head is what the head row keeps and, from the newest row of the journal, what every batch changes. What the head
+// row keeps is fixed but for the receipts' table and the epochs, so no open snapshot makes it expensive to read.
 const (
-	oldHeadColumns = "store, format, batch_no, batch_id, seq, at, chain, next_key, receipts_table, receipts_since"
-	headColumns    = oldHeadColumns + ", epochs, timeline"
-	// anyHeadColumns are for tables that may be of a format without epochs.
-	anyHeadColumns = oldHeadColumns + ", coalesce(decode(substr(to_jsonb(head)->>'epochs', 3), 'hex'), ''), 0"
+	headColumns = "h.store, h.format, coalesce(j.batch_no, 0), coalesce(j.batch_id, ''), coalesce(j.last_seq, 0), " +
+		"coalesce(j.at, 0), coalesce(j.checksum, '')"
+	headTables = " FROM head h LEFT JOIN (SELECT * FROM journal ORDER BY batch_no DESC LIMIT 1) j ON true"
+
+	// loadHead sees the last batch only if it begins after the head was locked.
+	loadHead = "SELECT " + headColumns + ", coalesce(j.next_key, h.next_key), h.receipts_table, h.receipts_since, " +
+		"h.epochs, h.timeline" + headTables
+	// readHead does for tables of older formats, too.
+	readHead = "SELECT " + headColumns + ", 0, 0, 0, coalesce(decode(substr(to_jsonb(h)->>'epochs', 3), 'hex'), ''), 0" +
+		headTables
 )
 
 // enter notes that a batch is written on a timeline. On a new one, whoever followed the old one may have seen events
@@ -276,30 +280,16 @@ func (h *head) enter(timeline int) {
 		rand.Read(epoch[:])
 		h.Epochs = h.Epochs.Begin(epoch, h.Seq)
 	}
-	h.timeline = timeline
+	h.timeline, h.entered = timeline, true
 }
 
-func readHead(ctx context.Context, conn querier, suffix string) (h head, err error) {
-	err = h.scan(conn.QueryRow(ctx, "SELECT "+anyHeadColumns+" FROM head"+suffix))
-	return h, err
-}
-
-// scanLocked scans a row of lockHead and checks the mark of the session.
-func (h *head) scanLocked(row pgx.Row, conn *pgx.Conn) error {
-	var mark string
-	if err := h.scan(row, &mark, &h.replicated); err != nil {
-		return err
-	}
-	return checkMark(conn, mark)
-}
-
-func (h *head) scan(row pgx.Row, before ...any) error {
+func (h *head) scan(row pgx.Row) error {
 	var batchID, chain, epochs []byte
-	err := row.Scan(append(before, &h.Store, &h.Format, &h.BatchNo, &batchID, &h.Seq, &h.At, &chain, &h.nextKey,
-		&h.receiptsTable, &h.receiptsSince, &epochs, &h.timeline)...)
+	err := row.Scan(&h.Store, &h.Format, &h.BatchNo, &batchID, &h.Seq, &h.At, &chain, &h.nextKey, &h.receiptsTable,
+		&h.receiptsSince, &epochs, &h.timeline)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
-		return fmt.Errorf("%w: the head row is missing: restore a backup", store.ErrUnavailable)
+		return errNoHead
 	case err != nil:
 		return fmt.Errorf("reading the head: %w", translate(err))
 	case h.Format > store.Format:

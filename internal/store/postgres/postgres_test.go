@@ -166,7 +166,7 @@ func TestServerClock(t *testing.T) {
 	if after := clock(); int64(p.CreatedAt) < before || int64(p.CreatedAt) > after {
 		t.Errorf("made at %d, between %d and %d by the server", p.CreatedAt, before, after)
 	}
-	exec(t, address, fmt.Sprintf("UPDATE head SET at = %d", clock()+3_600_000))
+	exec(t, address, fmt.Sprintf("UPDATE journal SET at = %d", clock()+3_600_000))
 	if _, err := storetest.Commit(t.Context(), s, storetest.Hold("mug", "")); !errors.Is(err, store.ErrClockBehind) {
 		t.Errorf("an hour behind the head: %v", err)
 	}
@@ -281,12 +281,67 @@ func TestRefusedStores(t *testing.T) {
 	}
 }
 
+// untilJournalState take tables back to those that had the state in the head row.
+var untilJournalState = []string{
+	`ALTER TABLE head ADD COLUMN batch_no bigint NOT NULL DEFAULT 0, ADD COLUMN batch_id bytea NOT NULL DEFAULT '',
+	ADD COLUMN seq bigint NOT NULL DEFAULT 0, ADD COLUMN at bigint NOT NULL DEFAULT 0,
+	ADD COLUMN chain bytea NOT NULL DEFAULT '', ADD COLUMN fence bigint NOT NULL DEFAULT 0`,
+	`UPDATE head SET version = 3, batch_no = j.batch_no, batch_id = j.batch_id, seq = j.last_seq, at = j.at,
+	chain = j.checksum, next_key = j.next_key
+FROM (SELECT * FROM journal ORDER BY batch_no DESC LIMIT 1) j`,
+	"ALTER TABLE journal DROP COLUMN next_key",
+}
+
 func TestUpgrade(t *testing.T) {
 	address := dbtest.Postgres(t)
 	storetest.Must(t, open(t, address, Options{}), storetest.Product("mug"))
-	exec(t, address, "DROP TABLE records", "ALTER TABLE head DROP COLUMN epochs, DROP COLUMN timeline",
-		"UPDATE head SET format = 1, version = 1")
+	exec(t, address, append(untilJournalState, "DROP TABLE records", "ALTER TABLE head DROP COLUMN epochs, "+
+		"DROP COLUMN timeline", "UPDATE head SET format = 1, version = 1")...)
 	storetest.Upgrade(t, func(readOnly bool) store.Store { return open(t, address, Options{ReadOnly: readOnly}) })
+}
+
+// TestStateMovesToTheJournal: tables whose head row had the state go on from it, unless the journal contradicts it.
+func TestStateMovesToTheJournal(t *testing.T) {
+	address := dbtest.Postgres(t)
+	s := open(t, address, Options{})
+	storetest.Must(t, s, storetest.Product("mug"), storetest.Hold("mug", "key"))
+	before := storetest.Head(t, s)
+	s.Close()
+	exec(t, address, append(untilJournalState, "UPDATE head SET seq = seq + 1")...)
+	if _, err := Open(t.Context(), address, Options{}); err == nil || !strings.Contains(err.Error(), "holdfast verify") {
+		t.Errorf("a head that the journal contradicts: %v", err)
+	}
+	exec(t, address, "UPDATE head SET seq = seq - 1")
+	if head := storetest.Head(t, open(t, address, Options{ReadOnly: true})); head != before {
+		t.Errorf("for reading: %+v, before %+v", head, before)
+	}
+	s = open(t, address, Options{})
+	if head := storetest.Head(t, s); head != before {
+		t.Errorf("%+v, before %+v", head, before)
+	}
+	storetest.Must(t, s, storetest.Product("cup"), storetest.Hold("cup", ""), storetest.Hold("mug", "key"))
+	report, err := audit.Run(context.Background(), s, audit.Options{})
+	if err != nil || len(report.Breaches) > 0 {
+		t.Errorf("%v %v", report.Breaches, err)
+	}
+}
+
+// TestHeadRowStays: no batch makes another version of the head row, so whoever keeps a snapshot open does not slow the
+// batches down.
+func TestHeadRowStays(t *testing.T) {
+	address := dbtest.Postgres(t)
+	s := open(t, address, Options{})
+	storetest.Must(t, s, storetest.Product("mug"), storetest.Hold("mug", "first"))
+	version := func() (at string) {
+		must(t, s.writer.QueryRow(t.Context(), "SELECT ctid::text || xmin::text FROM head").Scan(&at))
+		return at
+	}
+	before := version()
+	storetest.Must(t, s, storetest.Product("cup"), storetest.Hold("mug", "second"))
+	storetest.Must(t, open(t, address, Options{}), storetest.Hold("cup", ""))
+	if after := version(); after != before {
+		t.Errorf("the head row was at %s and is at %s", before, after)
+	}
 }
 
 // TestTimeline: on a new timeline of the server, which follows a failover or a restore, an epoch begins with the next
@@ -391,7 +446,8 @@ func TestDamageIsNamed(t *testing.T) {
 		"UPDATE journal SET events = overlay(events PLACING '\\x01' FROM 30) WHERE batch_no = 2": "was changed",
 		"DELETE FROM journal WHERE batch_no = 2":                                                 "are missing",
 		"UPDATE journal SET at = at + 1 WHERE batch_no = 1":                                      "was changed",
-		"UPDATE head SET seq = seq + 1":                                                          "head",
+		"UPDATE journal SET last_seq = last_seq + 1 WHERE batch_no = 3":                          "was changed",
+		"DELETE FROM journal WHERE batch_no = 3":                                                 "I9",
 		"UPDATE products SET id = 'mugs' WHERE id = 'mug'":                                       "column id",
 		"DELETE FROM products WHERE id = 'mug'": "its product " +
 			"row 1 is missing",

@@ -62,11 +62,7 @@ func (v *view) begin(b *pgx.Batch) {
 		}
 		return checkMark(v.conn, mark)
 	})
-	columns := headColumns
-	if v.readOnly {
-		columns = anyHeadColumns
-	}
-	b.Queue("SELECT " + columns + " FROM head").QueryRow(func(row pgx.Row) error { return v.head.scan(row) })
+	b.Queue(readHead).QueryRow(func(row pgx.Row) error { return v.head.scan(row) })
 }
 
 // send runs queued statements. A timeout of 0 means none.
