@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// PgBouncer starts a pooler before the server at a port, with its own defaults but for these lines of its configuration,
-// and returns the URL that goes through it.
+// PgBouncer starts a pooler before the server at a port, with its own defaults but for these lines of its
+// configuration, and returns the URL that goes through it.
 func PgBouncer(t testing.TB, server *Server, lines ...string) (address string) {
 	t.Helper()
 	s, err := newPgBouncer(server.Port, lines)
@@ -36,7 +36,8 @@ func newPgBouncer(port int, lines []string) (*Server, error) {
 		return nil, err
 	}
 	settings, users := filepath.Join(s.folder, "pgbouncer.ini"), filepath.Join(s.folder, "users.txt")
-	text := fmt.Sprintf("[databases]\n* = host=127.0.0.1 port=%d\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = %d\n"+
+	text := fmt.Sprintf("[databases]\n* = host=127.0.0.1 port=%d\n"+
+		"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = %d\n"+
 		"unix_socket_dir =\nauth_type = trust\nauth_file = %s\n%s\n", port, s.Port, users, strings.Join(lines, "\n"))
 	for name, content := range map[string]string{settings: text, users: `"postgres" ""` + "\n"} {
 		if err := os.WriteFile(name, []byte(content), 0o644); err != nil {

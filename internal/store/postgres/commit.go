@@ -189,8 +189,8 @@ func (s *Store) write(ctx context.Context, w *writer) error {
 // settle finds out what became of a batch whose COMMIT was not answered, or with a warning. Reading the journal is not
 // enough, because the old transaction may still be under way, or its batch may not be on the standby yet. So settle
 // locks the head in a new transaction, which has to wait until the old one is over, and believes what it has read there
-// only after that is committed. The lock of a row is in the log, and the log has an order: the standby has the batch too
-// then.
+// only after that is committed. The lock of a row is in the log, and the log has an order: the standby has the batch
+// too then.
 func (s *Store) settle(ctx context.Context, entry *store.Entry) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, s.options.timeouts.settle)
 	defer cancel()

@@ -10,10 +10,10 @@ import (
 	"github.com/holdfast/holdfast/internal/store"
 )
 
-// flight is the batch whose COMMIT is under way. A snapshot may have that batch before COMMIT is answered, and the answer
-// may be that it is not on the standby that it should be on. A reader who was shown it would see it vanish when the
-// standby takes over. So a view that has it waits until it is known what became of it. Views of other processes do not
-// know that they should wait.
+// flight is the batch whose COMMIT is under way. A snapshot may have that batch before COMMIT is answered, and the
+// answer may be that it is not on the standby that it should be on. A reader who was shown it would see it vanish when
+// the standby takes over. So a view that has it waits until it is known what became of it. Views of other processes do
+// not know that they should wait.
 type flight struct {
 	mu      sync.Mutex
 	batchNo int64         // 0: nothing is under way
@@ -30,7 +30,8 @@ func (f *flight) begin(batchNo int64) {
 	f.batchNo, f.landed = batchNo, make(chan struct{})
 }
 
-// end notes what became of it. If err is nil, every batch up to it is where it should be, those that were lost included.
+// end notes what became of it. If err is nil, every batch up to it is where it should be, those that were lost
+// included.
 func (f *flight) end(err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -77,8 +78,8 @@ func (s *Store) awaitFlight(ctx context.Context, batchNo int64) error {
 	return nil
 }
 
-// findLost begins to find out about the lost batch, unless somebody does that already. A batch that changes nothing does
-// it. The channel is closed when that is over.
+// findLost begins to find out about the lost batch, unless somebody does that already. A batch that changes nothing
+// does it. The channel is closed when that is over.
 func (s *Store) findLost() <-chan struct{} {
 	f := &s.flight
 	f.mu.Lock()

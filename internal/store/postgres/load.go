@@ -56,10 +56,11 @@ const (
 	orderColumns       = "o.key, o.reservation, o.status, coalesce(o.customer, ''), coalesce(o.reference, ''), o.data"
 )
 
-// A stock row gets a new version with every batch that changes it, and while a snapshot is open, such as that of pg_dump,
-// PostgreSQL keeps them all. An index has an entry for each page of them. Read backwards it gives the newest first: the
-// entries of one key are in the order of their places, and new versions go to the end of the table. Only a range is
-// read backwards, so the keys are compared as one. The row is the right one whatever the order: one version is visible.
+// A stock row gets a new version with every batch that changes it, and while a snapshot is open, such as that of
+// pg_dump, PostgreSQL keeps them all. An index has an entry for each page of them. Read backwards it gives the newest
+// first: the entries of one key are in the order of their places, and new versions go to the end of the table. Only a
+// range is read backwards, so the keys are compared as one. The row is the right one whatever the order: one version is
+// visible.
 const (
 	newestAt = `CROSS JOIN LATERAL (
 	SELECT * FROM stock WHERE product >= p.key AND product <= p.key AND location >= d.location AND location <= d.location

@@ -211,7 +211,10 @@ func (s *Store) View(ctx context.Context, read func(store.View) error) error {
 	}
 	defer conn.Release()
 	defer s.forgetReaders(ctx, conn.Conn())
-	v := &view{s: s, conn: conn.Conn(), now: s.options.Now, timeout: s.options.timeouts.statement, readOnly: s.options.ReadOnly}
+	v := &view{
+		s: s, conn: conn.Conn(), now: s.options.Now, timeout: s.options.timeouts.statement,
+		readOnly: s.options.ReadOnly,
+	}
 	err = read(v)
 	if v.begun {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.options.timeouts.answer)
@@ -223,8 +226,8 @@ func (s *Store) View(ctx context.Context, read func(store.View) error) error {
 	return err
 }
 
-// forgetReaders gives up the other connections of readers too if one was lost. Where its server has died or is a standby
-// now, theirs has as well.
+// forgetReaders gives up the other connections of readers too if one was lost. Where its server has died or is a
+// standby now, theirs has as well.
 func (s *Store) forgetReaders(ctx context.Context, lost *pgx.Conn) {
 	if lost.IsClosed() && ctx.Err() == nil {
 		s.readers.Reset()

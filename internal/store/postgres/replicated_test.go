@@ -52,8 +52,8 @@ func batches(t *testing.T, beside *pgx.Conn) (n int) {
 	return n
 }
 
-// TestCancelledWait: where somebody cancels the wait of a commit for the standby, the batch is there and may be lost. It
-// is acknowledged, and shown to readers, once a later commit has reached the standby.
+// TestCancelledWait: where somebody cancels the wait of a commit for the standby, the batch is there and may be lost.
+// It is acknowledged, and shown to readers, once a later commit has reached the standby.
 func TestCancelledWait(t *testing.T) {
 	pair, s, beside := pairOf(t, Options{timeouts: patient})
 	standby, _ := pair.Standby()
@@ -94,8 +94,8 @@ func TestCancelledWait(t *testing.T) {
 	}
 }
 
-// TestStandbyAway: while the standby is away, a batch is not answered, nobody is shown it, and repeating it with its key
-// does not confirm it.
+// TestStandbyAway: while the standby is away, a batch is not answered, nobody is shown it, and repeating it with its
+// key does not confirm it.
 func TestStandbyAway(t *testing.T) {
 	short := patient
 	short.answer, short.settle, short.lock = 300*time.Millisecond, 600*time.Millisecond, 300*time.Millisecond

@@ -54,8 +54,8 @@ type session struct {
 }
 
 // errPooled: a session of the server is shared with others.
-var errPooled = errors.New("the connection changes its session between transactions: set pool_mode=session in PgBouncer, " +
-	"or connect to PostgreSQL itself")
+var errPooled = errors.New("the connection changes its session between transactions: set pool_mode=session in " +
+	"PgBouncer, or connect to PostgreSQL itself")
 
 const (
 	// severalHostsTimeout bounds a connection to one of several hosts, because the next may be the primary.
@@ -239,7 +239,8 @@ func checkMark(conn *pgx.Conn, mark string) error {
 // that commits must still have its own session: a pooler of transactions has given that to the reader, or now gives
 // the other one a new session.
 func (s *Store) proveSessions(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, s.config.ConnectTimeout*time.Duration(hosts(s.config))+s.options.timeouts.answer)
+	connecting := s.config.ConnectTimeout * time.Duration(hosts(s.config))
+	ctx, cancel := context.WithTimeout(ctx, connecting+s.options.timeouts.answer)
 	defer cancel()
 	reader, err := s.readers.Acquire(ctx)
 	if err != nil {
@@ -266,8 +267,8 @@ func (s *Store) proveSessions(ctx context.Context) error {
 // connecting is the key of a context in which a connection may be made.
 type connecting struct{}
 
-// onlyToConnect keeps a connection that is given up from asking the server to cancel its statement, for which the driver
-// would make another connection: a COMMIT that waits for a standby would become visible to others without having
+// onlyToConnect keeps a connection that is given up from asking the server to cancel its statement, for which the
+// driver would make another connection: a COMMIT that waits for a standby would become visible to others without having
 // reached it.
 func onlyToConnect(dial pgconn.DialFunc) pgconn.DialFunc {
 	return func(ctx context.Context, network, address string) (net.Conn, error) {

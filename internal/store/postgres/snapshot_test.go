@@ -73,8 +73,8 @@ func holdEach(b *testing.B, s store.Store, products, n int) time.Duration {
 	return took[n/2]
 }
 
-// TestOpenSnapshot: however many versions of a stock row an open snapshot keeps, a batch that changes the row reads a few
-// pages.
+// TestOpenSnapshot: however many versions of a stock row an open snapshot keeps, a batch that changes the row reads a
+// few pages.
 func TestOpenSnapshot(t *testing.T) {
 	address := dbtest.Postgres(t)
 	s := open(t, address, Options{})
