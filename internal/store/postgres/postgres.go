@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -34,7 +35,8 @@ type Options struct {
 	ReadOnly bool
 	Log      *slog.Logger // default: none
 
-	timeouts timeouts // set by tests
+	timeouts timeouts        // set by tests
+	tracer   pgx.QueryTracer // set by tests
 }
 
 // timeouts bound what a batch waits for. The store URL can set those whose names are in parentheses.
@@ -196,25 +198,13 @@ func (s *Store) SoleWriter() (clock func() time.Time, sole bool) { return nil, f
 
 // View implements [store.Store].
 func (s *Store) View(ctx context.Context, read func(store.View) error) error {
-	if s.turn.IsClosed() {
-		return store.ErrClosed
-	}
-	conn, err := s.readers.Acquire(ctx)
+	conn, err := s.reader(ctx)
 	if err != nil {
-		if s.turn.IsClosed() {
-			return store.ErrClosed
-		}
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		return fmt.Errorf("%w: %w", store.ErrUnavailable, err)
+		return err
 	}
 	defer conn.Release()
 	defer s.forgetReaders(ctx, conn.Conn())
-	v := &view{
-		s: s, conn: conn.Conn(), now: s.options.Now, timeout: s.options.timeouts.statement,
-		readOnly: s.options.ReadOnly,
-	}
+	v := s.view(conn.Conn())
 	err = read(v)
 	if v.begun {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.options.timeouts.answer)
@@ -224,6 +214,58 @@ func (s *Store) View(ctx context.Context, read func(store.View) error) error {
 		}
 	}
 	return err
+}
+
+var _ store.Looker = (*Store)(nil)
+
+// Look implements [store.Looker]. Its statements do not share a snapshot. The journal is read last and only grows, so
+// it has all entries of the head; later ones are left out.
+func (s *Store) Look(
+	ctx context.Context, after int64, limit, maxBytes int,
+) (head store.Head, now inventory.Time, entries []store.Entry, err error) {
+	conn, err := s.reader(ctx)
+	if err != nil {
+		return head, 0, nil, err
+	}
+	defer conn.Release()
+	defer s.forgetReaders(ctx, conn.Conn())
+	v := s.view(conn.Conn())
+	b := &pgx.Batch{}
+	v.queueHead(b)
+	b.Queue(journalFrom("$1"), after+1, limit, maxBytes).Query(func(rows pgx.Rows) error {
+		entries, err = scanEntries(rows)
+		return err
+	})
+	if err := v.send(ctx, b, v.timeout); err != nil {
+		return head, 0, nil, err
+	}
+	head = v.head.Head
+	return head, head.Latest(v.source), slices.DeleteFunc(entries, func(e store.Entry) bool {
+		return e.BatchNo > head.BatchNo
+	}), nil
+}
+
+// reader takes a connection from the pool of readers.
+func (s *Store) reader(ctx context.Context) (*pgxpool.Conn, error) {
+	if s.turn.IsClosed() {
+		return nil, store.ErrClosed
+	}
+	conn, err := s.readers.Acquire(ctx)
+	switch {
+	case err == nil:
+		return conn, nil
+	case s.turn.IsClosed():
+		return nil, store.ErrClosed
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
+	}
+	return nil, fmt.Errorf("%w: %w", store.ErrUnavailable, err)
+}
+
+func (s *Store) view(conn *pgx.Conn) *view {
+	return &view{
+		s: s, conn: conn, now: s.options.Now, timeout: s.options.timeouts.statement, readOnly: s.options.ReadOnly,
+	}
 }
 
 // forgetReaders gives up the other connections of readers too if one was lost. Where its server has died or is a

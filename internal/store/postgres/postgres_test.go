@@ -13,6 +13,7 @@ import (
 
 	"github.com/holdfast/holdfast/internal/audit"
 	"github.com/holdfast/holdfast/internal/dbtest"
+	"github.com/holdfast/holdfast/internal/engine"
 	"github.com/holdfast/holdfast/internal/inventory"
 	"github.com/holdfast/holdfast/internal/store"
 	"github.com/holdfast/holdfast/internal/store/storetest"
@@ -116,6 +117,38 @@ func TestRoundTrips(t *testing.T) {
 				t.Errorf("%s: %d round trips", name, n)
 			}
 		}
+	}
+}
+
+// TestTrips counts round trips by the tracer of the driver: two for a batch, and one for a look and for a reader of a
+// product that is in memory, even if something was committed since the last one.
+func TestTrips(t *testing.T) {
+	trace := &trips{}
+	s := open(t, with(dbtest.Postgres(t), "pool_max_conns=1"), Options{tracer: trace, timeouts: patient})
+	e := engine.Open(s, engine.Options{})
+	t.Cleanup(func() { must(t, e.Close(context.Background())) })
+	storetest.Must(t, s, storetest.Product("mug"))
+	product := func() {
+		if p, err := e.Product(t.Context(), "mug"); err != nil || p == nil {
+			t.Errorf("%+v %v", p, err)
+		}
+	}
+	hold := func() { storetest.Must(t, s, storetest.Hold("mug", "")) }
+	count := func(do func()) int {
+		do() // the first time prepares
+		trace.n = 0
+		do()
+		return trace.n
+	}
+	if n := count(hold); n != 2 {
+		t.Errorf("a batch: %d round trips", n)
+	}
+	product()
+	if n := count(product); n != 1 {
+		t.Errorf("a product: %d round trips", n)
+	}
+	if n := count(func() { hold(); product() }); n != 3 {
+		t.Errorf("a batch, and a product that it changed: %d round trips", n)
 	}
 }
 

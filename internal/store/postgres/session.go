@@ -75,6 +75,7 @@ func configure(c *pgx.ConnConfig, o *Options, connectTimeoutGiven bool) (session
 	if !o.ReadOnly {
 		c.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
 	}
+	c.Tracer = o.tracer
 	milliseconds := func(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
 	settings := map[string]string{
 		"search_path": schemaName, "synchronous_commit": "on",

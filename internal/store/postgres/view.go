@@ -42,13 +42,18 @@ func (v *view) query(ctx context.Context, scan func(pgx.Rows) error, sql string,
 	return v.send(ctx, b, v.timeout)
 }
 
-// begin queues the statements that begin the transaction, if it has not begun, and read the clock and the head.
+// begin queues the statements that begin the transaction, if it has not begun, with those of queueHead.
 func (v *view) begin(b *pgx.Batch) {
 	if v.begun {
 		return
 	}
 	v.begun = true
 	b.Queue("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+	v.queueHead(b)
+}
+
+// queueHead queues the statements that read the clock and the head.
+func (v *view) queueHead(b *pgx.Batch) {
 	b.Queue(beginView, sourceParameter(v.now)).QueryRow(func(row pgx.Row) error {
 		var source int64
 		var standby bool
@@ -496,21 +501,31 @@ func (v *view) Journal(
 		position = from.Seq
 	}
 	err = v.query(ctx, func(rows pgx.Rows) error {
-		var last int64
-		var batchID, events, checksum []byte
-		var e store.Entry
-		_, err := pgx.ForEachRow(rows, []any{&e.BatchNo, &batchID, &last, &e.Count, &e.At, &events, &checksum}, func() error {
-			e.First, e.Events = last-int64(e.Count)+1, slices.Clone(events)
-			copy(e.BatchID[:], batchID)
-			copy(e.Checksum[:], checksum)
-			page = append(page, e)
-			return nil
-		})
+		page, err = scanEntries(rows)
 		return err
-	}, `SELECT batch_no, batch_id, last_seq, count, at, events, checksum FROM (
+	}, journalFrom(start), position, limit, maxBytes)
+	return page, err
+}
+
+// journalFrom selects entries from a batch on: at most $2, and none after those before it have $3 bytes.
+func journalFrom(batchNo string) string {
+	return `SELECT batch_no, batch_id, last_seq, count, at, events, checksum FROM (
 	SELECT *, sum(length(events)) OVER (ORDER BY batch_no) - length(events) AS before
-	FROM (SELECT * FROM journal WHERE batch_no >= `+start+` ORDER BY batch_no LIMIT $2) entries
-) measured WHERE before < $3 ORDER BY batch_no`, position, limit, maxBytes)
+	FROM (SELECT * FROM journal WHERE batch_no >= ` + batchNo + ` ORDER BY batch_no LIMIT $2) entries
+) measured WHERE before < $3 ORDER BY batch_no`
+}
+
+func scanEntries(rows pgx.Rows) (page []store.Entry, err error) {
+	var last int64
+	var batchID, events, checksum []byte
+	var e store.Entry
+	_, err = pgx.ForEachRow(rows, []any{&e.BatchNo, &batchID, &last, &e.Count, &e.At, &events, &checksum}, func() error {
+		e.First, e.Events = last-int64(e.Count)+1, slices.Clone(events)
+		copy(e.BatchID[:], batchID)
+		copy(e.Checksum[:], checksum)
+		page = append(page, e)
+		return nil
+	})
 	return page, err
 }
 
