@@ -81,6 +81,11 @@ func (p *PostgresPair) Synchronous() error {
 	return p.await(p.primary.Port, "SELECT count(*) = 1 FROM pg_stat_replication WHERE sync_state = 'sync'")
 }
 
+// Asynchronous lets the commits of the primary wait for nobody.
+func (p *PostgresPair) Asynchronous() error {
+	return execute(p.primary.Port, "ALTER SYSTEM SET synchronous_standby_names = ''", "SELECT pg_reload_conf()")
+}
+
 // Promote makes the standby the primary of a pair without a standby, which waits for nobody. The old primary should be
 // dead.
 func (p *PostgresPair) Promote() error {
