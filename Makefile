@@ -7,13 +7,14 @@ SIMTIME   ?= 1m
 CRASHES   ?= 200
 IMAGES    ?= 20000
 CUTS      ?= 1000
+FAILOVERS ?= 20
 HISTORIES ?= 100
 TIME      ?= 2h
 
 # SEED draws what the long forms do. Without it they do the same as the test suite, and more of it.
 seed       = $(if $(SEED),-seed $(SEED))
 
-.PHONY: help run demo test race lint bench fuzz crash sim faults images failures cuts histories record build
+.PHONY: help run demo test race lint bench fuzz crash failover sim faults images failures cuts histories record build
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,6 +52,9 @@ fuzz: ## every fuzz target for FUZZTIME (default 10s)
 
 crash: ## CRASHES rounds (default 200) of SIGKILL under load; the test suite does 20
 	$(GO) test ./cmd/holdfast -run TestCrash -v -timeout 0 -crash-rounds $(CRASHES) $(seed)
+
+failover: ## FAILOVERS rounds (default 20) of a PostgreSQL primary killed under load, its standby promoted; the test suite does 2
+	$(GO) test ./cmd/holdfast -run TestFailover -v -timeout 0 -failover-rounds $(FAILOVERS) $(seed)
 
 # A seed that fails prints itself. Once its cause is mended, it goes into internal/sim/testdata/seeds.txt.
 sim: ## the core in worlds drawn from new seeds for SIMTIME (default 1m; the test suite runs 1,000)

@@ -23,7 +23,7 @@ import (
 
 var (
 	crashRounds = flag.Int("crash-rounds", 20, "rounds of TestCrash")
-	seed        = flag.Uint64("seed", 1, "of the random choices of TestCrash and TestHistories")
+	seed        = flag.Uint64("seed", 1, "of the random choices of TestCrash, TestFailover and TestHistories")
 )
 
 const (

@@ -332,10 +332,11 @@ func TestDemo(t *testing.T) {
 	}
 }
 
-// TestDeploy: the command lines of the compose files are this program's, and name stores that it has.
+// TestDeploy: the command lines of the compose files are this program's, and name stores that it has. Whatever has to be
+// there before something else starts says when it is.
 func TestDeploy(t *testing.T) {
 	files, err := filepath.Glob("../../deploy/*.yaml")
-	if err != nil || len(files) != 3 {
+	if err != nil || len(files) < 4 {
 		t.Fatalf("%v %v", files, err)
 	}
 	for _, file := range files {
@@ -344,13 +345,22 @@ func TestDeploy(t *testing.T) {
 			t.Fatal(err)
 		}
 		var compose struct {
-			Services map[string]struct{ Command []string }
+			Services map[string]struct {
+				Command     []string
+				DependsOn   map[string]struct{ Condition string } `yaml:"depends_on"`
+				HealthCheck map[string]any                        `yaml:"healthcheck"`
+			}
 		}
 		if err := yaml.Unmarshal(content, &compose); err != nil {
 			t.Fatalf("%s: %v", file, err)
 		}
 		served := 0
 		for name, service := range compose.Services {
+			for before, on := range service.DependsOn {
+				if on.Condition != "service_healthy" || compose.Services[before].HealthCheck == nil {
+					t.Errorf("%s: %s starts before it is known that %s is well", file, name, before)
+				}
+			}
 			if !strings.HasPrefix(name, "holdfast") {
 				continue
 			}
@@ -363,7 +373,7 @@ func TestDeploy(t *testing.T) {
 			if _, err := parser.Parse(service.Command); err != nil {
 				t.Errorf("%s, %s: %v", file, name, err)
 			}
-			if kind, _, _ := strings.Cut(all.Serve.Store, ":"); kind != strings.TrimSuffix(filepath.Base(file), ".yaml") {
+			if kind, _, _ := strings.Cut(all.Serve.Store, ":"); !strings.HasPrefix(filepath.Base(file), kind) {
 				t.Errorf("%s, %s: the store is %s", file, name, all.Serve.Store)
 			}
 		}

@@ -15,6 +15,10 @@ func TestMain(m *testing.M) { Main(m) }
 func TestServers(t *testing.T) {
 	t.Run("postgres", func(t *testing.T) { Postgres(t) })
 	t.Run("mongodb", func(t *testing.T) { MongoDB(t) })
+	t.Run("pgbouncer", func(t *testing.T) {
+		server, _ := OwnPostgres(t)
+		PgBouncer(t, server)
+	})
 }
 
 // TestRestart: PostgreSQL does not start while a child of one that was killed lingers; it is started again until it

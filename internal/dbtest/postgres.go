@@ -71,9 +71,29 @@ func postgresURL(port int) string {
 	return fmt.Sprintf("postgres://postgres@127.0.0.1:%d/postgres?sslmode=disable", port)
 }
 
-// newPostgres makes a database cluster with the programs of PostgreSQL, from the folder of Debian, that of Homebrew, or
-// the path.
+// cluster is a PostgreSQL server with the data and programs that it needs.
+type cluster struct {
+	*Server
+	programs   string // a folder
+	data       string // a folder
+	attributes *syscall.Credential
+}
+
+// newPostgres makes a database cluster.
 func newPostgres() (*Server, error) {
+	c, err := newCluster()
+	if err == nil {
+		err = c.initialize()
+	}
+	if err != nil {
+		return nil, err
+	}
+	return c.Server, nil
+}
+
+// newCluster makes a cluster without data, with the programs of PostgreSQL from the folder of Debian, that of Homebrew,
+// or the path.
+func newCluster() (*cluster, error) {
 	initdb, err := firstFound("/usr/lib/postgresql/*/bin/initdb", "/opt/homebrew/opt/postgresql*/bin/initdb", "initdb")
 	if err != nil {
 		return nil, fmt.Errorf("initdb was not found")
@@ -82,37 +102,47 @@ func newPostgres() (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	data := filepath.Join(s.folder, "data")
-	attributes, err := unprivileged(s.folder)
-	if err != nil {
+	c := &cluster{Server: s, programs: filepath.Dir(initdb), data: filepath.Join(s.folder, "data")}
+	if c.attributes, err = unprivileged(s.folder); err != nil {
 		return nil, err
 	}
-	command := func(name string, arguments ...string) *exec.Cmd {
-		c := exec.Command(filepath.Join(filepath.Dir(initdb), name), arguments...)
-		c.Dir = s.folder
-		if attributes != nil {
-			c.SysProcAttr = &syscall.SysProcAttr{Credential: attributes}
-		}
-		return c
-	}
-	if out, err := command("initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8",
-		"--no-sync").CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("initdb: %w: %s", err, out)
-	}
 	s.start = func() (*exec.Cmd, error) {
-		return command("postgres", "-D", data, "-h", "127.0.0.1", "-p", strconv.Itoa(s.Port), "-k", s.folder, "-c",
-			"max_connections=200"), nil
+		return c.command("postgres", "-D", c.data, "-h", "127.0.0.1", "-p", strconv.Itoa(s.Port), "-k", s.folder, "-c",
+			"max_connections=200", "-c", "cluster_name="+standbyName), nil
 	}
-	s.ready = func() error {
-		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
-		defer cancel()
-		conn, err := pgx.Connect(ctx, postgresURL(s.Port))
-		if err == nil {
-			err = conn.Close(ctx)
-		}
-		return err
+	s.ready = func() error { return answers(s.Port) }
+	return c, nil
+}
+
+// answers fails if the server at a port cannot be asked.
+func answers(port int) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, postgresURL(port))
+	if err == nil {
+		err = conn.Close(ctx)
 	}
-	return s, nil
+	return err
+}
+
+func (c *cluster) initialize() error {
+	return c.run("initdb", "-D", c.data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync")
+}
+
+func (c *cluster) command(name string, arguments ...string) *exec.Cmd {
+	process := exec.Command(filepath.Join(c.programs, name), arguments...)
+	process.Dir = c.folder
+	if c.attributes != nil {
+		process.SysProcAttr = &syscall.SysProcAttr{Credential: c.attributes}
+	}
+	return process
+}
+
+func (c *cluster) run(name string, arguments ...string) error {
+	if out, err := c.command(name, arguments...).CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w: %s", name, err, out)
+	}
+	return nil
 }
 
 // unprivileged gives a folder to the user postgres and returns the credential to run as that user, because PostgreSQL

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"net"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -118,6 +119,13 @@ func (p *Proxy) Down() {
 	for pair := range p.pairs {
 		pair.drop()
 	}
+}
+
+// Target leads new connections to another server. Those that there are stay where they are.
+func (p *Proxy) Target(port int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.target = net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 }
 
 // Up lets connections pass again.

@@ -108,31 +108,43 @@ func (e *Engine) runCheck() (err error) {
 
 // catchUp brings memory up to the head.
 func (e *Engine) catchUp(ctx context.Context) error {
-	var head store.Head
-	var entries []store.Entry
 	from := e.memory.followed()
-	err := e.store.View(ctx, func(v store.View) (err error) {
-		if head, err = v.Head(ctx); err != nil {
-			return err
-		}
-		now, err := v.Now(ctx)
-		if err != nil {
-			return err
-		}
-		e.checks.now.Store(int64(now))
-		if missed := head.BatchNo - from.BatchNo; from.Store != "" && missed > 0 && missed <= checkBatches {
-			entries, err = v.Journal(ctx, store.JournalPosition{BatchNo: from.BatchNo + 1}, int(missed), checkBytes)
-		}
-		return err
-	})
+	head, now, entries, err := e.look(ctx, &from)
 	if err != nil {
 		return err
 	}
+	e.checks.now.Store(int64(now))
 	if err := e.memory.follow(&from, &head, entries); err != nil {
 		return err
 	}
 	e.feed.follow(&head, entries)
 	return nil
+}
+
+// look reads the head and the clock, with the journal entries after a head unless they are too many.
+func (e *Engine) look(ctx context.Context, from *store.Head) (
+	head store.Head, now inventory.Time, entries []store.Entry, err error,
+) {
+	if s, ok := e.store.(store.Looker); ok {
+		limit := checkBatches
+		if from.Store == "" {
+			limit = 0
+		}
+		return s.Look(ctx, from.BatchNo, limit, checkBytes)
+	}
+	err = e.store.View(ctx, func(v store.View) (err error) {
+		if head, err = v.Head(ctx); err != nil {
+			return err
+		}
+		if now, err = v.Now(ctx); err != nil {
+			return err
+		}
+		if missed := head.BatchNo - from.BatchNo; from.Store != "" && missed > 0 && missed <= checkBatches {
+			entries, err = v.Journal(ctx, store.JournalPosition{BatchNo: from.BatchNo + 1}, int(missed), checkBytes)
+		}
+		return err
+	})
+	return head, now, entries, err
 }
 
 // now is the time by the clock that decides, or a moment before: what it says is due, a batch that begins later will

@@ -42,7 +42,8 @@ const RotateEvery = inventory.Time(24 * time.Hour / time.Millisecond)
 // longer.
 const RotateRetry = time.Minute
 
-// Head is the state of the whole store. It is one row, which every batch locks first and writes last.
+// Head is the state of the whole store. Every batch locks it first and writes it last, in whatever rows a store keeps
+// it.
 type Head struct {
 	Store   string // the store's own id, made once
 	Format  int

@@ -72,25 +72,70 @@ func (s *Store) attempt(ctx context.Context, keys *inventory.Keys, decide store.
 		s.rotateReceipts(ctx, l.state.Now)
 		return store.Retryable{Err: store.ErrUnavailable}
 	}
-	if err != nil || changes.Empty() {
+	if err != nil {
 		s.rollback(ctx)
 		return err
+	}
+	if changes.Empty() {
+		return s.writeNothing(ctx, &l.head)
 	}
 	var batchID [16]byte
 	rand.Read(batchID[:])
 	entry := l.head.Next(batchID, l.state.Now, changes)
+	s.flight.begin(entry.BatchNo)
 	err = s.write(ctx, newWriter(l, changes, &entry))
-	if !errors.Is(err, errUnsettled) {
-		return err
+	if errors.Is(err, errUnsettled) {
+		s.options.Log.Warn("it is not known whether a batch was committed: finding out what became of it", "batch",
+			entry.BatchNo, "error", err)
+		err = s.settle(ctx, &entry)
 	}
-	s.options.Log.Warn("the commit of a batch was not answered: finding out what became of it", "batch", entry.BatchNo,
-		"error", err)
-	return s.settle(ctx, &entry)
+	s.flight.end(err)
+	if err == nil {
+		s.proven = batchID
+	}
+	return err
+}
+
+// writeNothing ends a batch that changes nothing. Its answers may repeat what another batch has written. If that may
+// not have reached the standby that commits wait for, this transaction commits, and so waits for the standby as well.
+func (s *Store) writeNothing(ctx context.Context, h *head) error {
+	if !h.replicated || h.BatchNo == 0 || h.BatchID == s.proven {
+		s.rollback(ctx)
+		s.flight.end(nil)
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.options.timeouts.answer)
+	defer cancel()
+	s.warning = nil
+	tag, err := s.writer.Exec(ctx, "COMMIT")
+	if err = s.committed(tag, err); err != nil {
+		s.disconnect()
+		return fmt.Errorf("%w: proving that the last batch is on the standby: %w", store.ErrUnavailable, err)
+	}
+	s.proven = h.BatchID
+	s.flight.end(nil)
+	return nil
+}
+
+// committed fails unless COMMIT was answered with COMMIT and without a warning. A warning says that the wait for a
+// standby was cancelled: the batch is committed here and may not be there.
+func (s *Store) committed(tag pgconn.CommandTag, err error) error {
+	switch {
+	case err != nil:
+		return err
+	case tag.String() != "COMMIT":
+		return errRolledBack
+	case s.warning != nil:
+		return fmt.Errorf("the server warns: %s (%s)", s.warning.Message, s.warning.Code)
+	}
+	return nil
 }
 
 // abandon ends a transaction that failed before its COMMIT was sent. It reports whether the connection was given up.
 func (s *Store) abandon(ctx context.Context, err error) (lost bool) {
-	if isAnswer(err) {
+	if isReadOnly(err) || errors.Is(err, errPooled) {
+		s.disconnect()
+	} else if isAnswer(err) {
 		s.rollback(ctx)
 	} else if code(err) != "" || s.writer.IsClosed() || isTimeout(err) {
 		s.disconnect()
@@ -119,10 +164,16 @@ func (s *Store) write(ctx context.Context, w *writer) error {
 	defer cancel()
 	err := s.writer.SendBatch(ctx, w.batch()).Close()
 	switch {
-	case err == nil && w.committed:
+	case err == nil:
+		if err = s.committed(w.tag, nil); errors.Is(err, errRolledBack) {
+			return store.Retryable{Err: fmt.Errorf("%w: %w", store.ErrUnavailable, err)}
+		} else if err != nil {
+			return fmt.Errorf("%w: %w", errUnsettled, err)
+		}
 		return nil
-	case err == nil: // the server answered COMMIT with ROLLBACK
-		return store.Retryable{Err: fmt.Errorf("%w: the server rolled the batch back", store.ErrUnavailable)}
+	case isReadOnly(err): // so COMMIT was not reached
+		s.disconnect()
+		return store.Retryable{Err: translate(err)}
 	case isAnswer(err): // COMMIT was not reached
 		s.rollback(ctx)
 		if code(err) == divisionByZero {
@@ -135,9 +186,11 @@ func (s *Store) write(ctx context.Context, w *writer) error {
 	}
 }
 
-// settle finds out what became of a batch whose COMMIT was not answered. Reading the journal is not enough, because the
-// old transaction may still be under way. So settle writes the head in a new transaction, which has to wait until the
-// old one is over, and believes what it has read there only after that is committed.
+// settle finds out what became of a batch whose COMMIT was not answered, or with a warning. Reading the journal is not
+// enough, because the old transaction may still be under way, or its batch may not be on the standby yet. So settle
+// locks the head in a new transaction, which has to wait until the old one is over, and believes what it has read there
+// only after that is committed. The lock of a row is in the log, and the log has an order: the standby has the batch
+// too then.
 func (s *Store) settle(ctx context.Context, entry *store.Entry) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, s.options.timeouts.settle)
 	defer cancel()
@@ -165,27 +218,22 @@ func (s *Store) look(ctx context.Context, entry *store.Entry) (written bool, err
 			return false, err
 		}
 	}
-	committed := false
+	var tag pgconn.CommandTag
 	b := &pgx.Batch{}
 	b.Queue("BEGIN ISOLATION LEVEL READ COMMITTED")
 	b.Queue("SELECT one FROM head FOR UPDATE")
-	b.Queue("UPDATE head SET fence = fence + 1")
 	b.Queue("SELECT count(*) FROM journal WHERE batch_no = $1 AND batch_id = $2", entry.BatchNo, entry.BatchID[:]).
 		QueryRow(func(row pgx.Row) error {
 			var n int
 			err := row.Scan(&n)
 			written = n == 1
+			s.warning = nil
 			return err
 		})
-	b.Queue("COMMIT").Exec(func(tag pgconn.CommandTag) error {
-		committed = tag.String() == "COMMIT"
+	b.Queue("COMMIT").Exec(func(answer pgconn.CommandTag) error {
+		tag = answer
 		return nil
 	})
-	if err := s.writer.SendBatch(ctx, b).Close(); err != nil {
-		return false, err
-	}
-	if !committed {
-		return false, errors.New("the server rolled the question back")
-	}
-	return written, nil
+	err = s.writer.SendBatch(ctx, b).Close()
+	return written, s.committed(tag, err)
 }

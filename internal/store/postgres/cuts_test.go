@@ -17,9 +17,9 @@ var (
 
 const betweenHalfCut = 50
 
-// TestCutCommits breaks the connection of a thousand batches, or of as many as -cuts says, at every point of their second
-// round trip: before the server sees it, in the middle, after, and before the answer; one in fifty of them without a
-// word, so that only time-outs tell.
+// TestCutCommits breaks the connection of a thousand batches, or of as many as -cuts says, at every point of their
+// second round trip: before the server sees it, in the middle, after, and before the answer; one in fifty of them
+// without a word, so that only time-outs tell.
 func TestCutCommits(t *testing.T) {
 	proxy, address := dbtest.NewProxy(t, dbtest.Postgres(t))
 	short := defaultTimeouts

@@ -20,14 +20,22 @@ const (
 	duplicateSchema            = "42P06"
 	divisionByZero             = "22012"
 	lockNotAvailable           = "55P03"
+	readOnlyTransaction        = "25006"
 
 	classData       = "22" // data exception
 	classConstraint = "23" // integrity constraint violation
 	classLimit      = "54" // program limit exceeded
 )
 
-// errUnsettled marks a COMMIT that was sent and not answered.
-var errUnsettled = errors.New("the commit was not answered")
+var (
+	// errUnsettled marks a COMMIT that was sent, and not answered or answered with a warning.
+	errUnsettled = errors.New("the commit was not confirmed")
+	// errRolledBack: COMMIT was answered with ROLLBACK.
+	errRolledBack = errors.New("the server rolled the batch back")
+	errNoHead     = fmt.Errorf("%w: the head row is missing: restore a backup", store.ErrUnavailable)
+	// errStandby: what the server shows may be older than what was acknowledged.
+	errStandby = errors.New("the server is a standby")
+)
 
 func code(err error) string {
 	var e *pgconn.PgError
@@ -52,6 +60,11 @@ func isRace(err error) bool {
 func isAnswer(err error) bool {
 	var e *pgconn.PgError
 	return errors.As(err, &e) && e.SeverityUnlocalized == "ERROR" && e.Code != statementCompletionUnknown
+}
+
+// isReadOnly reports whether the server only reads: it became a standby, or always was one.
+func isReadOnly(err error) bool {
+	return code(err) == readOnlyTransaction || errors.Is(err, errStandby)
 }
 
 // translate turns an error of the driver into one of package store, by its code. An error that it returns unchanged is

@@ -56,10 +56,24 @@ const (
 	orderColumns       = "o.key, o.reservation, o.status, coalesce(o.customer, ''), coalesce(o.reference, ''), o.data"
 )
 
+// A stock row gets a new version with every batch that changes it, and while a snapshot is open, such as that of
+// pg_dump, PostgreSQL keeps them all. An index has an entry for each page of them. Read backwards it gives the newest
+// first: the entries of one key are in the order of their places, and new versions go to the end of the table. Only a
+// range is read backwards, so the keys are compared as one. The row is the right one whatever the order: one version is
+// visible.
+const (
+	newestAt = `CROSS JOIN LATERAL (
+	SELECT * FROM stock WHERE product >= p.key AND product <= p.key AND location >= d.location AND location <= d.location
+	ORDER BY product DESC, location DESC LIMIT 1
+) s`
+	newestBy = "CROSS JOIN LATERAL (SELECT * FROM stock WHERE key >= k.key AND key <= k.key ORDER BY key DESC LIMIT 1) s"
+)
+
 // The statements of a load. Each sees what was committed before it began (READ COMMITTED), so all that was committed
 // before the head was locked.
 const (
-	lockHead = "SELECT " + headColumns + " FROM head FOR UPDATE"
+	lockHead = "SELECT " + readMark + ", coalesce(current_setting('synchronous_standby_names', true), '') <> '' " +
+		"FROM head FOR UPDATE"
 
 	// loadClock reads the clock and the first overdue holds of the stock rows that have fewer units than the batch
 	// wants: what they miss, up to $5, and one more. $2 to $4 are the wanted products, locations and units. Rows of
@@ -67,8 +81,8 @@ const (
 	// contradict each other.
 	loadClock = `
 WITH clock AS MATERIALIZED (
-	SELECT c.source, greatest(c.source, h.at) AS now
-	FROM (SELECT coalesce($1::bigint, ` + clockSQL + `) AS source) c, head h
+	SELECT c.source, greatest(c.source, (SELECT at FROM journal ORDER BY batch_no DESC LIMIT 1)) AS now
+	FROM (SELECT coalesce($1::bigint, ` + clockSQL + `) AS source) c
 )
 SELECT source, demand, reservation, coalesce(before < $6, true), coalesce(status, 0), coalesce(expires_at, 0),
 	coalesce(customer, ''), CASE WHEN before < $6 THEN data ELSE '' END
@@ -79,12 +93,12 @@ FROM (
 		SELECT d.demand, h.expires_at AS due, h.reservation,
 			row_number() OVER (PARTITION BY d.demand ORDER BY h.expires_at, h.reservation) AS nth
 		FROM unnest($2::text[], $3::text[], $4::bigint[]) WITH ORDINALITY AS d (product, location, units, demand)
-		JOIN products p ON p.id = d.product
-		JOIN stock s ON s.product = p.key AND s.location = d.location AND s.available < d.units
+		JOIN products p ON p.id = d.product ` + newestAt + `
 		CROSS JOIN LATERAL (
 			SELECT expires_at, reservation FROM holds WHERE stock = s.key AND expires_at <= clock.now
 			ORDER BY expires_at, reservation LIMIT least(d.units - s.available, $5::bigint) + 1
 		) h
+		WHERE s.available < d.units
 	) o ON true
 	LEFT JOIN reservations r ON r.key = o.reservation
 ) measured
@@ -106,7 +120,7 @@ ORDER BY h.expires_at, h.reservation`
 	loadProducts = "SELECT " + productColumns + " FROM products p WHERE p.id = ANY($1)"
 	loadStockOf  = "SELECT " + stockColumns + " FROM products p JOIN stock s ON s.product = p.key WHERE p.id = ANY($1)"
 	loadStock    = "SELECT " + stockColumns + ` FROM unnest($1::text[], $2::text[]) AS d (product, location)
-JOIN products p ON p.id = d.product JOIN stock s ON s.product = p.key AND s.location = d.location`
+JOIN products p ON p.id = d.product ` + newestAt
 
 	loadReservations = "SELECT " + reservationColumns + " FROM reservations r WHERE r.key = ANY($1)"
 	// An order is loaded by its key, or by the key of its reservation.
@@ -118,9 +132,9 @@ JOIN products p ON p.id = d.product JOIN stock s ON s.product = p.key AND s.loca
 	lineKeys = `SELECT unnest(r.stock) FROM reservations r WHERE r.key = ANY($2)
 UNION SELECT unnest(r.stock) FROM orders o JOIN reservations r ON r.key = o.reservation WHERE o.key = ANY($1)`
 	loadLineStock = "SELECT " + stockColumns + " FROM (" + lineKeys +
-		") k (key) JOIN stock s ON s.key = k.key JOIN products p ON p.key = s.product"
+		") k (key) " + newestBy + " JOIN products p ON p.key = s.product"
 	loadLineProducts = "SELECT " + productColumns + " FROM (SELECT DISTINCT s.product FROM (" + lineKeys +
-		") k (key) JOIN stock s ON s.key = k.key) l JOIN products p ON p.key = l.product"
+		") k (key) " + newestBy + ") l JOIN products p ON p.key = l.product"
 )
 
 // load is the first round trip of a batch.
@@ -130,11 +144,7 @@ func (l *loader) load(ctx context.Context) error {
 	defer cancel()
 	b := &pgx.Batch{}
 	b.Queue("BEGIN ISOLATION LEVEL READ COMMITTED")
-	b.Queue(lockHead).QueryRow(func(row pgx.Row) error {
-		err := l.head.scan(row)
-		l.head.enter(l.s.timeline)
-		return err
-	})
+	l.queueHead(b)
 	l.queueClock(b)
 	l.queueReceipts(b)
 	l.queueProducts(b)
@@ -157,6 +167,27 @@ func loading(err error) error {
 		return fmt.Errorf("%w: %w", store.ErrBroken, err) // another process has upgraded the store
 	}
 	return fmt.Errorf("loading a batch: %w", translate(err))
+}
+
+// queueHead locks the head and then reads it: what a statement reads was committed before that began, and this one may
+// wait for the lock.
+func (l *loader) queueHead(b *pgx.Batch) {
+	b.Queue(lockHead).QueryRow(func(row pgx.Row) error {
+		var mark string
+		err := row.Scan(&mark, &l.head.replicated)
+		switch {
+		case errors.Is(err, pgx.ErrNoRows):
+			return errNoHead
+		case err != nil:
+			return fmt.Errorf("locking the head: %w", translate(err))
+		}
+		return checkMark(l.s.writer, mark)
+	})
+	b.Queue(loadHead).QueryRow(func(row pgx.Row) error {
+		err := l.head.scan(row)
+		l.head.enter(l.s.timeline)
+		return err
+	})
 }
 
 // wanted lists the products, locations and units of the demands of the batch.

@@ -11,11 +11,12 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
-	"strconv"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/holdfast/holdfast/internal/inventory"
@@ -34,7 +35,8 @@ type Options struct {
 	ReadOnly bool
 	Log      *slog.Logger // default: none
 
-	timeouts timeouts // set by tests
+	timeouts timeouts        // set by tests
+	tracer   pgx.QueryTracer // set by tests
 }
 
 // timeouts bound what a batch waits for. The store URL can set those whose names are in parentheses.
@@ -60,13 +62,17 @@ var defaultTimeouts = timeouts{
 type Store struct {
 	options Options
 	config  *pgx.ConnConfig // of the connection that commits
+	session session         // what every connection is set to
 
 	turn           *store.Turn
-	writer         *pgx.Conn // nil: there is none, the next batch makes it
-	timeline       int       // of the server that writer is connected to; 0: it has none
-	rotationFailed time.Time // when receipts last could not be dropped
+	writer         *pgx.Conn      // nil: there is none, the next batch makes it
+	timeline       int            // of the server that writer is connected to; 0: it has none
+	warning        *pgconn.Notice // the last of the connection that commits
+	proven         [16]byte       // the id of the last batch that is known to be on the standby that commits wait for
+	rotationFailed time.Time      // when receipts last could not be dropped
 
 	readers *pgxpool.Pool
+	flight  flight
 }
 
 var _ store.Store = (*Store)(nil)
@@ -85,9 +91,18 @@ func Open(ctx context.Context, address string, o Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the store URL cannot be read: %w", withoutSecrets(err, address))
 	}
-	configure(pool.ConnConfig, &o, strings.Contains(address, "connect_timeout"))
-	pool.AfterConnect = prepareSession
-	s := &Store{options: o, config: pool.ConnConfig.Copy(), turn: store.NewTurn()}
+	session, err := configure(pool.ConnConfig, &o, strings.Contains(address, "connect_timeout"))
+	if err != nil {
+		return nil, fmt.Errorf("the store URL: %w", err)
+	}
+	pool.AfterConnect = session.prepare
+	s := &Store{options: o, config: pool.ConnConfig.Copy(), session: session, turn: store.NewTurn()}
+	s.config.DialFunc = onlyToConnect(s.config.DialFunc)
+	s.config.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) {
+		if n.SeverityUnlocalized == "WARNING" {
+			s.warning = n
+		}
+	}
 	if err := s.open(ctx, pool); err != nil {
 		return nil, errors.Join(fmt.Errorf("opening the store: %w", err), s.Close())
 	}
@@ -106,58 +121,6 @@ func withoutSecrets(err error, address string) error {
 	return err
 }
 
-func configure(c *pgx.ConnConfig, o *Options, connectTimeoutGiven bool) {
-	if !connectTimeoutGiven {
-		c.ConnectTimeout = o.timeouts.connect
-	}
-	set := func(name, value string) {
-		if _, given := c.RuntimeParams[name]; !given {
-			c.RuntimeParams[name] = value
-		}
-	}
-	milliseconds := func(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
-	set("application_name", "holdfast")
-	set("search_path", schemaName)
-	set("synchronous_commit", "on")
-	set("lock_timeout", milliseconds(o.timeouts.lock))
-	set("statement_timeout", milliseconds(o.timeouts.statement))
-	set("idle_in_transaction_session_timeout", milliseconds(o.timeouts.idle))
-}
-
-// sessionSettings are the settings of every session. All but the first keep the planner to indexes: statements are
-// prepared once, possibly while the statistics say that a table is empty. tcp_user_timeout ends the session of a host
-// that is gone. A server that does not know a setting goes without it.
-var sessionSettings = [][2]string{
-	{"tcp_user_timeout", "4000"},
-	{"plan_cache_mode", "force_generic_plan"},
-	{"jit", "off"},
-	{"enable_seqscan", "off"},
-	{"enable_hashjoin", "off"},
-	{"enable_mergejoin", "off"},
-}
-
-func prepareSession(ctx context.Context, conn *pgx.Conn) error {
-	all, single := "SELECT", ""
-	for i, setting := range sessionSettings {
-		single = fmt.Sprintf(" set_config('%s', '%s', false)", setting[0], setting[1])
-		if i > 0 {
-			all += ","
-		}
-		all += single
-	}
-	_, err := conn.Exec(ctx, all, pgx.QueryExecModeSimpleProtocol)
-	if err == nil || !isAnswer(err) {
-		return err
-	}
-	for _, setting := range sessionSettings {
-		single = fmt.Sprintf("SELECT set_config('%s', '%s', false)", setting[0], setting[1])
-		if _, err := conn.Exec(ctx, single, pgx.QueryExecModeSimpleProtocol); err != nil && !isAnswer(err) {
-			return err
-		}
-	}
-	return nil
-}
-
 func (s *Store) open(ctx context.Context, pool *pgxpool.Config) (err error) {
 	if err := s.connect(ctx); err != nil {
 		return err
@@ -166,27 +129,23 @@ func (s *Store) open(ctx context.Context, pool *pgxpool.Config) (err error) {
 		return err
 	}
 	if s.options.ReadOnly {
-		version, err := schemaVersion(ctx, s.writer)
+		version, err := schemaVersion(ctx, s.writer, s.session.schema)
 		if err == nil && version == 0 {
-			err = fmt.Errorf("there is no Holdfast store in the schema %s", s.schema())
+			err = fmt.Errorf("there is no Holdfast store in the schema %s", s.session.schema)
 		}
 		if err != nil {
 			return err
 		}
-	} else if err := migrate(ctx, s.writer, s.schema()); err != nil {
+	} else if err := migrate(ctx, s.writer, s.session.schema); err != nil {
 		return err
 	}
-	if _, err := readHead(ctx, s.writer, ""); err != nil {
+	if err := new(head).scan(s.writer.QueryRow(ctx, readHead)); err != nil {
 		return err
 	}
-	s.readers, err = pgxpool.NewWithConfig(ctx, pool)
-	return err
-}
-
-// schema returns the first schema of the search path.
-func (s *Store) schema() string {
-	first, _, _ := strings.Cut(s.config.RuntimeParams["search_path"], ",")
-	return strings.Trim(strings.TrimSpace(first), `"`)
+	if s.readers, err = pgxpool.NewWithConfig(ctx, pool); err != nil {
+		return err
+	}
+	return s.proveSessions(ctx)
 }
 
 // minimumVersion is PostgreSQL 13.
@@ -194,10 +153,10 @@ const minimumVersion = 130_000
 
 func (s *Store) checkServer(ctx context.Context) error {
 	var version int
-	var fsync, synchronous *string
+	var fsync, fullPages, synchronous *string
 	err := s.writer.QueryRow(ctx, "SELECT current_setting('server_version_num')::integer, current_setting('fsync', "+
-		"true), current_setting('synchronous_commit', true)").
-		Scan(&version, &fsync, &synchronous)
+		"true), current_setting('full_page_writes', true), current_setting('synchronous_commit', true)").
+		Scan(&version, &fsync, &fullPages, &synchronous)
 	switch {
 	case err != nil:
 		return fmt.Errorf("asking the server for its settings: %w", translate(err))
@@ -208,6 +167,9 @@ func (s *Store) checkServer(ctx context.Context) error {
 	case fsync != nil && *fsync == "off":
 		return errors.New("the server runs with fsync=off and would lose orders in a crash: set fsync=on, or start with " +
 			"--accept-no-fsync if nothing in it matters")
+	case fullPages != nil && *fullPages == "off":
+		return errors.New("the server runs with full_page_writes=off, and a crash in the middle of writing a page could " +
+			"damage the store: set full_page_writes=on, or start with --accept-no-fsync if the file system writes whole pages")
 	case synchronous != nil && *synchronous == "off":
 		return errors.New("the store URL sets synchronous_commit=off, which loses orders in a crash: take it out, or " +
 			"start with --accept-no-fsync if nothing in it matters")
@@ -215,54 +177,9 @@ func (s *Store) checkServer(ctx context.Context) error {
 	return nil
 }
 
-// connect opens the connection that commits.
-func (s *Store) connect(ctx context.Context) error {
-	conn, err := pgx.ConnectConfig(ctx, s.config)
-	if err != nil {
-		return fmt.Errorf("%w: %w", store.ErrUnavailable, err)
-	}
-	ctx, cancel := context.WithTimeout(ctx, s.options.timeouts.answer)
-	defer cancel()
-	if err := prepareSession(ctx, conn); err != nil {
-		hangUp(conn)
-		return translate(err)
-	}
-	if s.timeline, err = readTimeline(ctx, conn); err != nil {
-		hangUp(conn)
-		return translate(err)
-	}
-	s.writer = conn
-	return nil
-}
-
-// readTimeline reads the timeline that a server writes, which is the first eight digits of the name of its log file. It
-// stays the same for as long as the server runs. One that cannot tell has timeline 0.
-func readTimeline(ctx context.Context, conn *pgx.Conn) (timeline int, err error) {
-	err = conn.QueryRow(ctx, "SELECT CASE WHEN pg_is_in_recovery() THEN 0 ELSE "+
-		"('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::integer END").Scan(&timeline)
-	if isAnswer(err) {
-		return 0, nil
-	}
-	return timeline, err
-}
-
-// disconnect gives up the connection that commits; the next batch opens another. The server ends what was open on it.
-func (s *Store) disconnect() {
-	if s.writer != nil {
-		hangUp(s.writer)
-		s.writer = nil
-	}
-}
-
-// hangUp closes a connection without waiting for the server.
-func hangUp(conn *pgx.Conn) {
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	_ = conn.Close(ctx)
-}
-
 // Close implements [store.Store].
 func (s *Store) Close() error {
+	defer s.flight.group.Wait()
 	return s.turn.Close(func() error {
 		if s.writer != nil {
 			ctx, cancel := context.WithTimeout(context.Background(), s.options.timeouts.answer)
@@ -281,21 +198,13 @@ func (s *Store) SoleWriter() (clock func() time.Time, sole bool) { return nil, f
 
 // View implements [store.Store].
 func (s *Store) View(ctx context.Context, read func(store.View) error) error {
-	if s.turn.IsClosed() {
-		return store.ErrClosed
-	}
-	conn, err := s.readers.Acquire(ctx)
+	conn, err := s.reader(ctx)
 	if err != nil {
-		if s.turn.IsClosed() {
-			return store.ErrClosed
-		}
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		return fmt.Errorf("%w: %w", store.ErrUnavailable, err)
+		return err
 	}
 	defer conn.Release()
-	v := &view{conn: conn.Conn(), now: s.options.Now, timeout: s.options.timeouts.statement, readOnly: s.options.ReadOnly}
+	defer s.forgetReaders(ctx, conn.Conn())
+	v := s.view(conn.Conn())
 	err = read(v)
 	if v.begun {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.options.timeouts.answer)
@@ -305,6 +214,66 @@ func (s *Store) View(ctx context.Context, read func(store.View) error) error {
 		}
 	}
 	return err
+}
+
+var _ store.Looker = (*Store)(nil)
+
+// Look implements [store.Looker]. Its statements do not share a snapshot. The journal is read last and only grows, so
+// it has all entries of the head; later ones are left out.
+func (s *Store) Look(
+	ctx context.Context, after int64, limit, maxBytes int,
+) (head store.Head, now inventory.Time, entries []store.Entry, err error) {
+	conn, err := s.reader(ctx)
+	if err != nil {
+		return head, 0, nil, err
+	}
+	defer conn.Release()
+	defer s.forgetReaders(ctx, conn.Conn())
+	v := s.view(conn.Conn())
+	b := &pgx.Batch{}
+	v.queueHead(b)
+	b.Queue(journalFrom("$1"), after+1, limit, maxBytes).Query(func(rows pgx.Rows) error {
+		entries, err = scanEntries(rows)
+		return err
+	})
+	if err := v.send(ctx, b, v.timeout); err != nil {
+		return head, 0, nil, err
+	}
+	head = v.head.Head
+	return head, head.Latest(v.source), slices.DeleteFunc(entries, func(e store.Entry) bool {
+		return e.BatchNo > head.BatchNo
+	}), nil
+}
+
+// reader takes a connection from the pool of readers.
+func (s *Store) reader(ctx context.Context) (*pgxpool.Conn, error) {
+	if s.turn.IsClosed() {
+		return nil, store.ErrClosed
+	}
+	conn, err := s.readers.Acquire(ctx)
+	switch {
+	case err == nil:
+		return conn, nil
+	case s.turn.IsClosed():
+		return nil, store.ErrClosed
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
+	}
+	return nil, fmt.Errorf("%w: %w", store.ErrUnavailable, err)
+}
+
+func (s *Store) view(conn *pgx.Conn) *view {
+	return &view{
+		s: s, conn: conn, now: s.options.Now, timeout: s.options.timeouts.statement, readOnly: s.options.ReadOnly,
+	}
+}
+
+// forgetReaders gives up the other connections of readers too if one was lost. Where its server has died or is a
+// standby now, theirs has as well.
+func (s *Store) forgetReaders(ctx context.Context, lost *pgx.Conn) {
+	if lost.IsClosed() && ctx.Err() == nil {
+		s.readers.Reset()
+	}
 }
 
 // sourceParameter returns the parameter that stands for the source of the clock: null means the clock of the server.
@@ -319,25 +288,30 @@ func sourceParameter(now func() time.Time) *int64 {
 // clockSQL reads the clock of the server, in milliseconds.
 const clockSQL = "floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
 
-// querier is a connection or a transaction.
-type querier interface {
-	QueryRow(ctx context.Context, sql string, arguments ...any) pgx.Row
-}
-
-// head is the head row: the head of every store, and what only this store keeps there.
+// head is the head of every store, and what only this store keeps with it.
 type head struct {
 	store.Head
 	nextKey       int64 // the next row key of a product or stock row
 	receiptsTable int   // the number of the table that receipts are written to
 	receiptsSince int64 // since when, in milliseconds; 0 means that there are no receipts yet
 	timeline      int   // of the server that wrote the last batch; 0: not known
+	entered       bool  // the timeline is another than that of the last batch
+	replicated    bool  // commits wait for a standby; only known when the head is locked
 }
 
+// The head is what the head row keeps and, from the newest row of the journal, what every batch changes. What the head
+// row keeps is fixed but for the receipts' table and the epochs, so no open snapshot makes it expensive to read.
 const (
-	oldHeadColumns = "store, format, batch_no, batch_id, seq, at, chain, next_key, receipts_table, receipts_since"
-	headColumns    = oldHeadColumns + ", epochs, timeline"
-	// anyHeadColumns are for tables that may be of a format without epochs.
-	anyHeadColumns = oldHeadColumns + ", coalesce(decode(substr(to_jsonb(head)->>'epochs', 3), 'hex'), ''), 0"
+	headColumns = "h.store, h.format, coalesce(j.batch_no, 0), coalesce(j.batch_id, ''), coalesce(j.last_seq, 0), " +
+		"coalesce(j.at, 0), coalesce(j.checksum, '')"
+	headTables = " FROM head h LEFT JOIN (SELECT * FROM journal ORDER BY batch_no DESC LIMIT 1) j ON true"
+
+	// loadHead sees the last batch only if it begins after the head was locked.
+	loadHead = "SELECT " + headColumns + ", coalesce(j.next_key, h.next_key), h.receipts_table, h.receipts_since, " +
+		"h.epochs, h.timeline" + headTables
+	// readHead does for tables of older formats, too.
+	readHead = "SELECT " + headColumns + ", 0, 0, 0, coalesce(decode(substr(to_jsonb(h)->>'epochs', 3), 'hex'), ''), 0" +
+		headTables
 )
 
 // enter notes that a batch is written on a timeline. On a new one, whoever followed the old one may have seen events
@@ -351,12 +325,7 @@ func (h *head) enter(timeline int) {
 		rand.Read(epoch[:])
 		h.Epochs = h.Epochs.Begin(epoch, h.Seq)
 	}
-	h.timeline = timeline
-}
-
-func readHead(ctx context.Context, conn querier, suffix string) (h head, err error) {
-	err = h.scan(conn.QueryRow(ctx, "SELECT "+anyHeadColumns+" FROM head"+suffix))
-	return h, err
+	h.timeline, h.entered = timeline, true
 }
 
 func (h *head) scan(row pgx.Row) error {
@@ -365,7 +334,7 @@ func (h *head) scan(row pgx.Row) error {
 		&h.receiptsSince, &epochs, &h.timeline)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
-		return fmt.Errorf("%w: the head row is missing: restore a backup", store.ErrUnavailable)
+		return errNoHead
 	case err != nil:
 		return fmt.Errorf("reading the head: %w", translate(err))
 	case h.Format > store.Format:

@@ -13,6 +13,7 @@ import (
 
 	"github.com/holdfast/holdfast/internal/audit"
 	"github.com/holdfast/holdfast/internal/dbtest"
+	"github.com/holdfast/holdfast/internal/engine"
 	"github.com/holdfast/holdfast/internal/inventory"
 	"github.com/holdfast/holdfast/internal/store"
 	"github.com/holdfast/holdfast/internal/store/storetest"
@@ -119,6 +120,38 @@ func TestRoundTrips(t *testing.T) {
 	}
 }
 
+// TestTrips counts round trips by the tracer of the driver: two for a batch, and one for a look and for a reader of a
+// product that is in memory, even if something was committed since the last one.
+func TestTrips(t *testing.T) {
+	trace := &trips{}
+	s := open(t, with(dbtest.Postgres(t), "pool_max_conns=1"), Options{tracer: trace, timeouts: patient})
+	e := engine.Open(s, engine.Options{})
+	t.Cleanup(func() { must(t, e.Close(context.Background())) })
+	storetest.Must(t, s, storetest.Product("mug"))
+	product := func() {
+		if p, err := e.Product(t.Context(), "mug"); err != nil || p == nil {
+			t.Errorf("%+v %v", p, err)
+		}
+	}
+	hold := func() { storetest.Must(t, s, storetest.Hold("mug", "")) }
+	count := func(do func()) int {
+		do() // the first time prepares
+		trace.n = 0
+		do()
+		return trace.n
+	}
+	if n := count(hold); n != 2 {
+		t.Errorf("a batch: %d round trips", n)
+	}
+	product()
+	if n := count(product); n != 1 {
+		t.Errorf("a product: %d round trips", n)
+	}
+	if n := count(func() { hold(); product() }); n != 3 {
+		t.Errorf("a batch, and a product that it changed: %d round trips", n)
+	}
+}
+
 // TestRecordsRideAlong: records are loaded and written in the same two round trips.
 func TestRecordsRideAlong(t *testing.T) {
 	proxy, address := dbtest.NewProxy(t, dbtest.Postgres(t))
@@ -166,7 +199,7 @@ func TestServerClock(t *testing.T) {
 	if after := clock(); int64(p.CreatedAt) < before || int64(p.CreatedAt) > after {
 		t.Errorf("made at %d, between %d and %d by the server", p.CreatedAt, before, after)
 	}
-	exec(t, address, fmt.Sprintf("UPDATE head SET at = %d", clock()+3_600_000))
+	exec(t, address, fmt.Sprintf("UPDATE journal SET at = %d", clock()+3_600_000))
 	if _, err := storetest.Commit(t.Context(), s, storetest.Hold("mug", "")); !errors.Is(err, store.ErrClockBehind) {
 		t.Errorf("an hour behind the head: %v", err)
 	}
@@ -281,12 +314,67 @@ func TestRefusedStores(t *testing.T) {
 	}
 }
 
+// untilJournalState take tables back to those that had the state in the head row.
+var untilJournalState = []string{
+	`ALTER TABLE head ADD COLUMN batch_no bigint NOT NULL DEFAULT 0, ADD COLUMN batch_id bytea NOT NULL DEFAULT '',
+	ADD COLUMN seq bigint NOT NULL DEFAULT 0, ADD COLUMN at bigint NOT NULL DEFAULT 0,
+	ADD COLUMN chain bytea NOT NULL DEFAULT '', ADD COLUMN fence bigint NOT NULL DEFAULT 0`,
+	`UPDATE head SET version = 3, batch_no = j.batch_no, batch_id = j.batch_id, seq = j.last_seq, at = j.at,
+	chain = j.checksum, next_key = j.next_key
+FROM (SELECT * FROM journal ORDER BY batch_no DESC LIMIT 1) j`,
+	"ALTER TABLE journal DROP COLUMN next_key",
+}
+
 func TestUpgrade(t *testing.T) {
 	address := dbtest.Postgres(t)
 	storetest.Must(t, open(t, address, Options{}), storetest.Product("mug"))
-	exec(t, address, "DROP TABLE records", "ALTER TABLE head DROP COLUMN epochs, DROP COLUMN timeline",
-		"UPDATE head SET format = 1, version = 1")
+	exec(t, address, append(untilJournalState, "DROP TABLE records", "ALTER TABLE head DROP COLUMN epochs, "+
+		"DROP COLUMN timeline", "UPDATE head SET format = 1, version = 1")...)
 	storetest.Upgrade(t, func(readOnly bool) store.Store { return open(t, address, Options{ReadOnly: readOnly}) })
+}
+
+// TestStateMovesToTheJournal: tables whose head row had the state go on from it, unless the journal contradicts it.
+func TestStateMovesToTheJournal(t *testing.T) {
+	address := dbtest.Postgres(t)
+	s := open(t, address, Options{})
+	storetest.Must(t, s, storetest.Product("mug"), storetest.Hold("mug", "key"))
+	before := storetest.Head(t, s)
+	s.Close()
+	exec(t, address, append(untilJournalState, "UPDATE head SET seq = seq + 1")...)
+	if _, err := Open(t.Context(), address, Options{}); err == nil || !strings.Contains(err.Error(), "holdfast verify") {
+		t.Errorf("a head that the journal contradicts: %v", err)
+	}
+	exec(t, address, "UPDATE head SET seq = seq - 1")
+	if head := storetest.Head(t, open(t, address, Options{ReadOnly: true})); head != before {
+		t.Errorf("for reading: %+v, before %+v", head, before)
+	}
+	s = open(t, address, Options{})
+	if head := storetest.Head(t, s); head != before {
+		t.Errorf("%+v, before %+v", head, before)
+	}
+	storetest.Must(t, s, storetest.Product("cup"), storetest.Hold("cup", ""), storetest.Hold("mug", "key"))
+	report, err := audit.Run(context.Background(), s, audit.Options{})
+	if err != nil || len(report.Breaches) > 0 {
+		t.Errorf("%v %v", report.Breaches, err)
+	}
+}
+
+// TestHeadRowStays: no batch makes another version of the head row, so whoever keeps a snapshot open does not slow the
+// batches down.
+func TestHeadRowStays(t *testing.T) {
+	address := dbtest.Postgres(t)
+	s := open(t, address, Options{})
+	storetest.Must(t, s, storetest.Product("mug"), storetest.Hold("mug", "first"))
+	version := func() (at string) {
+		must(t, s.writer.QueryRow(t.Context(), "SELECT ctid::text || xmin::text FROM head").Scan(&at))
+		return at
+	}
+	before := version()
+	storetest.Must(t, s, storetest.Product("cup"), storetest.Hold("mug", "second"))
+	storetest.Must(t, open(t, address, Options{}), storetest.Hold("cup", ""))
+	if after := version(); after != before {
+		t.Errorf("the head row was at %s and is at %s", before, after)
+	}
 }
 
 // TestTimeline: on a new timeline of the server, which follows a failover or a restore, an epoch begins with the next
@@ -312,17 +400,19 @@ func TestTimeline(t *testing.T) {
 	}
 }
 
-// TestNoFsync: a server that does not flush is served only when the operator says so.
+// TestNoFsync: a server that does not flush, or not whole pages, is served only when the operator says so.
 func TestNoFsync(t *testing.T) {
 	_, address := dbtest.OwnPostgres(t)
-	exec(t, address, "ALTER SYSTEM SET fsync = off", "SELECT pg_reload_conf()")
-	for deadline := time.Now().Add(10 * time.Second); ; { // the reload is asynchronous
-		_, err := Open(context.Background(), address, Options{})
-		if err != nil && strings.Contains(err.Error(), "fsync=on") {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("fsync=off: %v", err)
+	for _, setting := range []string{"full_page_writes", "fsync"} {
+		exec(t, address, "ALTER SYSTEM SET "+setting+" = off", "SELECT pg_reload_conf()")
+		for deadline := time.Now().Add(10 * time.Second); ; { // the reload is asynchronous
+			_, err := Open(context.Background(), address, Options{})
+			if err != nil && strings.Contains(err.Error(), setting+"=on") {
+				break
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("%s=off: %v", setting, err)
+			}
 		}
 	}
 	storetest.Must(t, open(t, address, Options{AcceptNoFsync: true}), storetest.Product("mug"))
@@ -389,7 +479,8 @@ func TestDamageIsNamed(t *testing.T) {
 		"UPDATE journal SET events = overlay(events PLACING '\\x01' FROM 30) WHERE batch_no = 2": "was changed",
 		"DELETE FROM journal WHERE batch_no = 2":                                                 "are missing",
 		"UPDATE journal SET at = at + 1 WHERE batch_no = 1":                                      "was changed",
-		"UPDATE head SET seq = seq + 1":                                                          "head",
+		"UPDATE journal SET last_seq = last_seq + 1 WHERE batch_no = 3":                          "was changed",
+		"DELETE FROM journal WHERE batch_no = 3":                                                 "I9",
 		"UPDATE products SET id = 'mugs' WHERE id = 'mug'":                                       "column id",
 		"DELETE FROM products WHERE id = 'mug'": "its product " +
 			"row 1 is missing",
@@ -398,19 +489,19 @@ func TestDamageIsNamed(t *testing.T) {
 			"mug",
 		"UPDATE reservations SET data = (SELECT data FROM reservations WHERE status = 2) WHERE status = 1": "its key is not",
 	} {
-		exec(t, address, "CREATE SCHEMA saved_"+s.schema())
+		exec(t, address, "CREATE SCHEMA saved_"+s.session.schema)
 		for _, table := range tables {
-			exec(t, address, fmt.Sprintf("CREATE TABLE saved_%s.%s AS TABLE %s", s.schema(), table, table))
+			exec(t, address, fmt.Sprintf("CREATE TABLE saved_%s.%s AS TABLE %s", s.session.schema, table, table))
 		}
 		exec(t, address, damage)
 		if found := breaches(); !strings.Contains(found, want) {
 			t.Errorf("%s: want %q in\n%s", damage, want, found)
 		}
 		for _, table := range tables {
-			exec(t, address, "TRUNCATE "+table, fmt.Sprintf("INSERT INTO %s SELECT * FROM saved_%s.%s", table, s.schema(),
+			exec(t, address, "TRUNCATE "+table, fmt.Sprintf("INSERT INTO %s SELECT * FROM saved_%s.%s", table, s.session.schema,
 				table))
 		}
-		exec(t, address, "DROP SCHEMA saved_"+s.schema()+" CASCADE")
+		exec(t, address, "DROP SCHEMA saved_"+s.session.schema+" CASCADE")
 	}
 	if found := breaches(); found != "" {
 		t.Fatalf("after all was put back: %s", found)

@@ -32,11 +32,13 @@ func (s *Store) rotateReceipts(ctx context.Context, now inventory.Time) {
 		return // the batch opens a connection and tries once more
 	}
 	err := pgx.BeginFunc(ctx, s.writer, func(tx pgx.Tx) error {
-		h, err := readHead(ctx, tx, " FOR UPDATE")
-		if err != nil || int64(now-store.RotateEvery) < h.receiptsSince {
+		var current int
+		var since int64
+		err := tx.QueryRow(ctx, "SELECT receipts_table, receipts_since FROM head FOR UPDATE").Scan(&current, &since)
+		if err != nil || int64(now-store.RotateEvery) < since {
 			return err // nil if another process has done it
 		}
-		other := 1 - h.receiptsTable
+		other := 1 - current
 		table := receiptsTable(other)
 		for _, statement := range []string{
 			"LOCK TABLE " + table + " IN ACCESS EXCLUSIVE MODE NOWAIT", "TRUNCATE " + table,
@@ -45,8 +47,7 @@ func (s *Store) rotateReceipts(ctx context.Context, now inventory.Time) {
 				return err
 			}
 		}
-		_, err = tx.Exec(ctx, "UPDATE head SET receipts_table = $1, receipts_since = $2, fence = fence + 1", other,
-			int64(now))
+		_, err = tx.Exec(ctx, "UPDATE head SET receipts_table = $1, receipts_since = $2", other, int64(now))
 		return err
 	})
 	if err == nil {

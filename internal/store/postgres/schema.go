@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -21,13 +22,17 @@ const schemaName = "holdfast"
 // In products, reservations and orders the column data has the whole row, in the encoding of package inventory, and is
 // authoritative. The other columns are there for indexes. Row keys are integers. That of a reservation or order is the
 // sequence of the event that created it, which its id carries too; those of products and stock rows come from the
-// counter next_key of the head.
+// counter next_key.
 //
 // reservations.stock has the keys of the stock rows of the lines, so that a batch loads a hold and its stock in one
 // round trip. holds has a row for every stock row that an ACTIVE reservation takes units from. It serves to find the
 // overdue holds of a stock row and the ACTIVE reservations of a product.
 //
-// Every batch changes rows of head and stock. A low fill factor leaves room for the new version on the same page (HOT).
+// head is what every batch locks, and hardly any changes. The newest row of the journal says where the store is:
+// last_seq, at, checksum and next_key are what the next batch goes on from. Rows of the journal from before there was a
+// next_key have none; then that of the head counts.
+//
+// Every batch changes rows of stock. A low fill factor leaves room for the new version on the same page (HOT).
 var migrations = []string{`
 CREATE TABLE head (
 	one            integer PRIMARY KEY CHECK (one = 1),
@@ -119,7 +124,15 @@ UPDATE head SET format = 2;
 ALTER TABLE head ADD COLUMN epochs bytea NOT NULL DEFAULT '', ADD COLUMN timeline integer NOT NULL DEFAULT 0;
 
 UPDATE head SET format = 3;
+`, `
+ALTER TABLE journal ADD COLUMN next_key bigint;
+
+ALTER TABLE head DROP COLUMN batch_no, DROP COLUMN batch_id, DROP COLUMN seq, DROP COLUMN at, DROP COLUMN chain,
+	DROP COLUMN fence
 `}
+
+// journalState is the version from which on the newest row of the journal is the state that the head row had before.
+const journalState = 4
 
 // optional statements may fail on a server that does not know them. Events are compact already, so compressing them
 // would only cost time.
@@ -143,7 +156,7 @@ func migrateOnce(ctx context.Context, conn *pgx.Conn, schema string) error {
 	if err := createSchema(ctx, conn, schema); err != nil {
 		return err
 	}
-	version, err := schemaVersion(ctx, conn)
+	version, err := schemaVersion(ctx, conn, schema)
 	if err != nil {
 		return err
 	}
@@ -179,10 +192,10 @@ func createSchema(ctx context.Context, conn *pgx.Conn, schema string) error {
 }
 
 // schemaVersion returns the version of the tables; 0 means that there are none.
-func schemaVersion(ctx context.Context, conn *pgx.Conn) (version int, err error) {
+func schemaVersion(ctx context.Context, conn *pgx.Conn, schema string) (version int, err error) {
 	var found bool
-	err = conn.QueryRow(ctx, "SELECT EXISTS (SELECT 1 FROM information_schema.tables WHERE table_schema = "+
-		"current_schema() AND table_name = 'head')").Scan(&found)
+	err = conn.QueryRow(ctx, "SELECT EXISTS (SELECT 1 FROM information_schema.tables WHERE table_schema = $1 "+
+		"AND table_name = 'head')", schema).Scan(&found)
 	if err != nil || !found {
 		return 0, err
 	}
@@ -197,7 +210,36 @@ func schemaVersion(ctx context.Context, conn *pgx.Conn) (version int, err error)
 	return version, nil
 }
 
+// agrees requires that the head of an older version is that of the newest row of the journal, which takes its place.
+const agrees = `SELECT batch_no = 0 OR EXISTS (SELECT 1 FROM journal j WHERE j.batch_no = (SELECT max(batch_no) FROM
+	journal) AND j.batch_no = h.batch_no AND j.batch_id = h.batch_id AND j.last_seq = h.seq AND j.checksum = h.chain)
+FROM head h`
+
+func checkHead(ctx context.Context, tx pgx.Tx) error {
+	var same bool
+	err := tx.QueryRow(ctx, agrees).Scan(&same)
+	if err == nil && !same {
+		err = errors.New("the head is not that of the last journal entry: run holdfast verify")
+	}
+	return err
+}
+
+// migrateFrom upgrades tables from a version, unless another process has done that.
 func migrateFrom(ctx context.Context, tx pgx.Tx, version int) error {
+	if version > 0 {
+		if _, err := tx.Exec(ctx, "LOCK TABLE head IN ACCESS EXCLUSIVE MODE"); err != nil {
+			return err
+		}
+		var now int
+		if err := tx.QueryRow(ctx, "SELECT version FROM head").Scan(&now); err != nil || now != version {
+			return err
+		}
+	}
+	if version == journalState-1 {
+		if err := checkHead(ctx, tx); err != nil {
+			return err
+		}
+	}
 	for _, statement := range strings.Split(migrations[version], ";\n") {
 		if strings.TrimSpace(statement) == "" {
 			continue

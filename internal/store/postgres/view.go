@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -17,6 +18,7 @@ import (
 
 // view is a read transaction. It begins with the first query, in the same round trip.
 type view struct {
+	s       *Store
 	conn    *pgx.Conn
 	now     func() time.Time
 	timeout time.Duration // for one query
@@ -24,9 +26,13 @@ type view struct {
 	readOnly bool
 
 	begun  bool
+	shown  bool // what the snapshot has may be shown
 	source time.Time
 	head   head
 }
+
+// beginView reads the clock, and whether this is the right server and session.
+const beginView = "SELECT coalesce($1::bigint, " + clockSQL + "), pg_is_in_recovery(), " + readMark
 
 // query runs one statement and calls scan with its rows.
 func (v *view) query(ctx context.Context, scan func(pgx.Rows) error, sql string, arguments ...any) error {
@@ -36,24 +42,32 @@ func (v *view) query(ctx context.Context, scan func(pgx.Rows) error, sql string,
 	return v.send(ctx, b, v.timeout)
 }
 
-// begin queues the statements that begin the transaction, if it has not begun, and read the clock and the head.
+// begin queues the statements that begin the transaction, if it has not begun, with those of queueHead.
 func (v *view) begin(b *pgx.Batch) {
 	if v.begun {
 		return
 	}
 	v.begun = true
 	b.Queue("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-	b.Queue("SELECT coalesce($1::bigint, "+clockSQL+")", sourceParameter(v.now)).QueryRow(func(row pgx.Row) error {
+	v.queueHead(b)
+}
+
+// queueHead queues the statements that read the clock and the head.
+func (v *view) queueHead(b *pgx.Batch) {
+	b.Queue(beginView, sourceParameter(v.now)).QueryRow(func(row pgx.Row) error {
 		var source int64
-		err := row.Scan(&source)
+		var standby bool
+		var mark string
+		if err := row.Scan(&source, &standby, &mark); err != nil {
+			return err
+		}
 		v.source = timeOf(source)
-		return err
+		if standby && !v.readOnly {
+			return errStandby
+		}
+		return checkMark(v.conn, mark)
 	})
-	columns := headColumns
-	if v.readOnly {
-		columns = anyHeadColumns
-	}
-	b.Queue("SELECT " + columns + " FROM head").QueryRow(func(row pgx.Row) error { return v.head.scan(row) })
+	b.Queue(readHead).QueryRow(func(row pgx.Row) error { return v.head.scan(row) })
 }
 
 // send runs queued statements. A timeout of 0 means none.
@@ -65,10 +79,19 @@ func (v *view) send(ctx context.Context, b *pgx.Batch, timeout time.Duration) er
 		defer cancel()
 	}
 	err := v.conn.SendBatch(bounded, b).Close()
-	if err != nil && ctx.Err() != nil {
-		return ctx.Err()
+	if isReadOnly(err) || errors.Is(err, errPooled) {
+		hangUp(v.conn)
 	}
-	return translate(err)
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return ctx.Err()
+	case err != nil:
+		return translate(err)
+	case !v.shown:
+		err = v.s.awaitFlight(ctx, v.head.BatchNo)
+		v.shown = err == nil
+	}
+	return err
 }
 
 func timeOf(milliseconds int64) time.Time { return time.UnixMilli(milliseconds) }
@@ -478,21 +501,31 @@ func (v *view) Journal(
 		position = from.Seq
 	}
 	err = v.query(ctx, func(rows pgx.Rows) error {
-		var last int64
-		var batchID, events, checksum []byte
-		var e store.Entry
-		_, err := pgx.ForEachRow(rows, []any{&e.BatchNo, &batchID, &last, &e.Count, &e.At, &events, &checksum}, func() error {
-			e.First, e.Events = last-int64(e.Count)+1, slices.Clone(events)
-			copy(e.BatchID[:], batchID)
-			copy(e.Checksum[:], checksum)
-			page = append(page, e)
-			return nil
-		})
+		page, err = scanEntries(rows)
 		return err
-	}, `SELECT batch_no, batch_id, last_seq, count, at, events, checksum FROM (
+	}, journalFrom(start), position, limit, maxBytes)
+	return page, err
+}
+
+// journalFrom selects entries from a batch on: at most $2, and none after those before it have $3 bytes.
+func journalFrom(batchNo string) string {
+	return `SELECT batch_no, batch_id, last_seq, count, at, events, checksum FROM (
 	SELECT *, sum(length(events)) OVER (ORDER BY batch_no) - length(events) AS before
-	FROM (SELECT * FROM journal WHERE batch_no >= `+start+` ORDER BY batch_no LIMIT $2) entries
-) measured WHERE before < $3 ORDER BY batch_no`, position, limit, maxBytes)
+	FROM (SELECT * FROM journal WHERE batch_no >= ` + batchNo + ` ORDER BY batch_no LIMIT $2) entries
+) measured WHERE before < $3 ORDER BY batch_no`
+}
+
+func scanEntries(rows pgx.Rows) (page []store.Entry, err error) {
+	var last int64
+	var batchID, events, checksum []byte
+	var e store.Entry
+	_, err = pgx.ForEachRow(rows, []any{&e.BatchNo, &batchID, &last, &e.Count, &e.At, &events, &checksum}, func() error {
+		e.First, e.Events = last-int64(e.Count)+1, slices.Clone(events)
+		copy(e.BatchID[:], batchID)
+		copy(e.Checksum[:], checksum)
+		page = append(page, e)
+		return nil
+	})
 	return page, err
 }
 

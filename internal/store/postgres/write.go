@@ -15,11 +15,11 @@ import (
 // its loader remembers.
 type writer struct {
 	*loader
-	changes   *inventory.Changes
-	entry     *store.Entry
-	out       *pgx.Batch
-	nextKey   int64
-	committed bool // COMMIT was answered with COMMIT
+	changes *inventory.Changes
+	entry   *store.Entry
+	out     *pgx.Batch
+	nextKey int64
+	tag     pgconn.CommandTag // the answer to COMMIT
 }
 
 func newWriter(l *loader, c *inventory.Changes, entry *store.Entry) *writer {
@@ -36,7 +36,7 @@ func (w *writer) batch() *pgx.Batch {
 	w.writeReceipts()
 	w.writeHead()
 	w.out.Queue("COMMIT").Exec(func(tag pgconn.CommandTag) error {
-		w.committed = tag.String() == "COMMIT"
+		w.tag = tag
 		return nil
 	})
 	return w.out
@@ -115,9 +115,13 @@ SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::bigint[], $5::b
 		added.keys, added.products, added.locations, added.available, added.reserved, added.committed, added.seqs)
 	w.change(len(changed.keys), `UPDATE stock s
 SET available = u.available, reserved = u.reserved, committed = u.committed, seq = u.seq
-FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[])
-	AS u (key, available, reserved, committed, seq, before)
-WHERE s.key = u.key AND s.seq = u.before`,
+FROM (
+	SELECT k.*, (SELECT ctid FROM stock WHERE key >= k.key AND key <= k.key ORDER BY key DESC LIMIT 1) AS place
+	FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[])
+		AS k (key, available, reserved, committed, seq, before)
+	OFFSET 0
+) u
+WHERE s.ctid = u.place AND s.key = u.key AND s.seq = u.before`,
 		changed.keys, changed.available, changed.reserved, changed.committed, changed.seqs, changed.before)
 }
 
@@ -259,6 +263,7 @@ func (w *writer) writeReceipts() {
 		keys, fingerprints, answers)
 }
 
+// writeHead writes the journal entry, from which the next batch goes on, and what is new in the head row.
 func (w *writer) writeHead() {
 	e := w.entry
 	after := w.head.After(e)
@@ -266,13 +271,15 @@ func (w *writer) writeHead() {
 	if since == 0 && len(w.changes.Receipts) > 0 {
 		since = int64(e.At)
 	}
-	w.insert(1, "INSERT INTO journal (batch_no, batch_id, last_seq, count, at, events, checksum) VALUES ($1, $2, $3, "+
-		"$4, $5, $6, $7)",
-		e.BatchNo, e.BatchID[:], after.Seq, e.Count, int64(e.At), notNull(e.Events), e.Checksum[:])
-	w.change(1, `UPDATE head
-SET batch_no = $1, batch_id = $2, seq = $3, at = $4, chain = $5, next_key = $6, receipts_since = $7, epochs = $8,
-	timeline = $9
-WHERE batch_no = $10 AND batch_id = $11`,
-		after.BatchNo, after.BatchID[:], after.Seq, int64(after.At), after.Chain[:], w.nextKey, since,
-		[]byte(after.Epochs), w.head.timeline, w.head.BatchNo, w.head.BatchID[:])
+	if w.head.entered || since != w.head.receiptsSince || after.Epochs != w.head.Epochs {
+		w.change(1, "UPDATE head SET receipts_since = $1, epochs = $2, timeline = $3", since, []byte(after.Epochs),
+			w.head.timeline)
+	}
+	w.insert(1, "INSERT INTO journal (batch_no, batch_id, last_seq, count, at, events, checksum, next_key) VALUES "+
+		"($1, $2, $3, $4, $5, $6, $7, $8)",
+		e.BatchNo, e.BatchID[:], after.Seq, e.Count, int64(e.At), notNull(e.Events), e.Checksum[:], w.nextKey)
+	w.out.QueuedQueries[w.out.Len()-1].Exec(func(pgconn.CommandTag) error {
+		w.s.warning = nil // from here on, a warning is about COMMIT
+		return nil
+	})
 }

@@ -42,7 +42,7 @@ func Run(t *testing.T, b Backend) {
 		"OverdueBytes":     overdueBytes,
 		"ListReservations": listReservations, "ListManyHolds": listManyHolds,
 		"ListOrders": listOrders, "ListProducts": listProducts, "PageBytes": pageBytes,
-		"Due": due, "DamagedHold": damagedHold, "Journal": journal,
+		"Due": due, "Looks": looks, "DamagedHold": damagedHold, "Journal": journal,
 		"Locations": locations, "Reopen": reopen, "WholeLife": wholeLife, "SnapshotIsOne": snapshotIsOne,
 		"RecordLife": recordLife, "RecordsAreLoaded": recordsAreLoaded, "RecordOrder": recordOrder,
 		"RecordPages":  recordPages,

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -260,6 +261,43 @@ func journal(f *fixture) {
 			f.Errorf("from %+v, at most %d: %s, want %s", c.from, c.limit, got, c.want)
 		}
 	}
+}
+
+// looks: one look is what a view of the same moment shows.
+func looks(f *fixture) {
+	s, ok := f.Store.(store.Looker)
+	if !ok {
+		f.Skip("declared: this store has no looks")
+	}
+	for n := range 4 {
+		for after := range int64(n + 2) {
+			for _, limits := range [][2]int{{0, 1000}, {1, 1000}, {10, 1 << 20}, {10, 1}} {
+				f.expectLook(s, after, limits[0], limits[1])
+			}
+		}
+		f.do(newProduct(fmt.Sprint("mug-", n), 10))
+		f.Advance(time.Second)
+	}
+	ended, cancel := context.WithCancel(f.Context())
+	cancel()
+	if _, _, _, err := s.Look(ended, 0, 1, 1); !errors.Is(err, context.Canceled) {
+		f.Errorf("a look whose context has ended: %v", err)
+	}
+}
+
+func (f *fixture) expectLook(s store.Looker, after int64, limit, maxBytes int) {
+	f.Helper()
+	f.view(func(v store.View) error {
+		wantHead, err := v.Head(f.Context())
+		wantNow, err2 := v.Now(f.Context())
+		want, err3 := v.Journal(f.Context(), store.JournalPosition{BatchNo: after + 1}, limit, maxBytes)
+		head, now, entries, err4 := s.Look(f.Context(), after, limit, maxBytes)
+		if head != wantHead || now != wantNow || !reflect.DeepEqual(entries, want) {
+			f.Errorf("after %d, limits %d and %d: %+v %d %+v, and a view has %+v %d %+v", after, limit, maxBytes, head, now,
+				entries, wantHead, wantNow, want)
+		}
+		return errors.Join(err, err2, err3, err4)
+	})
 }
 
 // snapshotIsOne: what a view reads does not change while it reads.

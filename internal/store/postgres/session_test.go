@@ -1,0 +1,96 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/holdfast/holdfast/internal/dbtest"
+	"github.com/holdfast/holdfast/internal/store/storetest"
+)
+
+// with adds parameters to a URL.
+func with(address, parameters string) string {
+	if strings.Contains(address, "?") {
+		return address + "&" + parameters
+	}
+	return address + "?" + parameters
+}
+
+// TestPgBouncer: behind PgBouncer with its defaults, a store works and has its settings. Where transactions are pooled,
+// it is refused in a sentence.
+func TestPgBouncer(t *testing.T) {
+	server, _ := dbtest.OwnPostgres(t)
+	t.Run("sessions", func(t *testing.T) {
+		address := with(dbtest.PgBouncer(t, server), "search_path=shop&lock_timeout=7s&pool_max_conns=2")
+		s := open(t, address, Options{})
+		storetest.Must(t, s, storetest.Product("mug"), storetest.Hold("mug", ""))
+		for name, want := range map[string]string{
+			"search_path": `"shop"`, "lock_timeout": "7s", "idle_in_transaction_session_timeout": "3s", "enable_seqscan": "off",
+		} {
+			var got string
+			if err := s.writer.QueryRow(t.Context(), "SELECT current_setting($1)", name).Scan(&got); err != nil || got != want {
+				t.Errorf("%s is %q, want %q (%v)", name, got, want, err)
+			}
+		}
+	})
+	t.Run("transactions", func(t *testing.T) {
+		for _, more := range []string{"", "server_round_robin = 1", "ignore_startup_parameters = search_path"} {
+			address := dbtest.PgBouncer(t, server, "pool_mode = transaction", more)
+			if _, err := Open(context.Background(), address, Options{}); !errors.Is(err, errPooled) {
+				t.Errorf("pooled transactions, %q: %v", more, err)
+			}
+		}
+	})
+}
+
+// TestForeignSession: a batch and a view that find the mark of another session had no effect, and the next ones are on
+// new connections.
+func TestForeignSession(t *testing.T) {
+	s := open(t, with(dbtest.Postgres(t), "pool_max_conns=1"), Options{})
+	storetest.Must(t, s, storetest.Product("mug"))
+	if _, err := s.writer.Exec(t.Context(), "SET "+markSetting+" = 'another'"); err != nil {
+		t.Fatal(err)
+	}
+	foreign := s.writer
+	storetest.Must(t, s, storetest.Hold("mug", ""))
+	if s.writer == foreign {
+		t.Error("a batch was committed in a foreign session")
+	}
+	if _, err := s.readers.Exec(t.Context(), "SET "+markSetting+" = 'another'"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := headOf(t, s); !errors.Is(err, errPooled) {
+		t.Errorf("a view of a foreign session: %v", err)
+	}
+	if _, err := headOf(t, s); err != nil {
+		t.Errorf("the view after it: %v", err)
+	}
+}
+
+// TestSearchPath: the first schema is the one that PostgreSQL takes the name for, and no other is made.
+func TestSearchPath(t *testing.T) {
+	_, address := dbtest.OwnPostgres(t)
+	for path, want := range map[string]string{
+		"Shop": "shop", "SHOP,public": "shop", "%22Shop%22": "Shop", "%22a%22%22b,c%22%20,%20public": `a"b,c`,
+	} {
+		s := open(t, with(address, "search_path="+path), Options{})
+		storetest.Must(t, s, storetest.Product("mug-"+path[len(path)-1:]))
+		var schema string
+		if err := s.writer.QueryRow(t.Context(), "SELECT current_schema()").Scan(&schema); err != nil || schema != want {
+			t.Errorf("search_path=%s: %q, want %q (%v)", path, schema, want, err)
+		}
+		var tables int
+		if err := s.writer.QueryRow(t.Context(), "SELECT count(*) FROM pg_tables WHERE schemaname = $1", want).
+			Scan(&tables); err != nil || tables == 0 {
+			t.Errorf("search_path=%s: %d tables (%v)", path, tables, err)
+		}
+	}
+	for _, path := range []string{"", "%22open", "$user", strings.Repeat("x", 64)} {
+		if _, err := Open(t.Context(), with(address, "search_path="+path), Options{}); err == nil ||
+			!strings.Contains(err.Error(), "search_path") {
+			t.Errorf("search_path=%s: %v", path, err)
+		}
+	}
+}
