@@ -34,6 +34,7 @@ const (
 	flush
 	remove
 	note
+	read
 )
 
 // Fault is what happens to one operation.
@@ -45,11 +46,16 @@ const (
 	IOError          // EIO
 	Full             // ENOSPC
 	ShortWrite       // a part is written, then ENOSPC
+	LateError        // EIO of a write that was done all the same
+	ReadError        // EIO of a read
 	FlushError       // EIO of a flush: what it had to flush may be lost, and the next flush does not say so
 )
 
 func (f Fault) String() string {
-	return [...]string{"nothing", "EIO", "ENOSPC", "short write", "failed flush"}[f]
+	return [...]string{
+		"nothing", "EIO", "ENOSPC", "short write", "EIO of a write that was done", "EIO of a read",
+		"failed flush",
+	}[f]
 }
 
 // Disk is a folder below which everything is noted. At most one is in use at a time.
@@ -108,7 +114,10 @@ func (d *Disk) concerns(path string) bool {
 	return filepath.Dir(path) == d.folder && !strings.HasSuffix(path, "-shm")
 }
 
-var possible = map[kind][]Fault{write: {IOError, Full, ShortWrite}, truncate: {IOError}, flush: {FlushError}}
+var possible = map[kind][]Fault{
+	write: {IOError, Full, ShortWrite, LateError}, truncate: {IOError}, flush: {FlushError},
+	read: {ReadError},
+}
 
 // next counts an operation and returns its fault.
 func (d *Disk) next(k kind) Fault {

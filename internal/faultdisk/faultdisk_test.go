@@ -31,7 +31,9 @@ const fileName = "holdfast.db"
 
 // workload opens a store several times and uses it, for as long as that goes well. The disk is told of everything that
 // was acknowledged. Nothing may be acknowledged any more once the store is broken.
-func workload(t *testing.T, d *faultdisk.Disk, folder string, seed uint64) {
+//
+// It returns how long the log of the disk was whenever a batch was said to have had no effect.
+func workload(t *testing.T, d *faultdisk.Disk, folder string, seed uint64) (refusals []int) {
 	t.Helper()
 	random := rand.New(rand.NewPCG(seed, 0))
 	for session := range *sessions {
@@ -40,15 +42,18 @@ func workload(t *testing.T, d *faultdisk.Disk, folder string, seed uint64) {
 			if !d.Met() {
 				t.Fatal(err)
 			}
-			return
+			return refusals
 		}
 		e := engine.Open(s, engine.Options{})
-		use(t, d, s, e, session, random)
+		refusals = append(refusals, use(t, d, s, e, session, random)...)
 		_ = e.Close(context.Background()) // which fails where the disk does
 	}
+	return refusals
 }
 
-func use(t *testing.T, d *faultdisk.Disk, s store.Store, e *engine.Engine, session int, random *rand.Rand) {
+func use(t *testing.T, d *faultdisk.Disk, s store.Store, e *engine.Engine, session int, random *rand.Rand) (
+	refusals []int,
+) {
 	t.Helper()
 	product := fmt.Sprint("mug", session)
 	hold, broken, metBefore := inventory.ID{}, false, d.Met()
@@ -64,10 +69,17 @@ func use(t *testing.T, d *faultdisk.Disk, s store.Store, e *engine.Engine, sessi
 			t.Fatal(err)
 		}
 		broken = broken || errors.Is(err, engine.ErrBroken)
+		if broken && d.Fault() != faultdisk.FlushError {
+			t.Fatalf("only a failed flush may break a store: %v", err)
+		}
+		if err != nil && !broken {
+			refusals = append(refusals, len(d.Log()))
+		}
 		if outcome.Reservation != nil {
 			hold = outcome.Reservation.ID
 		}
 	}
+	return refusals
 }
 
 // request is the command of a step, drawn at random once there is a product and a hold. Metadata makes some batches
@@ -104,17 +116,23 @@ func request(product string, hold inventory.ID, step int, random *rand.Rand) *in
 // head is that of the store, whose checksum covers all that was acknowledged.
 func head(t *testing.T, s store.Store) (h store.Head) {
 	t.Helper()
-	if err := s.View(t.Context(), func(v store.View) (err error) {
+	read := func(v store.View) (err error) {
 		h, err = v.Head(t.Context())
 		return err
-	}); err != nil {
+	}
+	err := s.View(t.Context(), read)
+	if errors.Is(err, store.ErrUnavailable) { // the fault was a read of this one
+		err = s.View(t.Context(), read)
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
 	return h
 }
 
-// check opens the image of a power loss, and requires that it is clean and has everything that was acknowledged.
-func check(t *testing.T, log []faultdisk.Operation, seed uint64, what string) {
+// check opens the image of a power loss, and requires that it is clean and has everything that was acknowledged. It
+// returns the head of the image and the last note.
+func check(t *testing.T, log []faultdisk.Operation, seed uint64, what string) (found store.Head, note any) {
 	t.Helper()
 	image, note := faultdisk.Draw(log, rand.New(rand.NewPCG(seed, uint64(len(log)))))
 	folder := t.TempDir()
@@ -136,11 +154,27 @@ func check(t *testing.T, log []faultdisk.Operation, seed uint64, what string) {
 	if acknowledged, any := note.(store.Head); any {
 		requireBatch(t, s, &acknowledged, what)
 	}
+	found = head(t, s)
 	if err := s.Close(); err != nil { // before its files go: a store whose files are gone leaves them open
 		t.Fatalf("%s: closing: %v", what, err)
 	}
 	if err := os.RemoveAll(folder); err != nil {
 		t.Fatal(err)
+	}
+	return found, note
+}
+
+// requireNothing opens images of power losses at the moment when a batch was refused. Nothing may be there beyond what
+// was acknowledged.
+func requireNothing(t *testing.T, log []faultdisk.Operation, what string) {
+	t.Helper()
+	for n := range uint64(3) {
+		head, note := check(t, log, *seed+n, what+", when it was refused")
+		acknowledged, any := note.(store.Head)
+		if any && head != acknowledged || !any && head.BatchNo != 0 {
+			t.Fatalf("%s: batch %d is there, and %d was the last that was acknowledged", what, head.BatchNo,
+				acknowledged.BatchNo)
+		}
 	}
 }
 
@@ -224,18 +258,24 @@ func fail(t *testing.T, fault faultdisk.Fault, operations int) {
 	if *failures > 0 {
 		step = max(1, operations / *failures)
 	}
-	met := 0
+	met, refused := 0, 0
 	for n := 1 + int(*seed)%step; n <= operations; n += step {
 		folder := t.TempDir()
 		d := faultdisk.New(folder, n, fault)
-		workload(t, d, folder, *seed)
+		refusals := workload(t, d, folder, *seed)
 		if d.Met() {
 			met++
 		}
-		check(t, d.Log(), *seed, fmt.Sprintf("%v at operation %d, seed %d", fault, n, *seed))
+		what := fmt.Sprintf("%v at operation %d, seed %d", fault, n, *seed)
+		check(t, d.Log(), *seed, what)
+		for _, end := range refusals {
+			refused++
+			requireNothing(t, d.Log()[:end], what)
+		}
 	}
 	t.Logf("of %d operations", operations)
 	t.Logf("counted %d failing operations", met)
+	t.Logf("%d batches were refused", refused)
 	if met == 0 {
 		t.Error("no operation failed")
 	}

@@ -72,7 +72,7 @@ func allocate[T any](tls *libc.TLS, value T) uintptr {
 type (
 	openFunction     = func(tls *libc.TLS, vfs, name, file uintptr, flags int32, out uintptr) int32
 	deleteFunction   = func(tls *libc.TLS, vfs, name uintptr, sync int32) int32
-	writeFunction    = func(tls *libc.TLS, file, data uintptr, n int32, at int64) int32
+	writeFunction    = func(tls *libc.TLS, file, data uintptr, n int32, at int64) int32 // or read
 	truncateFunction = func(tls *libc.TLS, file uintptr, length int64) int32
 	closeFunction    = func(tls *libc.TLS, file uintptr) int32
 )
@@ -101,6 +101,7 @@ func standIn(tls *libc.TLS, own uintptr) uintptr {
 	}
 	table := *at[sqlite3.Tsqlite3_io_methods](own)
 	table.FxWrite, table.FxTruncate = pointer(xWrite), pointer(xTruncate)
+	table.FxRead = pointer(xRead)
 	table.FxSync, table.FxClose = pointer(xSync), pointer(xClose)
 	p := allocate(tls, table)
 	shim.methods[own] = p
@@ -144,6 +145,8 @@ func xWrite(tls *libc.TLS, file, data uintptr, n int32, to int64) int32 {
 		return sqlite3.SQLITE_FULL
 	case ShortWrite:
 		n, result = n/2, sqlite3.SQLITE_FULL
+	case LateError:
+		result = sqlite3.SQLITE_IOERR_WRITE
 	}
 	bytes := slices.Clone(unsafe.Slice(at[byte](data), n))
 	d.log = append(d.log, Operation{kind: write, path: path, at: to, data: bytes})
@@ -151,6 +154,17 @@ func xWrite(tls *libc.TLS, file, data uintptr, n int32, to int64) int32 {
 		return wrong
 	}
 	return result
+}
+
+func xRead(tls *libc.TLS, file, data uintptr, n int32, from int64) int32 {
+	d, _, own := opened(file)
+	d.mu.Lock()
+	failed := d.next(read) != None
+	d.mu.Unlock()
+	if failed {
+		return sqlite3.SQLITE_IOERR_READ
+	}
+	return function[writeFunction](own.FxRead)(tls, file, data, n, from)
 }
 
 func xTruncate(tls *libc.TLS, file uintptr, length int64) int32 {

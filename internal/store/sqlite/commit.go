@@ -30,7 +30,7 @@ func (s *Store) Commit(ctx context.Context, keys *inventory.Keys, decide store.D
 		return err
 	}
 	err = s.transact(keys, decide, now)
-	s.tellFull(err)
+	s.tellFailing(err)
 	if err == nil {
 		err = s.inPlace() // what went into a file that is gone must not be acknowledged
 	}
@@ -79,11 +79,11 @@ func (s *Store) transact(keys *inventory.Keys, decide store.Decide, now inventor
 		s.beforeCommit()
 	}
 	if err := exec(s.writer, "COMMIT", nil); err != nil {
-		return fmt.Errorf("committing a batch: %w", uncommitted(err))
+		return fmt.Errorf("committing a batch: %w", s.uncommitted(err))
 	}
-	if s.full {
-		s.full = false
-		s.options.Log.Info("there is space for the store file again", "file", s.path)
+	if s.failing {
+		s.failing = false
+		s.options.Log.Info("batches are written to the store file again", "file", s.path)
 	}
 	s.head = head
 	s.cache.committed(&l, changes)
@@ -93,19 +93,29 @@ func (s *Store) transact(keys *inventory.Keys, decide store.Decide, now inventor
 	return nil
 }
 
-// tellFull logs once that there is no space. Only a batch that was written shows that there is some again.
-func (s *Store) tellFull(err error) {
-	if s.full || sqlite.ErrCode(err).ToPrimary() != sqlite.ResultFull {
+// tellFailing logs once that nothing can be written. Only a batch that was written shows that it can be again.
+func (s *Store) tellFailing(err error) {
+	full := sqlite.ErrCode(err).ToPrimary() == sqlite.ResultFull
+	switch {
+	case s.failing || !full && !diskFailed(err):
 		return
+	case full:
+		s.options.Log.Error("nothing is committed until there is space for the store file", "file", s.path, "error", err)
+	default:
+		s.options.Log.Error("the disk of the store file fails: look after it soon", "file", s.path, "error", err)
 	}
-	s.full = true
-	s.options.Log.Error("nothing is committed until there is space for the store file", "file", s.path, "error", err)
+	s.failing = true
 }
 
 // uncommitted says what a COMMIT that failed means. Where there was no space, nothing happened: the log lacks the end
-// of the batch, which is written last, and is flushed only afterwards. After any other failure nobody knows.
-func uncommitted(err error) error {
-	if sqlite.ErrCode(err).ToPrimary() == sqlite.ResultFull {
+// of the batch, which is written last, and is flushed only afterwards. Where a write failed, its data may be in the log
+// all the same, and a crash would bring it back. So another transaction is written to the same place and flushed; then
+// nothing happened (decision 0023). After any other failure nobody knows.
+func (s *Store) uncommitted(err error) error {
+	switch {
+	case sqlite.ErrCode(err).ToPrimary() == sqlite.ResultFull:
+		return translate(err)
+	case diskFailed(err) && s.writer.AutocommitEnabled() && writeMark(s.writer) == nil:
 		return translate(err)
 	}
 	return fmt.Errorf("%w: %w", store.ErrBroken, err)

@@ -11,6 +11,9 @@ import (
 // translate turns a SQLite error into one of package store, by its code. An error that it returns unchanged is the
 // fault of the batch.
 func translate(err error) error {
+	if diskFailed(err) {
+		return fmt.Errorf("%w: the disk has failed to read or write the file or its log: %w", store.ErrUnavailable, err)
+	}
 	switch sqlite.ErrCode(err).ToPrimary() {
 	case sqlite.ResultOK, sqlite.ResultConstraint, sqlite.ResultTooBig, sqlite.ResultMismatch, sqlite.ResultRange:
 		return err
@@ -24,6 +27,13 @@ func translate(err error) error {
 	default:
 		return err
 	}
+}
+
+// diskFailed reports whether a read or a write has failed. Unlike after a failed flush, what was written and flushed
+// before is as it was.
+func diskFailed(err error) bool {
+	code := sqlite.ErrCode(err)
+	return code == sqlite.ResultIOErrRead || code == sqlite.ResultIOErrWrite
 }
 
 func noSpace(err error) error {

@@ -167,11 +167,16 @@ func beginLog(conn *sqlite.Conn) error {
 // sign marks the file. That also shows at the start, rather than at the first batch, whether the file can be written.
 // If only space is lacking, or another program has locked the file, it is opened as it is.
 func sign(conn *sqlite.Conn) error {
-	err := exec(conn, fmt.Sprintf("PRAGMA application_id = %d", applicationID), nil)
+	err := writeMark(conn)
 	if errors.Is(translate(err), store.ErrUnavailable) {
 		return nil
 	}
 	return err
+}
+
+// writeMark writes the first page and flushes it, whatever it was.
+func writeMark(conn *sqlite.Conn) error {
+	return exec(conn, fmt.Sprintf("PRAGMA application_id = %d", applicationID), nil)
 }
 
 // migrate upgrades the file to the schema of this program.

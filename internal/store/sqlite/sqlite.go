@@ -55,7 +55,7 @@ type Store struct {
 
 	checkpoints checkpoints
 	heldUp      heldUp
-	full        bool // the last batch that had something to write found no space
+	failing     bool // there was no space, or the disk failed, and no batch was written since
 	logPages    int  // about how many pages were written to the log since the last checkpoint
 
 	beforeCommit func() // set by tests
