@@ -33,6 +33,10 @@ func TestMain(m *testing.M) {
 		main()
 		return
 	}
+	if os.Getenv(consumerEnvironment) == "go" {
+		fmt.Fprintln(os.Stderr, beConsumer(os.Args[1:]))
+		os.Exit(1)
+	}
 	dbtest.Main(m)
 }
 
