@@ -247,8 +247,9 @@ func startServer(
 
 // relay takes events to sinks until the context ends.
 func (s *server) relay(ctx context.Context, sinks []*sink, log *slog.Logger, m *metrics.Metrics) {
+	source := relay.FromEngine(s.engine)
 	for _, sink := range sinks {
-		r := relay.New(relay.Options{Engine: s.engine, Sink: sink.Sink, Name: sink.name, Log: log, Observe: m.Relay})
+		r := relay.New(relay.Options{Source: source, Sink: sink.Sink, Name: sink.name, Log: log, Observe: m.Relay})
 		m.Sink(sink.name)
 		s.background.Go(func() { r.Run(ctx) })
 	}

@@ -8,7 +8,6 @@ package relay
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -18,7 +17,6 @@ import (
 
 	"github.com/holdfast/holdfast/internal/engine"
 	"github.com/holdfast/holdfast/internal/inventory"
-	"github.com/holdfast/holdfast/internal/wire"
 )
 
 // Message is an event on its way to a sink.
@@ -28,6 +26,9 @@ type Message struct {
 	Key      string // what must stay in order has the same key
 	Sequence int64  // of the event
 	Body     []byte // CloudEvents 1.0, JSON
+
+	Place inventory.Cursor // in the feed, after the event
+	Time  time.Time        // of the event
 }
 
 // ContentType is that of a message's body.
@@ -49,17 +50,28 @@ type Refused struct{ Reason error }
 func (e *Refused) Error() string { return "the sink refuses this event for good: " + e.Reason.Error() }
 func (e *Refused) Unwrap() error { return e.Reason }
 
-// Engine is as much of an [engine.Engine] as a relay uses.
-type Engine interface {
-	Do(context.Context, *inventory.Request) (inventory.Outcome, error)
-	Events(context.Context, engine.EventQuery) (engine.Page, error)
-	AwaitEvents(context.Context, engine.EventQuery, time.Duration) (inventory.Cursor, error)
-	SoleWriter() bool
+// Source is where a relay gets its events from, and where it keeps how far a sink has got. It is used by two goroutines.
+type Source interface {
+	// Hold takes a sink, keeps it for at least as long as lease, or gives it up with a lease of 0, and notes progress. It
+	// reports false where another process has the sink.
+	Hold(ctx context.Context, sink string, lease time.Duration, p *inventory.SinkProgress) (
+		state inventory.Sink, held bool, err error)
+	// Read returns what comes after a place. Where that is nothing it waits, but not longer than it is told. For a place
+	// that is not in the feed it fails with an [engine.CursorAheadError].
+	Read(ctx context.Context, after inventory.Cursor, wait time.Duration) (Part, error)
+	// Alone reports whether there can be no other process that takes a sink.
+	Alone() bool
 }
 
-// Options are what a relay needs. Engine, Sink and Name must be given.
+// Part is a part of the feed.
+type Part struct {
+	Messages []Message
+	Head     int64 // sequence of the last event that there is
+}
+
+// Options are what a relay needs. Source, Sink and Name must be given.
 type Options struct {
-	Engine  Engine
+	Source  Source
 	Sink    Sink         // the relay closes it
 	Name    string       // of the sink, the same in every process and without secrets
 	Log     *slog.Logger // default: nothing is logged
@@ -84,8 +96,6 @@ const (
 	pause = time.Second
 	// sendTimeout bounds one call of a sink.
 	sendTimeout = 15 * time.Second
-	// pageEvents and pageBytes bound what is sent at once.
-	pageEvents, pageBytes = 2000, 4 << 20
 	// A sink that could not be used is tried again after a wait that doubles.
 	firstBackoff, longestBackoff = 100 * time.Millisecond, 10 * time.Second
 )
@@ -93,7 +103,6 @@ const (
 // Relay serves one sink.
 type Relay struct {
 	o      Options
-	holder string
 	failed bool // the last attempt; it is logged once
 }
 
@@ -106,13 +115,13 @@ func New(o Options) *Relay {
 		o.Observe = func(Report) {}
 	}
 	o.Log = o.Log.With("sink", o.Name)
-	return &Relay{o: o, holder: rand.Text()}
+	return &Relay{o: o}
 }
 
 // Run relays until ctx ends.
 func (r *Relay) Run(ctx context.Context) {
 	for ctx.Err() == nil {
-		sink, held, err := r.hold(ctx, lease, nil)
+		sink, held, err := r.o.Source.Hold(ctx, r.o.Name, lease, nil)
 		if err == nil && held {
 			r.o.Log.Info("relaying events", "after", sink.Position.String())
 			r.serve(ctx, sink.Position)
@@ -134,18 +143,6 @@ func wait(ctx context.Context, d time.Duration) {
 	}
 }
 
-// hold takes the sink, keeps it or gives it up, and notes progress. It reports false where another process has it.
-func (r *Relay) hold(ctx context.Context, lease time.Duration, p *inventory.SinkProgress) (*inventory.Sink, bool, error) {
-	o, err := r.o.Engine.Do(ctx, &inventory.Request{Command: &inventory.HoldSink{
-		Name: r.o.Name, Holder: r.holder, Lease: inventory.Time(lease.Milliseconds()), Alone: r.o.Engine.SoleWriter(),
-		Progress: p,
-	}})
-	if err != nil {
-		return nil, false, err
-	}
-	return o.Sink, o.Sink.Holder == r.holder || lease == 0, nil
-}
-
 // serve relays from a position on, for as long as this process has the sink.
 func (r *Relay) serve(ctx context.Context, from inventory.Cursor) {
 	holding, lose := context.WithCancel(ctx)
@@ -160,7 +157,7 @@ func (r *Relay) serve(ctx context.Context, from inventory.Cursor) {
 	keeper.Wait()
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), pause)
 	defer cancel()
-	_, _, _ = r.hold(last, 0, p.take()) // where this fails, the lease ends by itself and events are sent again
+	_, _, _ = r.o.Source.Hold(last, r.o.Name, 0, p.take()) // where this fails, the lease ends by itself and events are sent again
 }
 
 // progress is what has become of the events since it was last noted.
@@ -208,12 +205,12 @@ func (r *Relay) keep(ctx context.Context, p *progress) {
 			return
 		}
 		taken := p.take()
-		if taken == nil && r.o.Engine.SoleWriter() {
+		if taken == nil && r.o.Source.Alone() {
 			continue // there is nobody to keep it from
 		}
 		asked := time.Now()
 		attempt, cancel := context.WithTimeout(ctx, lease-pause)
-		_, held, err := r.hold(attempt, lease, taken)
+		_, held, err := r.o.Source.Hold(attempt, r.o.Name, lease, taken)
 		cancel()
 		switch {
 		case err == nil && held:
@@ -223,7 +220,7 @@ func (r *Relay) keep(ctx context.Context, p *progress) {
 			r.o.Log.Warn("another process has taken over")
 			return
 		}
-		if p.back(taken); time.Since(renewed) > lease-pause && !r.o.Engine.SoleWriter() {
+		if p.back(taken); time.Since(renewed) > lease-pause && !r.o.Source.Alone() {
 			r.o.Log.Warn("the position could not be noted for too long: starting anew from the last one", "error", err)
 			return
 		}
@@ -273,30 +270,24 @@ func (r *Relay) recovered() {
 // sendPage hands over the events after a position, or waits a while where there are none. It returns the position after
 // those that were taken.
 func (r *Relay) sendPage(ctx context.Context, position inventory.Cursor, p *progress) (inventory.Cursor, error) {
-	query := engine.EventQuery{After: position, Limit: pageEvents, Bytes: pageBytes}
-	page, err := r.o.Engine.Events(ctx, query)
+	part, err := r.o.Source.Read(ctx, position, pause)
 	if err != nil {
 		return r.elsewhere(position, err)
 	}
-	if len(page.Events) == 0 {
+	if len(part.Messages) == 0 {
 		r.o.Observe(Report{Sink: r.o.Name})
-		_, err := r.o.Engine.AwaitEvents(ctx, query, pause)
-		return position, err
 	}
-	messages := messagesOf(&page)
-	for len(messages) > 0 && err == nil {
+	for messages := part.Messages; len(messages) > 0 && err == nil; {
 		var n int
-		n, err = r.hand(ctx, messages, &page, p)
-		messages = messages[n:]
-		if n > 0 {
-			position = page.Epochs.At(page.Events[len(page.Events)-len(messages)-1].Seq)
+		if n, err = r.hand(ctx, messages, part.Head, p); n > 0 {
+			position, messages = messages[n-1].Place, messages[n:]
 		}
 	}
 	return position, err
 }
 
 // hand gives messages to the sink and notes what it took. One that it refuses for good is set aside.
-func (r *Relay) hand(ctx context.Context, messages []Message, page *engine.Page, p *progress) (taken int, err error) {
+func (r *Relay) hand(ctx context.Context, messages []Message, head int64, p *progress) (taken int, err error) {
 	attempt, cancel := context.WithTimeout(ctx, sendTimeout)
 	defer cancel()
 	accepted, err := r.o.Sink.Send(attempt, messages)
@@ -309,13 +300,12 @@ func (r *Relay) hand(ctx context.Context, messages []Message, page *engine.Page,
 		taken, err, report.SetAside = accepted+1, nil, 1
 	}
 	if taken > 0 {
-		p.add(page.Epochs.At(messages[taken-1].Sequence), int64(report.SetAside))
+		p.add(messages[taken-1].Place, int64(report.SetAside))
 	}
 	report.Failed = err != nil
-	report.Behind = page.Head - messages[0].Sequence + 1 - int64(taken)
+	report.Behind = head - messages[0].Sequence + 1 - int64(taken)
 	if taken < len(messages) {
-		first := page.Events[len(page.Events)-len(messages)+taken]
-		report.Oldest = time.Since(time.UnixMilli(int64(first.Time)))
+		report.Oldest = time.Since(messages[taken].Time)
 	}
 	r.o.Observe(report)
 	return taken, err
@@ -334,24 +324,4 @@ func (r *Relay) elsewhere(position inventory.Cursor, err error) (inventory.Curso
 	r.o.Log.Warn("the store was restored from an older state: what was sent beyond it is not in it any more", "sent",
 		position.String(), "goesOnAfter", ahead.Shared.String())
 	return ahead.Shared, nil
-}
-
-func messagesOf(page *engine.Page) []Message {
-	ids := wire.EventIDs{Store: page.Store, Epochs: page.Epochs}
-	messages := make([]Message, len(page.Events))
-	var bodies []byte
-	ends := make([]int, len(page.Events))
-	for i := range page.Events {
-		bodies = wire.AppendCloudEvent(bodies, &page.Events[i], &ids)
-		ends[i] = len(bodies)
-	}
-	start := 0
-	for i := range page.Events {
-		e := &page.Events[i]
-		messages[i] = Message{
-			ID: ids.ID(e.Seq), Type: e.Type.String(), Key: e.OrderKey(), Sequence: e.Seq, Body: bodies[start:ends[i]:ends[i]],
-		}
-		start = ends[i]
-	}
-	return messages
 }

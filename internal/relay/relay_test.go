@@ -123,11 +123,11 @@ func create(t *testing.T, e *engine.Engine, n int) {
 }
 
 // run starts a relay. Stopping it waits for its end.
-func run(t *testing.T, e Engine, sink Sink, observe func(Report)) (stop func()) {
+func run(t *testing.T, e *engine.Engine, sink Sink, observe func(Report)) (stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	var group sync.WaitGroup
-	group.Go(func() { New(Options{Engine: e, Sink: sink, Name: "fake", Observe: observe}).Run(ctx) })
+	group.Go(func() { New(Options{Source: FromEngine(e), Sink: sink, Name: "fake", Observe: observe}).Run(ctx) })
 	stop = sync.OnceFunc(func() {
 		cancel()
 		group.Wait()
@@ -179,8 +179,8 @@ func TestCrash(t *testing.T) {
 		e, f := open(t, s), newFake()
 		ctx, cancel := context.WithCancel(context.Background())
 		defer cancel()
-		r := New(Options{Engine: e, Sink: f, Name: "fake"})
-		sink, held, err := r.hold(ctx, lease, nil)
+		r := New(Options{Source: FromEngine(e), Sink: f, Name: "fake"})
+		sink, held, err := r.o.Source.Hold(ctx, "fake", lease, nil)
 		if err != nil || !held {
 			t.Fatal(held, err)
 		}
@@ -234,8 +234,8 @@ func TestPoison(t *testing.T) {
 		synctest.Wait()
 		expect(t, f, 1, 3, 4)
 		stop()
-		r := New(Options{Engine: e, Sink: f, Name: "fake"})
-		if sink, _, err := r.hold(t.Context(), lease, nil); err != nil || sink.SetAside != 1 || aside != 1 || sink.Position.Seq != 4 {
+		r := New(Options{Source: FromEngine(e), Sink: f, Name: "fake"})
+		if sink, _, err := r.o.Source.Hold(t.Context(), "fake", lease, nil); err != nil || sink.SetAside != 1 || aside != 1 || sink.Position.Seq != 4 {
 			t.Errorf("%+v, %d reported: %v", sink, aside, err)
 		}
 	})
@@ -295,8 +295,8 @@ func TestOldHolder(t *testing.T) {
 			t.Errorf("the old holder has sent %v", sent)
 		}
 		expect(t, other, upTo(4)...)
-		r := New(Options{Engine: e, Sink: mine, Name: "fake"})
-		if sink, held, err := r.hold(t.Context(), lease, nil); err != nil || held || sink.Position.Seq != 4 {
+		r := New(Options{Source: FromEngine(e), Sink: mine, Name: "fake"})
+		if sink, held, err := r.o.Source.Hold(t.Context(), "fake", lease, nil); err != nil || held || sink.Position.Seq != 4 {
 			t.Errorf("%+v %v %v", sink, held, err)
 		}
 	})
@@ -309,10 +309,10 @@ func TestRestoredStore(t *testing.T) {
 		s := memory.Open(memory.Options{})
 		e, f := open(t, &shared{Store: s}), newFake()
 		create(t, e, 2)
-		r := New(Options{Engine: e, Sink: f, Name: "fake"})
-		_, _, err := r.hold(t.Context(), lease, nil)
+		r := New(Options{Source: FromEngine(e), Sink: f, Name: "fake"})
+		_, _, err := r.o.Source.Hold(t.Context(), "fake", lease, nil)
 		if err == nil {
-			_, _, err = r.hold(t.Context(), 0, &inventory.SinkProgress{Position: inventory.Cursor{Seq: 9}})
+			_, _, err = r.o.Source.Hold(t.Context(), "fake", 0, &inventory.SinkProgress{Position: inventory.Cursor{Seq: 9}})
 		}
 		if err == nil {
 			err = store.BeginEpoch(t.Context(), s, inventory.Epoch{1})

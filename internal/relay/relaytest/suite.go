@@ -85,7 +85,7 @@ func (f *fixture) produce(n int) {
 func (f *fixture) relay(accepted func(int)) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	r := relay.New(relay.Options{
-		Engine: f.engine, Sink: f.Open(f.TB), Name: "sink", Observe: func(r relay.Report) { accepted(r.Accepted + r.SetAside) },
+		Source: relay.FromEngine(f.engine), Sink: f.Open(f.TB), Name: "sink", Observe: func(r relay.Report) { accepted(r.Accepted + r.SetAside) },
 	})
 	var group sync.WaitGroup
 	group.Go(func() { r.Run(ctx) })
