@@ -60,6 +60,9 @@ type Error struct {
 	Errors    []FieldError `json:"errors"`
 	Shortages []Shortage   `json:"shortages"` // every short stock row, for InsufficientStock
 	Current   *Current     `json:"current"`   // state of the resource that refuses
+	// SharedAfter is the last place that the feed has in common with the one that the cursor is of, for CursorAhead;
+	// empty where it is not known.
+	SharedAfter string `json:"sharedAfter"`
 
 	results    []result // of an atomic batch, for BatchRefused
 	retryAfter time.Duration

@@ -1,6 +1,10 @@
 package client
 
-import "time"
+import (
+	"bytes"
+	"encoding/json"
+	"time"
+)
 
 // Money is an amount in minor units (cents, say) of an ISO 4217 currency.
 type Money struct {
@@ -140,7 +144,16 @@ type Event struct {
 	Actor    *Actor    `json:"actor"` // nil where nobody was asked who he was
 	Data     EventData `json:"data"`
 
-	Cursor string `json:"-"` // the place after it, for Feed.After; empty where the server gave none
+	Cursor string          `json:"-"` // the place after it, for Feed.After; empty where the server gave none
+	Raw    json.RawMessage `json:"-"` // the event as the server sent it
+}
+
+// UnmarshalJSON implements [json.Unmarshaler].
+func (e *Event) UnmarshalJSON(data []byte) error {
+	type plain Event // without this method
+	err := json.Unmarshal(data, (*plain)(e))
+	e.Raw = bytes.Clone(data)
+	return err
 }
 
 // Actor is who made a change.

@@ -27,6 +27,7 @@ func TestImports(t *testing.T) {
 		"internal/expiry":          {"internal/inventory", "internal/engine"},
 		"internal/relay":           {"internal/inventory", "internal/engine", "internal/wire"},
 		"internal/relay/relaytest": {"internal/inventory", "internal/engine", "internal/relay", "internal/store/memory"},
+		"internal/relay/remote":    {"client", "internal/inventory", "internal/engine", "internal/wire", "internal/relay"},
 		"internal/relay/file":      {"internal/relay"}, // a sink knows what it is handed, and nothing else of ours
 		"internal/relay/nats":      {"internal/relay"},
 		"internal/relay/kafka":     {"internal/relay"},

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -12,12 +11,12 @@ import (
 	"github.com/holdfast/holdfast/client"
 )
 
-// remote is how commands that are clients of a server reach it.
-type remote struct {
+// apiFlags are how commands that are clients of a server reach it.
+type apiFlags struct {
 	URL string `default:"http://127.0.0.1:8420" env:"HOLDFAST_URL" help:"URL of the server."`
 }
 
-func (r *remote) client() *client.Client { return client.New(r.URL) }
+func (f *apiFlags) client() *client.Client { return client.New(f.URL) }
 
 // eventsCommand are the commands about the feed.
 type eventsCommand struct {
@@ -48,7 +47,7 @@ func (f *feedFlags) feed(ctx context.Context, c *client.Client) (client.Feed, er
 
 // tailCommand are the flags of holdfast events tail.
 type tailCommand struct {
-	remote
+	apiFlags
 	feedFlags
 	JSON  bool `help:"Print each event as JSON, one a line."`
 	Count int  `placeholder:"N" help:"End after so many events. Default: never."`
@@ -78,7 +77,8 @@ func (c *tailCommand) Run(ctx context.Context, env *environment) error {
 
 func (c *tailCommand) print(w io.Writer, e *client.Event) error {
 	if c.JSON {
-		return json.NewEncoder(w).Encode(e)
+		_, err := fmt.Fprintf(w, "%s\n", e.Raw)
+		return err
 	}
 	_, err := fmt.Fprintf(w, "%8d  %s  %-22s %-31s %s\n", e.Sequence, e.Time.Local().Format(time.TimeOnly), e.Type, e.Subject,
 		describeMovements(e.Data.Movements))

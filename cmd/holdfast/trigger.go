@@ -16,7 +16,7 @@ import (
 
 // triggerCommand are the flags of holdfast trigger.
 type triggerCommand struct {
-	remote
+	apiFlags
 	Event string `arg:"" help:"Type of the event to cause: ${triggers}."`
 }
 

@@ -112,6 +112,73 @@ func TestPrintedEvents(t *testing.T) {
 	}
 }
 
+// TestWorkerOverHTTP: beside a server whose store belongs to it, a worker relays what the server's feed says. It and the
+// server are killed in turn.
+func TestWorkerOverHTTP(t *testing.T) {
+	folder := t.TempDir()
+	store, events := "sqlite:"+filepath.Join(folder, "shop.db"), filepath.Join(folder, "events.ndjson")
+	s, err := startChild(t.Context(), "127.0.0.1:0", store)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.kill() }()
+	worker := []string{
+		"worker", "--url=" + s.url, "--sink=file:" + events, "--position-file=" + filepath.Join(folder, "positions.json"),
+		"--listen=127.0.0.1:0",
+	}
+	start := func() (stop func() int) {
+		ctx, cancel := context.WithCancel(t.Context())
+		log, done := newOutput(), make(chan int, 1)
+		go func() { done <- run(ctx, &environment{newOutput(), log}, worker) }()
+		var health string
+		for ready := false; !ready; {
+			_, health, ready = strings.Cut(<-log.lines, "it is ready on ")
+		}
+		for path, want := range map[string]string{"/livez": "live", "/readyz": `"ready"`, "/metrics": "holdfast_relay_behind"} {
+			if got := fetch(t, strings.TrimSpace(health)+path); !strings.Contains(got, want) {
+				t.Errorf("%s: %s", path, got)
+			}
+		}
+		return func() int {
+			cancel()
+			return <-done
+		}
+	}
+	makeProducts(t, s.url, 0, 20)
+	stop := start()
+	awaitEvents(t, events, 20)
+	if code, _, stderr := execute(t.Context(), worker...); code != exitFailure || !strings.Contains(stderr, "another worker") {
+		t.Errorf("a second worker with the same file: exit %d: %s", code, stderr)
+	}
+	_ = s.kill()
+	if s, err = startChild(t.Context(), s.address, store); err != nil {
+		t.Fatal(err)
+	}
+	makeProducts(t, s.url, 1, 20)
+	awaitEvents(t, events, 40)
+	if code := stop(); code != exitOK {
+		t.Errorf("the worker ended with %d", code)
+	}
+	makeProducts(t, s.url, 2, 20)
+	stop = start()
+	awaitEvents(t, events, 60)
+	stop()
+	if data, err := os.ReadFile(events); err != nil || strings.Count(string(data), "\n") != 60 {
+		t.Errorf("after stops in good order there are %d lines for 60 events: %v", strings.Count(string(data), "\n"), err)
+	}
+	direct := filepath.Join(folder, "direct.ndjson")
+	if err := s.stop(); err != nil {
+		t.Fatal(err)
+	}
+	last := serve(t, "--store="+store, "--sink=file:"+direct)
+	awaitEvents(t, direct, 60)
+	last.stop()
+	a, _ := os.ReadFile(events)
+	if b, _ := os.ReadFile(direct); string(a) != string(b) {
+		t.Error("over HTTP the events are not what the server itself relays")
+	}
+}
+
 func makeProducts(t *testing.T, url string, round, n int) {
 	t.Helper()
 	c := client.New(url)

@@ -28,6 +28,8 @@ type problem struct {
 	Current   *current     `json:"current,omitempty"`
 	// Results are those of an atomic batch that was refused.
 	Results json.RawMessage `json:"results,omitempty"`
+	// SharedAfter is the last place in the feed that a cursor from elsewhere has in common with it.
+	SharedAfter string `json:"sharedAfter,omitempty"`
 }
 
 func (p *problem) Error() string { return string(p.Code) + ": " + p.Detail }
@@ -98,12 +100,14 @@ func (c *call) explain(err error) *problem {
 
 // elsewhere is the problem of a cursor that is not in the feed.
 func elsewhere(e *engine.CursorAheadError) *problem {
-	if !e.Known || e.Shared.Seq == 0 {
+	if !e.Known {
 		return fail(CodeCursorAhead)
 	}
-	return fail(CodeCursorAhead, fmt.Sprintf("The store was restored from an older state. What you saw after %q is not in it: "+
+	p := fail(CodeCursorAhead, fmt.Sprintf("The store was restored from an older state. What you saw after %q is not in it: "+
 		"take that back from what you derived from the events, and go on from after=%s; or rebuild it, starting from "+
 		"after=0.", e.Shared, e.Shared))
+	p.SharedAfter = e.Shared.String()
+	return p
 }
 
 // explainRequest makes the problem of a request that is wrong in itself, or nil of any other error.

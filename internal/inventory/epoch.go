@@ -55,7 +55,7 @@ func (e Epochs) Shared(c Cursor) (place Cursor, known bool) {
 	known = c.Epoch == Epoch{}
 	for i := range e.count() {
 		id, after := e.entry(i)
-		if known {
+		if known || id == c.Epoch && c.Seq <= after { // the latter never was in a feed
 			return e.At(min(c.Seq, after)), true
 		}
 		known = id == c.Epoch

@@ -65,6 +65,7 @@ func TestEpochOfLostEvents(t *testing.T) {
 		{first, 7}:    {Cursor{first, 7}, true},
 		{first, 12}:   {Cursor{first, 9}, true},
 		{second, 12}:  {Cursor{second, 12}, true},
+		{second, 7}:   {Cursor{first, 7}, true}, // which it never was
 		{lost, 7}:     {Cursor{lost, 7}, false},
 		{Epoch{}, 20}: {Cursor{Epoch{}, 5}, true},
 	} {

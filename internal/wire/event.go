@@ -86,22 +86,36 @@ func AppendEvent(b []byte, e *inventory.Event, ids *EventIDs) []byte {
 // AppendCloudEvent appends an event as CloudEvents 1.0 in JSON (structured mode, github.com/cloudevents/spec), with the
 // extensions sequence and partitionkey. Its data is the whole event.
 func AppendCloudEvent(b []byte, e *inventory.Event, ids *EventIDs) []byte {
-	b = append(b, `{"specversion":"1.0","id":`...)
-	b = AppendID(b, ids.of(e.Seq), eventPrefix)
-	b = append(b, `,"source":"urn:holdfast:`...)
-	b = append(b, ids.Store...)
-	b = append(b, `","type":"`...)
-	b = append(b, e.Type.String()...)
-	b = append(b, `","subject":`...)
-	b = appendString(b, e.Subject())
-	b = append(b, `,"time":`...)
-	b = AppendTime(b, e.Time)
-	b = append(b, `,"datacontenttype":"application/json","sequence":"`...)
-	b = appendInt(b, e.Seq)
-	b = append(b, `","partitionkey":`...)
-	b = appendString(b, e.OrderKey())
-	b = append(b, `,"data":`...)
+	b = (&CloudEvent{
+		ID: ids.ID(e.Seq), Store: ids.Store, Type: e.Type.String(), Subject: e.Subject(), Time: e.Time, Sequence: e.Seq,
+		OrderKey: e.OrderKey(),
+	}).append(b)
 	return append(AppendEvent(b, e, ids), '}')
+}
+
+// CloudEvent is what an event has outside of its data.
+type CloudEvent struct {
+	ID, Store, Type, Subject, OrderKey string
+	Time                               inventory.Time
+	Sequence                           int64
+}
+
+// Append appends it with its data, which is an event as JSON.
+func (c *CloudEvent) Append(b, data []byte) []byte {
+	return append(append(c.append(b), data...), '}')
+}
+
+// append appends everything before the data.
+func (c *CloudEvent) append(b []byte) []byte {
+	b = appendString(append(b, `{"specversion":"1.0","id":`...), c.ID)
+	b = appendString(append(b, `,"source":`...), "urn:holdfast:"+c.Store)
+	b = appendString(append(b, `,"type":`...), c.Type)
+	b = appendString(append(b, `,"subject":`...), c.Subject)
+	b = AppendTime(append(b, `,"time":`...), c.Time)
+	b = append(b, `,"datacontenttype":"application/json","sequence":"`...)
+	b = appendInt(b, c.Sequence)
+	b = appendString(append(b, `","partitionkey":`...), c.OrderKey)
+	return append(b, `,"data":`...)
 }
 
 // ID is the text id of the event with a sequence.
