@@ -48,12 +48,14 @@ const (
 	ShortWrite       // a part is written, then ENOSPC
 	LateError        // EIO of a write that was done all the same
 	ReadError        // EIO of a read
+	TruncateError    // EIO of a truncation
 	FlushError       // EIO of a flush: what it had to flush may be lost, and the next flush does not say so
 )
 
 func (f Fault) String() string {
 	return [...]string{
 		"nothing", "EIO", "ENOSPC", "short write", "EIO of a write that was done", "EIO of a read",
+		"EIO of a truncation",
 		"failed flush",
 	}[f]
 }
@@ -115,7 +117,7 @@ func (d *Disk) concerns(path string) bool {
 }
 
 var possible = map[kind][]Fault{
-	write: {IOError, Full, ShortWrite, LateError}, truncate: {IOError}, flush: {FlushError},
+	write: {IOError, Full, ShortWrite, LateError}, truncate: {TruncateError}, flush: {FlushError},
 	read: {ReadError},
 }
 

@@ -29,11 +29,15 @@ func translate(err error) error {
 	}
 }
 
-// diskFailed reports whether a read or a write has failed. Unlike after a failed flush, what was written and flushed
-// before is as it was.
+// diskFailed reports whether a read, a write or a truncation has failed. Unlike after a failed flush, what was written
+// and flushed before is as it was. Only a checkpoint truncates, before it notes that it has copied anything: the log
+// still has it all.
 func diskFailed(err error) bool {
-	code := sqlite.ErrCode(err)
-	return code == sqlite.ResultIOErrRead || code == sqlite.ResultIOErrWrite
+	switch sqlite.ErrCode(err) {
+	case sqlite.ResultIOErrRead, sqlite.ResultIOErrWrite, sqlite.ResultIOErrTruncate:
+		return true
+	}
+	return false
 }
 
 func noSpace(err error) error {
