@@ -42,14 +42,14 @@ type Fault int
 
 // The faults. Each happens once; the operation after it is well again.
 const (
-	None       Fault = iota
-	IOError          // EIO
-	Full             // ENOSPC
-	ShortWrite       // a part is written, then ENOSPC
-	LateError        // EIO of a write that was done all the same
-	ReadError        // EIO of a read
-	TruncateError    // EIO of a truncation
-	FlushError       // EIO of a flush: what it had to flush may be lost, and the next flush does not say so
+	None          Fault = iota
+	IOError             // EIO
+	Full                // ENOSPC
+	ShortWrite          // a part is written, then ENOSPC
+	LateError           // EIO of a write that was done all the same
+	ReadError           // EIO of a read
+	TruncateError       // EIO of a truncation
+	FlushError          // EIO of a flush: what it had to flush may be lost, and the next flush does not say so
 )
 
 func (f Fault) String() string {
