@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -514,6 +515,37 @@ func TestDeferred(t *testing.T) {
 	}
 	if took := len(s.sizes) - before; took != 3 {
 		t.Fatalf("%d batches", took)
+	}
+}
+
+// TestExpireGoesOn: a command that ends more than a batch may write goes on where it was, and counts all of them.
+func TestExpireGoesOn(t *testing.T) {
+	clock := time.Now()
+	s := &fakeStore{Store: memory.Open(memory.Options{Now: func() time.Time { return clock }})}
+	d := openDoor(s, Options{})
+	defer d.close(context.Background())
+	const holds = 6
+	p := product("p")
+	p.Command.(*inventory.CreateProduct).TotalStock = holds
+	if _, err := d.Do(t.Context(), p); err != nil {
+		t.Fatal(err)
+	}
+	var ids []inventory.ID
+	for range holds {
+		r := reserve("p", 1)
+		fat := strings.Repeat("x", inventory.MaxBatchBytes/4)
+		r.Command.(*inventory.Reserve).Metadata = inventory.Metadata{{Name: "fat", Value: fat}}
+		o, err := d.Do(t.Context(), r)
+		if err != nil || o.Reservation == nil {
+			t.Fatalf("%+v %v", o, err)
+		}
+		ids = append(ids, o.Reservation.ID)
+	}
+	clock = clock.Add(time.Second)
+	before := len(s.sizes)
+	o, err := d.Do(t.Context(), &inventory.Request{Command: &inventory.Expire{IDs: ids}})
+	if took := len(s.sizes) - before; err != nil || o.Expired != holds || took != 2 {
+		t.Fatalf("ended %d in %d batches, %v", o.Expired, took, err)
 	}
 }
 
