@@ -415,3 +415,35 @@ func (w *world) trace(t *testing.T, c *Changes) (lines []string) {
 	}
 	return lines
 }
+
+// TestOrderKeepsPrices: an order charges what the shopper was shown, whatever the catalogue says by then.
+func TestOrderKeepsPrices(t *testing.T) {
+	w := groupWorld(t)
+	made, _ := w.decide(t, holdOf(2))
+	hold, dearer := made[0].Reservation, int64(5000)
+	w.decide(t, &Request{Command: &UpdateProduct{ID: "mug", Amount: &dearer}})
+	bought, _ := w.decide(t, &Request{Command: &Confirm{ReservationID: hold.ID}})
+	order := bought[0].Order
+	if order == nil || !slices.Equal(order.Lines, hold.Lines) || order.Total != hold.Total || order.Total.Amount != 2*1999 {
+		t.Errorf("%+v, held as %+v", order, hold)
+	}
+}
+
+// TestFullMetadata: a patch may fill the metadata up, and no further.
+func TestFullMetadata(t *testing.T) {
+	w := groupWorld(t)
+	patch := func(members int) Outcome {
+		set, value := map[string]*string{}, "x"
+		for i := range members {
+			set[fmt.Sprint("m", i)] = &value
+		}
+		outcomes, _ := w.decide(t, &Request{Command: &UpdateProduct{ID: "mug", Metadata: &MetadataPatch{Set: set}}})
+		return outcomes[0]
+	}
+	if o := patch(MaxMetadata); o.Product == nil || len(o.Product.Metadata) != MaxMetadata {
+		t.Errorf("up to the limit: %+v", o)
+	}
+	if o := patch(MaxMetadata + 1); o.Refusal == nil || o.Refusal.Code != RefusedMetadataTooLarge {
+		t.Errorf("beyond it: %+v", o)
+	}
+}
