@@ -341,6 +341,33 @@ func stockNames(s *Store) (map[int64]string, error) {
 	return names, err
 }
 
+// TestLapsedBeforeAnother: the entries of a hold that lapses while one with an earlier deadline is still ACTIVE are taken
+// out of the table at once: they do not come before the first ACTIVE one, and would not count as dead.
+func TestLapsedBeforeAnother(t *testing.T) {
+	clock := storetest.NewClock()
+	path := filepath.Join(t.TempDir(), "store.db")
+	s := openFile(t, path, clock.Now)
+	holdOf := func(id string, seconds int64) *inventory.Reserve {
+		return &inventory.Reserve{TTL: seconds * 1000, Lines: []inventory.ReserveLine{
+			{ProductID: id, Location: inventory.MainLocation, Quantity: 1},
+		}}
+	}
+	made, err := commitPlain(s, product("a"), product("b"), holdOf("a", 1), holdOf("b", 2))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Close() // enters all that waits
+	s = openFile(t, path, clock.Now)
+	clock.Advance(time.Minute)
+	if _, err := commitPlain(s, &inventory.Expire{IDs: []inventory.ID{made[3].Reservation.ID}}); err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]bool{fmt.Sprint("a", placeOf(made[2].Reservation)): true}
+	if live, dead := entries(t, s); !maps.Equal(live, want) || dead != 0 {
+		t.Errorf("entries %v and %d dead ones, want %v", live, dead, want)
+	}
+}
+
 // TestCollector: dead entries do not pile up, of one product or of many.
 func TestCollector(t *testing.T) {
 	for _, products := range []int{1, 50} {
