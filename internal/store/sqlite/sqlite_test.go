@@ -476,6 +476,27 @@ func refusing(t rapid.TB, s *Store, how string, run func()) {
 	do("DROP TRIGGER refuse")
 }
 
+// TestCacheAfterAFailure: what a batch that failed would have written is not taken for stored, nor cached.
+func TestCacheAfterAFailure(t *testing.T) {
+	for _, how := range []string{"ABORT", "ROLLBACK"} {
+		s := openFile(t, filepath.Join(t.TempDir(), "store.db"), time.Now)
+		if _, err := commitPlain(s, product("mug")); err != nil { // of 10 units
+			t.Fatal(err)
+		}
+		hold := holdOf("mug", 60)
+		hold.Lines[0].Quantity = 4
+		refusing(t, s, how, func() {
+			if _, err := commitPlain(s, hold); err == nil {
+				t.Fatal("the batch was committed")
+			}
+		})
+		hold.Lines[0].Quantity = 10
+		if o, err := commitPlain(s, hold); err != nil || o[0].Refusal != nil {
+			t.Errorf("%s: all units are there: %+v, %v", how, o, err)
+		}
+	}
+}
+
 // TestDamagedHolds: overdue holds that cannot be read keep their units, but no buyer waits for them for ever.
 func TestDamagedHolds(t *testing.T) {
 	clock := storetest.NewClock()
