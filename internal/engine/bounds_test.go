@@ -106,14 +106,14 @@ func TestFeedBeforeItsEnd(t *testing.T) {
 		do(t, earlier, hold("mug", 1))
 	}
 	e := open(t, s, Options{}) // knows of no event but those that it commits
-	if _, err := e.Events(t.Context(), 0, 10); err != nil {
+	if _, err := e.Events(t.Context(), EventQuery{Limit: 10}); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 {
 		do(t, e, hold("mug", 1))
 	}
 	for after := range int64(5) {
-		page, err := e.Events(t.Context(), after, 10)
+		page, err := e.Events(t.Context(), EventQuery{After: e.CursorAt(after), Limit: 10})
 		if err != nil || len(page.Events) != int(5-after) || page.Events[0].Seq != after+1 {
 			t.Errorf("after %d: %+v (%v)", after, page, err)
 		}
