@@ -120,6 +120,21 @@ func TestFeedBeforeItsEnd(t *testing.T) {
 	}
 }
 
+// TestFilteredPagesGoOn: where a filter leaves events out, the next page begins behind them, and not with them again.
+func TestFilteredPagesGoOn(t *testing.T) {
+	e := open(t, &shelf{Store: memory.Open(memory.Options{})}, Options{})
+	do(t, e, create("mug", 100))
+	for range 3 {
+		do(t, e, hold("mug", 1))
+	}
+	for _, filter := range []inventory.EventFilter{{}, {ProductID: "cup"}} {
+		page, err := e.Events(t.Context(), EventQuery{Limit: 10, Filter: filter})
+		if want := e.CursorAt(4); err != nil || page.Next != want || (filter.ProductID != "") != (len(page.Events) == 0) {
+			t.Errorf("%+v: %d events, then %v, want %v (%v)", filter, len(page.Events), page.Next, want, err)
+		}
+	}
+}
+
 // TestFollowersCostNoViews: those who wait for events cost the store nothing, and each sees every event.
 func TestFollowersCostNoViews(t *testing.T) {
 	s := &shelf{Store: memory.Open(memory.Options{})}
