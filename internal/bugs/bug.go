@@ -63,7 +63,7 @@ func parse(name, text string) (*bug, error) {
 	}
 	switch {
 	case b.breaks == "" || len(b.test) == 0:
-		return nil, errors.New("it must begin with the lines Breaks: and Test:")
+		return nil, errors.New("it must begin with a line for Breaks and one for Test")
 	case len(b.files) == 0 || !b.changes():
 		return nil, errors.New("it changes nothing")
 	}
