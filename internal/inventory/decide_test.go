@@ -447,3 +447,32 @@ func TestFullMetadata(t *testing.T) {
 		t.Errorf("beyond it: %+v", o)
 	}
 }
+
+// TestOldestLapsesFirst: of several overdue holds the one with the earliest deadline gives its units first, and the
+// others keep theirs as long as nobody needs them.
+func TestOldestLapsesFirst(t *testing.T) {
+	w := groupWorld(t)
+	late, early := holdOf(5), holdOf(5)
+	early.Command.(*Reserve).TTL = 30_000
+	made, _ := w.decide(t, late, early)
+	w.Now += 60_000
+	w.decide(t, holdOf(5))
+	for i, want := range []ReservationStatus{ReservationActive, ReservationExpired} {
+		if r := w.Reservations[made[i].Reservation.ID]; r.Status != want {
+			t.Errorf("with the deadline %d: %v, want %v", r.ExpiresAt, r.Status, want)
+		}
+	}
+}
+
+// TestDeferredLeavesNoReceipt: a command that is decided in the next batch has no answer yet that could be stored.
+func TestDeferredLeavesNoReceipt(t *testing.T) {
+	w := groupWorld(t)
+	w.decide(t, holdOf(10))
+	w.MoreOverdue[StockKey{"mug", MainLocation}] = true
+	request := holdOf(1)
+	request.Receipt = keyOf("later")
+	outcomes, changes, err := Decide(w.State, []*Request{request})
+	if err != nil || !outcomes[0].Deferred || len(changes.Receipts) != 0 || len(w.Receipts) != 0 || !changes.Empty() {
+		t.Errorf("%+v, %d receipts, %v", outcomes, len(changes.Receipts), err)
+	}
+}
