@@ -40,7 +40,7 @@ func overlay(folder string, replaced map[string]string) (string, error) {
 // goTest runs tests in a folder. With an overlay, they see the files that it names.
 func goTest(ctx context.Context, folder, overlay string, arguments []string) (result, error) {
 	command := exec.CommandContext(ctx, "go",
-		append([]string{"test", "-json", "-count=1", "-timeout=" + testTimeout}, arguments...)...)
+		append([]string{"test", "-json", "-count=1", "-timeout=" + testTimeout, "-vet=off", "-ldflags=-w"}, arguments...)...)
 	command.Dir = folder
 	command.Cancel = func() error { return command.Process.Signal(os.Interrupt) }
 	// Random tests draw the same each time, and leave nothing behind: that a bug is found is no accident.
