@@ -137,12 +137,15 @@ func (s *suite) withBug(ctx context.Context, b *bug) (result, error) {
 	return goTest(ctx, s.root, path, b.test)
 }
 
+// shownBytes bounds what is shown of the output of tests: that of one which ran out of time has every goroutine.
+const shownBytes = 2000
+
 // useless says that a bug shows nothing.
 func (s *suite) useless(b *bug, why, output string) {
 	s.unusable++
 	s.say("ERROR   ", b, why)
-	if output != "" {
-		fmt.Fprintln(s.out, strings.TrimSpace(output))
+	if output = strings.TrimSpace(output); output != "" {
+		fmt.Fprintln(s.out, output[:min(len(output), shownBytes)])
 	}
 }
 
