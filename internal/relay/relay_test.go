@@ -272,8 +272,9 @@ func TestNotedLater(t *testing.T) {
 		first.setAway(false)
 		time.Sleep(2 * pause)
 		expect(t, f, 1, 3)
-		r := New(Options{Engine: e, Sink: f, Name: "fake"})
-		if sink, _, err := r.hold(t.Context(), lease, nil); err != nil || sink.Position.Seq != 3 || sink.SetAside != 1 {
+		r := New(Options{Source: FromEngine(e), Sink: f, Name: "fake"})
+		sink, _, err := r.o.Source.Hold(t.Context(), "fake", lease, nil)
+		if err != nil || sink.Position.Seq != 3 || sink.SetAside != 1 {
 			t.Errorf("%+v, %v", sink, err)
 		}
 	})
