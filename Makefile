@@ -9,12 +9,13 @@ IMAGES    ?= 20000
 CUTS      ?= 1000
 FAILOVERS ?= 20
 HISTORIES ?= 100
+BUGS      ?= .
 TIME      ?= 2h
 
 # SEED draws what the long forms do. Without it they do the same as the test suite, and more of it.
 seed       = $(if $(SEED),-seed $(SEED))
 
-.PHONY: help run demo test race lint bench fuzz crash failover sim faults images failures cuts histories record build
+.PHONY: help run demo test race lint bench fuzz crash failover sim faults images failures cuts histories bugs record build
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -73,6 +74,10 @@ cuts: ## CUTS connections (default 1,000) cut at a commit, on PostgreSQL and on 
 
 histories: ## HISTORIES linearizable histories (default 100) under kills and cuts on each store; the test suite has 3
 	$(GO) test ./cmd/holdfast -run TestLinearizableUnderFaults -v -timeout 0 -histories $(HISTORIES) $(seed)
+
+# Each bug is a patch in internal/bugs/patches. One that is not caught lacks a test.
+bugs: ## plant bugs, one at a time: the tests must find each (BUGS=^audit plants those of a name)
+	$(GO) run ./internal/bugs -run '$(BUGS)'
 
 record: ## all of these in turn for TIME (default 2h); adds what was counted to docs/RELIABILITY.md
 	@mkdir -p .cache && $(GO) build -o .cache/record ./internal/record

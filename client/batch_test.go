@@ -253,6 +253,7 @@ func TestCoalesceLeaving(t *testing.T) {
 		})
 		synctest.Wait()
 		leave()
+		synctest.Wait() // he has left before anything more is sent
 		release()
 		calling.Wait()
 		if len(wire.requests) != 2 || wire.requests[1].path != "/v1/reservations" {

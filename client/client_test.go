@@ -192,7 +192,7 @@ func TestRateLimited(t *testing.T) {
 // TestRangingTwice: a list that is ranged over again begins anew.
 func TestRangingTwice(t *testing.T) {
 	first, second := status(200, `{"data":[{"id":"a"}],"nextCursor":"x"}`), status(200, `{"data":[{"id":"b"}],"nextCursor":null}`)
-	c, _ := scripted(first, second, first, second)
+	c, s := scripted(first, second, first, second)
 	list := c.Products(t.Context())
 	for range 2 {
 		var ids []string
@@ -205,6 +205,9 @@ func TestRangingTwice(t *testing.T) {
 		if strings.Join(ids, "") != "ab" {
 			t.Errorf("%v", ids)
 		}
+	}
+	if s.queries[2] != s.queries[0] {
+		t.Errorf("ranging again began with %s", s.queries[2])
 	}
 }
 

@@ -46,6 +46,7 @@ func TestImports(t *testing.T) {
 		// The simulation is the core alone: it knows the store that says in the fewest lines what a store does.
 		"internal/sim":       {"internal/inventory", "internal/store", "internal/store/memory", "internal/engine", "internal/audit"},
 		"internal/history":   {"client"}, // buyers, as outside as the load's
+		"internal/bugs":      {},         // it runs tests, and knows nothing of what they test
 		"internal/record":    {},         // runs commands and counts what they print
 		"internal/faultdisk": {},         // below SQLite: whatever is stored
 		"client":             {},         // a user's program must not pull the server in

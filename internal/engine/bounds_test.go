@@ -96,6 +96,45 @@ func TestFollowerLimit(t *testing.T) {
 	}
 }
 
+// TestFeedBeforeItsEnd: the end that is kept in memory begins somewhere, and nothing is missing where a page begins just
+// before it.
+func TestFeedBeforeItsEnd(t *testing.T) {
+	s := &shelf{Store: memory.Open(memory.Options{})}
+	earlier := open(t, s, Options{})
+	do(t, earlier, create("mug", 100))
+	for range 2 {
+		do(t, earlier, hold("mug", 1))
+	}
+	e := open(t, s, Options{}) // knows of no event but those that it commits
+	if _, err := e.Events(t.Context(), EventQuery{Limit: 10}); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		do(t, e, hold("mug", 1))
+	}
+	for after := range int64(5) {
+		page, err := e.Events(t.Context(), EventQuery{After: e.CursorAt(after), Limit: 10})
+		if err != nil || len(page.Events) != int(5-after) || page.Events[0].Seq != after+1 {
+			t.Errorf("after %d: %+v (%v)", after, page, err)
+		}
+	}
+}
+
+// TestFilteredPagesGoOn: where a filter leaves events out, the next page begins behind them, and not with them again.
+func TestFilteredPagesGoOn(t *testing.T) {
+	e := open(t, &shelf{Store: memory.Open(memory.Options{})}, Options{})
+	do(t, e, create("mug", 100))
+	for range 3 {
+		do(t, e, hold("mug", 1))
+	}
+	for _, filter := range []inventory.EventFilter{{}, {ProductID: "cup"}} {
+		page, err := e.Events(t.Context(), EventQuery{Limit: 10, Filter: filter})
+		if want := e.CursorAt(4); err != nil || page.Next != want || (filter.ProductID != "") != (len(page.Events) == 0) {
+			t.Errorf("%+v: %d events, then %v, want %v (%v)", filter, len(page.Events), page.Next, want, err)
+		}
+	}
+}
+
 // TestFollowersCostNoViews: those who wait for events cost the store nothing, and each sees every event.
 func TestFollowersCostNoViews(t *testing.T) {
 	s := &shelf{Store: memory.Open(memory.Options{})}

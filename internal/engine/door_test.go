@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -368,6 +369,38 @@ func (s spoiling) Commit(ctx context.Context, keys *inventory.Keys, decide store
 	})
 }
 
+// TestPanicSparesNeighbours: those that shared a batch with a command that panics are decided without it.
+func TestPanicSparesNeighbours(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newFake()
+		gate := make(chan struct{})
+		s.before = func(*inventory.Keys) error {
+			<-gate
+			return nil
+		}
+		d := openDoor(spoiling{s}, Options{})
+		answers := []<-chan result{call(t.Context(), d, product("gate"))}
+		synctest.Wait()
+		for _, r := range []*inventory.Request{product("before"), reserve("spoilt", 1), product("after")} {
+			answers = append(answers, call(t.Context(), d, r))
+			synctest.Wait()
+		}
+		close(gate)
+		for i, a := range answers {
+			r := <-a
+			if bad := i == 2; errors.Is(r.err, ErrInternal) != bad || (r.err == nil) == bad {
+				t.Errorf("command %d: %+v", i, r)
+			}
+		}
+		if !s.has(t, "before") || !s.has(t, "after") {
+			t.Error("a neighbour had no effect")
+		}
+		if err := d.close(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // TestPassingFailures: a store that is away answers 503, and the door goes on when it is back.
 func TestPassingFailures(t *testing.T) {
 	for name, c := range map[string]struct{ err, want error }{
@@ -483,6 +516,93 @@ func TestDeferred(t *testing.T) {
 	if took := len(s.sizes) - before; took != 3 {
 		t.Fatalf("%d batches", took)
 	}
+}
+
+// TestExpireGoesOn: a command that ends more than a batch may write goes on where it was, and counts all of them.
+func TestExpireGoesOn(t *testing.T) {
+	clock := time.Now()
+	s := &fakeStore{Store: memory.Open(memory.Options{Now: func() time.Time { return clock }})}
+	d := openDoor(s, Options{})
+	defer d.close(context.Background())
+	const holds = 6
+	p := product("p")
+	p.Command.(*inventory.CreateProduct).TotalStock = holds
+	if _, err := d.Do(t.Context(), p); err != nil {
+		t.Fatal(err)
+	}
+	var ids []inventory.ID
+	for range holds {
+		r := reserve("p", 1)
+		fat := strings.Repeat("x", inventory.MaxBatchBytes/4)
+		r.Command.(*inventory.Reserve).Metadata = inventory.Metadata{{Name: "fat", Value: fat}}
+		o, err := d.Do(t.Context(), r)
+		if err != nil || o.Reservation == nil {
+			t.Fatalf("%+v %v", o, err)
+		}
+		ids = append(ids, o.Reservation.ID)
+	}
+	clock = clock.Add(time.Second)
+	before := len(s.sizes)
+	o, err := d.Do(t.Context(), &inventory.Request{Command: &inventory.Expire{IDs: ids}})
+	if took := len(s.sizes) - before; err != nil || o.Expired != holds || took != 2 {
+		t.Fatalf("ended %d in %d batches, %v", o.Expired, took, err)
+	}
+}
+
+// TestDeferredInASplitBatch: a command that has to wait for the next batch is answered there, also where its own batch was
+// split because of another one.
+func TestDeferredInASplitBatch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newFake()
+		gate, reject := make(chan struct{}), rejecting("refused")
+		s.before = func(keys *inventory.Keys) error {
+			<-gate
+			return reject(keys)
+		}
+		d := openDoor(&deferring{fakeStore: s}, Options{})
+		answers := []<-chan result{call(t.Context(), d, product("p"))}
+		synctest.Wait()
+		for _, r := range []*inventory.Request{reserve("p", 1), product("refused"), reserve("p", 2), product("q")} {
+			answers = append(answers, call(t.Context(), d, r))
+			synctest.Wait()
+		}
+		close(gate)
+		for i, a := range answers {
+			r := <-a
+			if bad := i == 2; errors.Is(r.err, ErrInternal) != bad || (r.err == nil) == bad {
+				t.Errorf("command %d: %+v", i, r)
+			}
+			if waited := i == 1 || i == 3; waited && r.outcome.Refusal == nil {
+				t.Errorf("command %d: %+v", i, r)
+			}
+		}
+		if err := d.close(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// deferring says of the stock of p, the first two times that it is in a batch that is not refused, that there are more
+// overdue holds than were loaded: whoever wants units of it has to wait for the next batch.
+type deferring struct {
+	*fakeStore
+	deferred int
+}
+
+func (s *deferring) Commit(ctx context.Context, keys *inventory.Keys, decide store.Decide) error {
+	return s.fakeStore.Commit(ctx, keys, func(state *inventory.State) (*inventory.Changes, error) {
+		if len(keys.Stock) > 0 && s.deferred < 2 {
+			s.deferred++
+			state.MoreOverdue[keys.Stock[0].StockKey] = true
+		}
+		return decide(state)
+	})
+}
+
+func reserve(productID string, quantity int64) *inventory.Request {
+	return &inventory.Request{Command: &inventory.Reserve{TTL: 1000, Lines: []inventory.ReserveLine{
+		{ProductID: productID, Location: inventory.MainLocation, Quantity: quantity},
+	}}}
 }
 
 // openDoor opens a door alone.

@@ -3,6 +3,7 @@ package httpapi
 import (
 	"testing"
 
+	"github.com/holdfast/holdfast/internal/inventory"
 	"github.com/holdfast/holdfast/internal/wire"
 )
 
@@ -38,5 +39,23 @@ func TestETags(t *testing.T) {
 		if _, _, ok := parseETags([]string{list}); ok {
 			t.Errorf("%s is no list of tags", list)
 		}
+	}
+}
+
+// TestFingerprint: a key is for one request: one method, path and body.
+func TestFingerprint(t *testing.T) {
+	first := receiptOf("key", "POST", "/v1/orders", []byte("body"))
+	for what, other := range map[string]*inventory.ReceiptID{
+		"method": receiptOf("key", "PATCH", "/v1/orders", []byte("body")),
+		"path":   receiptOf("key", "POST", "/v1/order", []byte("body")),
+		"body":   receiptOf("key", "POST", "/v1/orders", []byte("bod")),
+		"bounds": receiptOf("key", "POST", "/v1/orders\n", []byte("body")),
+	} {
+		if other.Key != first.Key || other.Fingerprint == first.Fingerprint {
+			t.Errorf("another %s: %x and %x", what, first, other)
+		}
+	}
+	if other := receiptOf("other", "POST", "/v1/orders", []byte("body")); other.Key == first.Key {
+		t.Error("two keys are one")
 	}
 }

@@ -53,6 +53,7 @@ func TestBadInput(t *testing.T) {
 		before := h.request("GET", "/v1/events?limit=1000", "", 200)
 		for _, b := range slices.Concat(
 			badSyntax(r), badProducts(), badChanges(), badHolds(r, o), unknownIDs(r, o), badQueries(r), badHeaders(r, o),
+			badInSeveralWays(),
 		) {
 			h.refuses(&b)
 		}
@@ -465,4 +466,37 @@ func TestLenientInput(t *testing.T) {
 		h.request("PATCH", "/v1/products/mug", `{"name":"x"}`, 200, "If-Match", "*")
 		h.request("GET", "/v1/products/mug", "", 304, "If-None-Match", "*")
 	})
+}
+
+// badInSeveralWays are requests that are told what is wrong in the order of the contract: the body as bytes, the query,
+// the precondition, what the body says, the key.
+func badInSeveralWays() []badRequest {
+	const zero = `{"productId":"mug","quantity":0}`
+	return []badRequest{
+		{
+			"POST", "/v1/reservations?x=1", zero,
+			415, "unsupported-media-type", "",
+			[]string{"Content-Type", "text/plain"},
+		},
+		{
+			"POST", "/v1/reservations?x=1", zero,
+			400, "invalid-request", "x",
+			[]string{"Idempotency-Key", ""},
+		},
+		{
+			"PATCH", "/v1/products/mug?x=1", `{"name":1}`,
+			400, "invalid-request", "x",
+			[]string{"If-Match", "1"},
+		},
+		{
+			"PATCH", "/v1/products/mug", `{"name":1}`,
+			400, "invalid-request", "If-Match",
+			[]string{"If-Match", "1", "Idempotency-Key", ""},
+		},
+		{
+			"POST", "/v1/reservations", zero,
+			400, "invalid-request", "/quantity",
+			[]string{"Idempotency-Key", ""},
+		},
+	}
 }

@@ -415,3 +415,64 @@ func (w *world) trace(t *testing.T, c *Changes) (lines []string) {
 	}
 	return lines
 }
+
+// TestOrderKeepsPrices: an order charges what the shopper was shown, whatever the catalogue says by then.
+func TestOrderKeepsPrices(t *testing.T) {
+	w := groupWorld(t)
+	made, _ := w.decide(t, holdOf(2))
+	hold, dearer := made[0].Reservation, int64(5000)
+	w.decide(t, &Request{Command: &UpdateProduct{ID: "mug", Amount: &dearer}})
+	bought, _ := w.decide(t, &Request{Command: &Confirm{ReservationID: hold.ID}})
+	order := bought[0].Order
+	if order == nil || !slices.Equal(order.Lines, hold.Lines) || order.Total != hold.Total || order.Total.Amount != 2*1999 {
+		t.Errorf("%+v, held as %+v", order, hold)
+	}
+}
+
+// TestFullMetadata: a patch may fill the metadata up, and no further.
+func TestFullMetadata(t *testing.T) {
+	w := groupWorld(t)
+	patch := func(members int) Outcome {
+		set, value := map[string]*string{}, "x"
+		for i := range members {
+			set[fmt.Sprint("m", i)] = &value
+		}
+		outcomes, _ := w.decide(t, &Request{Command: &UpdateProduct{ID: "mug", Metadata: &MetadataPatch{Set: set}}})
+		return outcomes[0]
+	}
+	if o := patch(MaxMetadata); o.Product == nil || len(o.Product.Metadata) != MaxMetadata {
+		t.Errorf("up to the limit: %+v", o)
+	}
+	if o := patch(MaxMetadata + 1); o.Refusal == nil || o.Refusal.Code != RefusedMetadataTooLarge {
+		t.Errorf("beyond it: %+v", o)
+	}
+}
+
+// TestOldestLapsesFirst: of several overdue holds the one with the earliest deadline gives its units first, and the
+// others keep theirs as long as nobody needs them.
+func TestOldestLapsesFirst(t *testing.T) {
+	w := groupWorld(t)
+	late, early := holdOf(5), holdOf(5)
+	early.Command.(*Reserve).TTL = 30_000
+	made, _ := w.decide(t, late, early)
+	w.Now += 60_000
+	w.decide(t, holdOf(5))
+	for i, want := range []ReservationStatus{ReservationActive, ReservationExpired} {
+		if r := w.Reservations[made[i].Reservation.ID]; r.Status != want {
+			t.Errorf("with the deadline %d: %v, want %v", r.ExpiresAt, r.Status, want)
+		}
+	}
+}
+
+// TestDeferredLeavesNoReceipt: a command that is decided in the next batch has no answer yet that could be stored.
+func TestDeferredLeavesNoReceipt(t *testing.T) {
+	w := groupWorld(t)
+	w.decide(t, holdOf(10))
+	w.MoreOverdue[StockKey{"mug", MainLocation}] = true
+	request := holdOf(1)
+	request.Receipt = keyOf("later")
+	outcomes, changes, err := Decide(w.State, []*Request{request})
+	if err != nil || !outcomes[0].Deferred || len(changes.Receipts) != 0 || len(w.Receipts) != 0 || !changes.Empty() {
+		t.Errorf("%+v, %d receipts, %v", outcomes, len(changes.Receipts), err)
+	}
+}

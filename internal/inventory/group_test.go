@@ -337,6 +337,24 @@ func TestLargeGroup(t *testing.T) {
 	}
 }
 
+// TestGroupOfLargeHolds: what a group writes is bounded also where it answers with little. An order does not show the
+// metadata of its hold, but the event of the confirmation does.
+func TestGroupOfLargeHolds(t *testing.T) {
+	w := groupWorld(t)
+	group := &Group{}
+	for range 5 {
+		hold := holdOf(1)
+		hold.Command.(*Reserve).Metadata = Metadata{{"m", strings.Repeat("x", MaxBatchBytes/4)}}
+		made, _ := w.decide(t, hold)
+		group.Operations = append(group.Operations,
+			Operation{Request: &Request{Command: &Confirm{ReservationID: made[0].Reservation.ID}}})
+	}
+	outcomes, changes := w.decide(t, &Request{Command: group})
+	if r := outcomes[0].Refusal; r == nil || r.Code != RefusedBatchTooLarge || changes.EventCount != 0 {
+		t.Errorf("%+v; %d events", outcomes[0], changes.EventCount)
+	}
+}
+
 // TestBrokenOperation: a panic names the operation. It can be left out if the group is not atomic.
 func TestBrokenOperation(t *testing.T) {
 	for _, atomic := range []bool{false, true} {

@@ -332,6 +332,17 @@ func TestIDRoundTrip(t *testing.T) {
 	}
 }
 
+// TestIDSalt: two ids of one time and sequence differ in each of the 20 bits of their salt.
+func TestIDSalt(t *testing.T) {
+	seen := map[ID]bool{NewID(1, 1, 0): true}
+	for bit := range 20 {
+		seen[NewID(1, 1, 1<<bit)] = true
+	}
+	if len(seen) != 21 {
+		t.Errorf("%d different ids, want 21", len(seen))
+	}
+}
+
 // TestPoison: a panic names its command, and nothing else is lost with it.
 func TestPoison(t *testing.T) {
 	w := newWorld()

@@ -135,6 +135,30 @@ func TestOneReceiptForAKey(t *testing.T) {
 	}
 }
 
+// TestUndoOfReceiptsAndCounts: a group that was taken back leaves no receipt, event or count, and no units moved.
+func TestUndoOfReceiptsAndCounts(t *testing.T) {
+	w := groupWorld(t)
+	hold := holdOf(2)
+	hold.Receipt = keyOf("taken back")
+	group := &Group{Atomic: true, Operations: append([]Operation{{Request: hold}}, operations(&Fulfill{})...)}
+	outcomes, changes := w.decide(t, &Request{Command: group}, holdOf(1))
+	if r := outcomes[0].Refusal; r == nil || r.Code != RefusedBatch || outcomes[1].Reservation == nil {
+		t.Fatalf("%+v", outcomes)
+	}
+	want := Tally{}
+	want[EventReservationCreated] = 1
+	if len(changes.Receipts) != 0 || len(w.Receipts) != 0 || changes.EventCount != 1 || changes.Tally != want {
+		t.Errorf("%d receipts, %d events, %v", len(changes.Receipts), changes.EventCount, changes.Tally)
+	}
+	events, err := DecodeEvents(w.Seq, w.Now, changes.Events)
+	if err != nil || len(events) != 1 || events[0].Reservation.ID != outcomes[1].Reservation.ID {
+		t.Errorf("%+v, %v", events, err)
+	}
+	if left := w.Products["mug"].Totals(); left != (Buckets{Available: 9, Reserved: 1}) {
+		t.Errorf("left %+v", left)
+	}
+}
+
 // TestUndoLeavesNothing: if no hold is due, a refused atomic group leaves every row, and the commands beside it, as if
 // it had not been there. That does not depend on the capacity of the slices of stock rows.
 func TestUndoLeavesNothing(t *testing.T) {

@@ -241,6 +241,66 @@ func TestPoison(t *testing.T) {
 	})
 }
 
+// TestPartOfAPage: where a sink took a part of what it was handed, the next relay goes on behind that part.
+func TestPartOfAPage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e, f := open(t, memory.Open(memory.Options{})), newFake()
+		f.at = 2
+		create(t, e, 4)
+		stop := run(t, e, f, nil)
+		synctest.Wait() // it waits before it tries again
+		stop()
+		expect(t, f, upTo(2)...)
+		run(t, e, f, nil)
+		synctest.Wait()
+		expect(t, f, upTo(4)...)
+	})
+}
+
+// TestNotedLater: what could not be noted while the store was away is noted afterwards, with the events set aside.
+func TestNotedLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := memory.Open(memory.Options{})
+		first, f := &shared{Store: s}, newFake()
+		f.poison = 2
+		run(t, open(t, first), f, nil)
+		time.Sleep(pause)
+		first.setAway(true)
+		e := open(t, &shared{Store: s})
+		create(t, e, 3)
+		time.Sleep(pause + pause/2) // an attempt to note it fails
+		first.setAway(false)
+		time.Sleep(2 * pause)
+		expect(t, f, 1, 3)
+		r := New(Options{Source: FromEngine(e), Sink: f, Name: "fake"})
+		sink, _, err := r.o.Source.Hold(t.Context(), "fake", lease, nil)
+		if err != nil || sink.Position.Seq != 3 || sink.SetAside != 1 {
+			t.Errorf("%+v, %v", sink, err)
+		}
+	})
+}
+
+// TestTakenOver: a relay that finds its sink with another process sends nothing more.
+func TestTakenOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := memory.Open(memory.Options{})
+		e, f := open(t, &shared{Store: s}), newFake()
+		run(t, e, f, nil)
+		create(t, e, 1)
+		time.Sleep(2 * pause)
+		_, err := e.Do(t.Context(), &inventory.Request{Command: &inventory.HoldSink{
+			Name: "fake", Holder: "another", Lease: inventory.Time(time.Minute.Milliseconds()), Alone: true,
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * pause)
+		create(t, e, 2)
+		time.Sleep(2 * pause)
+		expect(t, f, 1)
+	})
+}
+
 // TestTwoProcesses: one of them serves a sink. When it stops the other goes on at once; when it dies, within 5 seconds.
 func TestTwoProcesses(t *testing.T) {
 	for name, die := range map[string]bool{"stops": false, "dies": true} {

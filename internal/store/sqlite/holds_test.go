@@ -341,6 +341,88 @@ func stockNames(s *Store) (map[int64]string, error) {
 	return names, err
 }
 
+// TestSweepStepByStep: while holds are made and cancelled at every stage of a sweep, the entries that count are those of
+// the ACTIVE ones, also for a process that goes on after a crash.
+func TestSweepStepByStep(t *testing.T) {
+	for age := 1; age <= 5; age += 2 { // of a hold when it is cancelled, in batches
+		path := filepath.Join(t.TempDir(), "store.db")
+		s := openFile(t, path, time.Now)
+		s.waiting.events, s.waiting.least = 4, 1
+		p := product("a")
+		p.TotalStock = 100
+		made, err := commitPlain(s, p, holdOf("a", 30)) // before it, entries would be dead
+		if err != nil {
+			t.Fatal(err)
+		}
+		var active []*inventory.Reservation
+		for i := range 20 {
+			commands := []inventory.Command{holdOf("a", 60)}
+			if i >= age {
+				commands = append(commands, &inventory.Cancel{ID: active[0].ID})
+				active = active[1:]
+			}
+			outcomes, err := commitPlain(s, commands...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			active = append(active, outcomes[0].Reservation)
+			want := map[string]bool{fmt.Sprint("a", placeOf(made[1].Reservation)): true}
+			for _, r := range active {
+				want[fmt.Sprint("a", placeOf(r))] = true
+			}
+			for when, s := range map[string]*Store{"now": s, "after a crash": crashed(t, path)} {
+				if live, _ := entries(t, s); !maps.Equal(live, want) {
+					t.Fatalf("cancelled after %d batches, hold %d, %s: entries %v, want %v", age, i, when, live, want)
+				}
+			}
+		}
+	}
+}
+
+// crashed opens a copy of the files of a store that is open.
+func crashed(t *testing.T, path string) *Store {
+	t.Helper()
+	copied := filepath.Join(t.TempDir(), "store.db")
+	for _, suffix := range []string{"", "-wal"} {
+		data, err := os.ReadFile(path + suffix)
+		if err == nil {
+			err = os.WriteFile(copied+suffix, data, 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return openFile(t, copied, time.Now)
+}
+
+func holdOf(id string, seconds int64) *inventory.Reserve {
+	return &inventory.Reserve{TTL: seconds * 1000, Lines: []inventory.ReserveLine{
+		{ProductID: id, Location: inventory.MainLocation, Quantity: 1},
+	}}
+}
+
+// TestLapsedBeforeAnother: the entries of a hold that lapses while one with an earlier deadline is still ACTIVE are taken
+// out of the table at once: they do not come before the first ACTIVE one, and would not count as dead.
+func TestLapsedBeforeAnother(t *testing.T) {
+	clock := storetest.NewClock()
+	path := filepath.Join(t.TempDir(), "store.db")
+	s := openFile(t, path, clock.Now)
+	made, err := commitPlain(s, product("a"), product("b"), holdOf("a", 1), holdOf("b", 2))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Close() // enters all that waits
+	s = openFile(t, path, clock.Now)
+	clock.Advance(time.Minute)
+	if _, err := commitPlain(s, &inventory.Expire{IDs: []inventory.ID{made[3].Reservation.ID}}); err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]bool{fmt.Sprint("a", placeOf(made[2].Reservation)): true}
+	if live, dead := entries(t, s); !maps.Equal(live, want) || dead != 0 {
+		t.Errorf("entries %v and %d dead ones, want %v", live, dead, want)
+	}
+}
+
 // TestCollector: dead entries do not pile up, of one product or of many.
 func TestCollector(t *testing.T) {
 	for _, products := range []int{1, 50} {

@@ -81,6 +81,21 @@ func product(id string) *inventory.CreateProduct {
 	}
 }
 
+// TestUncommitted: after a flush that failed nobody knows what is on the disk. Where there was no space, or a write
+// failed, nothing happened.
+func TestUncommitted(t *testing.T) {
+	s := openFile(t, filepath.Join(t.TempDir(), "store.db"), time.Now)
+	for code, want := range map[sqlite.ResultCode]error{
+		sqlite.ResultIOErrFsync: store.ErrBroken, sqlite.ResultBusy: store.ErrBroken,
+		sqlite.ResultFull: store.ErrUnavailable, sqlite.ResultIOErrWrite: store.ErrUnavailable,
+	} {
+		err := s.uncommitted(code.ToError())
+		if !errors.Is(err, want) || errors.Is(err, store.ErrBroken) != (want == store.ErrBroken) {
+			t.Errorf("%v: %v", code, err)
+		}
+	}
+}
+
 // TestVersion: SQLite before 3.51.3 can corrupt a WAL database when a checkpoint meets a reset (sqlite.org/wal.html).
 func TestVersion(t *testing.T) {
 	if lib.SQLITE_VERSION_NUMBER < 3_051_003 {
@@ -341,6 +356,42 @@ func TestReceiptsOutliveJumps(t *testing.T) {
 	}
 }
 
+// TestReceiptsAcrossDays: a receipt of today and of yesterday is found, also right after the turn of the day.
+func TestReceiptsAcrossDays(t *testing.T) {
+	clock := storetest.NewClock()
+	s := openFile(t, filepath.Join(t.TempDir(), "store.db"), clock.Now)
+	send := func(i int) inventory.Outcome {
+		t.Helper()
+		requests := []*inventory.Request{{
+			Command: product(fmt.Sprint("p", i)), Receipt: &inventory.ReceiptID{Key: [16]byte{byte(i + 1)}},
+		}}
+		var outcomes []inventory.Outcome
+		err := s.Commit(context.Background(), inventory.KeysOf(requests),
+			func(state *inventory.State) (changes *inventory.Changes, err error) {
+				outcomes, changes, err = inventory.Decide(state, requests)
+				return changes, err
+			})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return outcomes[0]
+	}
+	const perDay = 3
+	for day := range 4 {
+		for i := day * perDay; i < (day+1)*perDay; i++ {
+			if o := send(i); o.Replayed || o.Product == nil {
+				t.Fatalf("day %d, first use of key %d: %+v", day, i, o)
+			}
+			for old := max(day-1, 0) * perDay; old <= i; old++ {
+				if o := send(old); !o.Replayed || o.Product == nil || o.Product.ID != fmt.Sprint("p", old) {
+					t.Fatalf("day %d, key %d again: %+v", day, old, o)
+				}
+			}
+		}
+		clock.Advance(24 * time.Hour)
+	}
+}
+
 // TestReceiptIndex: a receipt is found in memory and through the index, after a failed batch, after the store was
 // opened again, and from the slot before. A batch that failed leaves none, whether the store or SQLite has rolled it
 // back.
@@ -423,6 +474,27 @@ func refusing(t rapid.TB, s *Store, how string, run func()) {
 	do("CREATE TRIGGER refuse BEFORE UPDATE ON head BEGIN SELECT RAISE(" + how + ", 'refused'); END")
 	run()
 	do("DROP TRIGGER refuse")
+}
+
+// TestCacheAfterAFailure: what a batch that failed would have written is not taken for stored, nor cached.
+func TestCacheAfterAFailure(t *testing.T) {
+	for _, how := range []string{"ABORT", "ROLLBACK"} {
+		s := openFile(t, filepath.Join(t.TempDir(), "store.db"), time.Now)
+		if _, err := commitPlain(s, product("mug")); err != nil { // of 10 units
+			t.Fatal(err)
+		}
+		hold := holdOf("mug", 60)
+		hold.Lines[0].Quantity = 4
+		refusing(t, s, how, func() {
+			if _, err := commitPlain(s, hold); err == nil {
+				t.Fatal("the batch was committed")
+			}
+		})
+		hold.Lines[0].Quantity = 10
+		if o, err := commitPlain(s, hold); err != nil || o[0].Refusal != nil {
+			t.Errorf("%s: all units are there: %+v, %v", how, o, err)
+		}
+	}
 }
 
 // TestDamagedHolds: overdue holds that cannot be read keep their units, but no buyer waits for them for ever.
