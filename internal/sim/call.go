@@ -23,10 +23,9 @@ type call struct {
 	outcome inventory.Outcome
 	err     error
 
-	checked  bool // the answer was held against the model
-	closed   bool // it must have no effect any more
-	progress *progress
-	effect   *inventory.Outcome  // what it came to, if it had an effect
+	checked  bool                // the answer was held against the model
+	closed   bool                // it must have no effect any more
+	effects  []inventory.Outcome // what it came to, if it had an effect: one of these
 	possible []inventory.Outcome // the answers without an effect, at the points of history so far
 	receipts []keyed             // those that it may leave without an effect
 }
@@ -36,14 +35,11 @@ func (c *call) group() *inventory.Group {
 	return g
 }
 
-// has reports whether the call or an operation of it has a key.
-func (c *call) has(id inventory.ReceiptID) bool {
-	if own := c.request.Receipt; own != nil && *own == id {
-		return true
-	}
+// uses reports whether an operation of the call has a key.
+func (c *call) uses(key [16]byte) bool {
 	g := c.group()
 	return g != nil && slices.ContainsFunc(g.Operations, func(o inventory.Operation) bool {
-		return o.Request.Receipt != nil && *o.Request.Receipt == id
+		return o.Request.Receipt != nil && o.Request.Receipt.Key == key
 	})
 }
 
@@ -51,11 +47,22 @@ func (c *call) String() string {
 	return fmt.Sprintf("call %d (%s)", c.number, describeCommand(c.request))
 }
 
-// observe notes what the answer would be at this point, where the call would have no effect.
-func (c *call) observe(m *model) {
-	if c.closed || c.effect != nil || c.progress != nil {
+// observe notes what the answer would be at this point, where the call would have no effect. A success without an event
+// leaves no trace of where in its batch it was, except its receipt, and receipts are in the order of commands. So a
+// group is decided anew for each of them that has a key of its operations, as if it and those before it were known.
+func (c *call) observe(m *model, written []keyed) {
+	if c.closed || c.effects != nil {
 		return
 	}
+	c.look(m)
+	for i, r := range written {
+		if _, known := m.receipts[r.id.Key]; !known && c.uses(r.id.Key) {
+			c.look(m.knowing(written[:i+1]))
+		}
+	}
+}
+
+func (c *call) look(m *model) {
 	d, receipts := c.decide(m)
 	if d.panics || len(d.events) > 0 {
 		return
@@ -63,7 +70,7 @@ func (c *call) observe(m *model) {
 	c.possible = append(c.possible, d.outcome)
 	c.receipts = append(c.receipts, receipts...)
 	if id := c.request.Receipt; id != nil && d.outcome.Refusal == nil && !d.outcome.Replayed {
-		c.receipts = append(c.receipts, keyed{id: *id, outcome: d.outcome})
+		c.receipts = append(c.receipts, keyed{*id, d.outcome})
 	}
 }
 
@@ -80,57 +87,14 @@ func (c *call) decide(m *model) (decision, []keyed) {
 	return tryGroup(m, g, c.request.Receipt)
 }
 
-// begin expects the first event of the call.
-func (c *call) begin(m *model, e *inventory.Event) (wanted []*inventory.Event, wrong string) {
-	if c.closed || (c.effect != nil && c.progress == nil) {
-		return nil, "has an effect that it must not have"
-	}
-	if c.group() != nil {
-		return c.beginOperation(m)
-	}
+// begin expects the first event of a call that is no group.
+func (c *call) begin(m *model) (wanted []*inventory.Event, wrong string) {
 	d := m.request(c.request)
 	if len(d.events) == 0 {
 		return nil, fmt.Sprintf("must have no effect here, but %s", describe(&d.outcome))
 	}
-	c.effect = &d.outcome
+	c.effects = []inventory.Outcome{d.outcome}
 	return d.events, ""
-}
-
-// beginOperation goes on to the operation that the next event belongs to.
-func (c *call) beginOperation(m *model) (wanted []*inventory.Event, wrong string) {
-	if c.progress == nil {
-		c.progress = &progress{number: c.number, group: c.group(), key: c.request.Receipt}
-	}
-	for !c.progress.ended() {
-		d := c.progress.next(m)
-		if d.outcome.Refusal != nil && c.group().Atomic {
-			return nil, "has an effect although an operation of it is refused: " + describe(&d.outcome)
-		}
-		if len(d.events) > 0 {
-			for _, e := range d.events {
-				e.Actor = c.request.Actor
-			}
-			return d.events, ""
-		}
-	}
-	return nil, "has more effects than operations"
-}
-
-// finish ends a group whose last event has come: what is left of it must do nothing.
-func (c *call) finish(m *model) (wrong string) {
-	if c.progress == nil {
-		return ""
-	}
-	for !c.progress.ended() {
-		if d := c.progress.next(m); len(d.events) > 0 {
-			return "lacks the effect of an operation: " + describe(&d.outcome)
-		} else if d.outcome.Refusal != nil && c.group().Atomic {
-			return "has an effect although an operation of it is refused: " + describe(&d.outcome)
-		}
-	}
-	outcome := c.progress.outcome(m)
-	c.effect = &outcome
-	return ""
 }
 
 // check holds the answer against the model.
@@ -144,7 +108,7 @@ func (c *call) check(m *model) (wrong string) {
 		return c.checkOutcome()
 	case errors.Is(c.err, engine.ErrOutcomeUnknown):
 		return "" // it may have an effect, once
-	case c.effect != nil:
+	case c.effects != nil:
 		return fmt.Sprintf("had an effect and was answered with an error: %v", c.err)
 	case errors.Is(c.err, engine.ErrInternal) && !mayFail(c.request):
 		return "was answered with an internal error"
@@ -158,21 +122,18 @@ func (c *call) checkOutcome() (wrong string) {
 	if _, expires := c.request.Command.(*inventory.Expire); expires {
 		return ""
 	}
-	got := describe(&c.outcome)
-	if c.effect != nil {
-		if want := describe(c.effect); got != want {
-			return fmt.Sprintf("was answered\n  %s\nbut had the effect\n  %s", got, want)
-		}
-		return ""
+	right, wrong := c.possible, "which was right at no point; these were:"
+	if c.effects != nil {
+		right, wrong = c.effects, "but had the effect:"
 	}
-	for i := range c.possible {
-		if describe(&c.possible[i]) == got {
+	got := describe(&c.outcome)
+	wrong = "was answered\n  " + got + "\n" + wrong
+	for i := range right {
+		text := describe(&right[i])
+		if text == got {
 			return ""
 		}
-	}
-	wrong = "was answered\n  " + got + "\nwhich was right at no point; these were:"
-	for i := range c.possible {
-		wrong += "\n  " + describe(&c.possible[i])
+		wrong += "\n  " + text
 	}
 	return wrong
 }

@@ -25,7 +25,7 @@ func (w *world) follow(state *inventory.State, changes *inventory.Changes) {
 	if err != nil {
 		w.fail("the events of a batch: %v", err)
 	}
-	w.owed = nil
+	w.owed, w.written = nil, nil
 	w.decodeReceipts(changes.Receipts)
 	w.followEvents(events)
 	w.followReceipts()
@@ -37,17 +37,9 @@ func (w *world) follow(state *inventory.State, changes *inventory.Changes) {
 
 // observe has everything that is under way look at this point of history.
 func (w *world) observe() {
-	var ahead *model
 	for _, c := range w.calls {
-		if c.done.Load() && c.closed {
-			continue
-		}
-		c.observe(w.model)
-		if c.group() != nil && len(w.model.written) > 0 {
-			if ahead == nil {
-				ahead = w.model.ahead()
-			}
-			c.observe(ahead)
+		if !c.done.Load() || !c.closed {
+			c.observe(w.model, w.written)
 		}
 	}
 	for _, r := range w.reads {
@@ -56,134 +48,154 @@ func (w *world) observe() {
 }
 
 func (w *world) followEvents(events []inventory.Event) {
-	var wanted []*inventory.Event
-	var last *call
 	for i := range events {
-		e := &events[i]
-		w.tell("event %v", shown(describeEvent, e))
-		if len(wanted) == 0 && isTimes(e) {
-			wanted = w.expiry(e)
-		} else if len(wanted) == 0 {
-			c := w.callOf(e)
-			if last != c {
-				w.finish(last)
-			}
-			last = c
-			wanted = w.begin(c, e)
+		w.tell("event %v", shown(describeEvent, &events[i]))
+	}
+	begun, before := 0, w.model.clone() // behind the last event that was somebody's doing
+	for i := 0; i < len(events); {
+		n := 0
+		if c := w.callOf(&events[i]); c != nil && c.group() != nil {
+			n = w.followGroup(&explanation{call: c, written: w.written, events: events[begun:], points: []*model{before}})
+			n -= i - begun
+		} else {
+			n = w.followOne(c, events[i:])
 		}
 		if w.wrong != "" {
 			return
 		}
-		if got, want := describeEvent(e), describeEvent(wanted[0]); got != want {
-			w.fail("the event\n  %s\nmust be\n  %s", got, want)
-			return
+		for range n {
+			w.model.apply(&events[i])
+			i++
 		}
-		wanted = wanted[1:]
-		w.model.apply(e)
-		if len(wanted) == 0 { // a confirmation and its order are one step
-			w.observe()
+		w.observe()
+		if !isTimes(&events[i-1]) {
+			begun, before = i, w.model.clone()
 		}
-	}
-	w.finish(last)
-	if len(wanted) > 0 {
-		w.fail("a batch lacks the event %s", describeEvent(wanted[0]))
 	}
 }
 
 // isTimes reports whether an event is the effect of time, which is nobody's doing.
 func isTimes(e *inventory.Event) bool { return e.Actor == nil || e.Actor.Type == inventory.ActorSystem }
 
-func (w *world) expiry(e *inventory.Event) []*inventory.Event {
-	var want *inventory.Event
-	if e.Reservation != nil {
-		want = w.model.expiry(e.Reservation.ID)
-	}
-	if want == nil {
-		w.fail("nobody has asked for the event, and time does not make it: %s", describeEvent(e))
+// callOf finds the call that an event is the effect of. The effects of time have none.
+func (w *world) callOf(e *inventory.Event) *call {
+	if isTimes(e) {
 		return nil
 	}
-	want.Actor = e.Actor
-	return []*inventory.Event{want}
-}
-
-func (w *world) callOf(e *inventory.Event) *call {
 	c := w.byNumber[e.Actor.ID]
-	if c == nil {
+	switch {
+	case c == nil:
 		w.fail("nobody has asked for the event %s", describeEvent(e))
+	case c.closed || c.effects != nil:
+		w.fail("%v has an effect that it must not have: %s", c, describeEvent(e))
 	}
 	return c
 }
 
-func (w *world) begin(c *call, e *inventory.Event) []*inventory.Event {
-	if c == nil {
+// followOne holds the effect of a call, or of time if there is none, against the events that come next. It returns how
+// many they are: a confirmation and its order are one step.
+func (w *world) followOne(c *call, events []inventory.Event) int {
+	var wanted []*inventory.Event
+	if c != nil {
+		wanted = w.begin(c, &events[0])
+	} else {
+		wanted = w.expiry(&events[0])
+	}
+	for i, want := range wanted {
+		got := "nothing"
+		if i < len(events) {
+			got = describeEvent(&events[i])
+		}
+		if text := describeEvent(want); got != text {
+			w.fail("the event\n  %s\nmust be\n  %s", got, text)
+		}
+	}
+	return len(wanted)
+}
+
+func (w *world) expiry(e *inventory.Event) []*inventory.Event {
+	want := w.model.expires(e)
+	if want == nil {
+		w.fail("nobody has asked for the event, and time does not make it: %s", describeEvent(e))
 		return nil
 	}
-	wanted, wrong := c.begin(w.model, e)
+	return []*inventory.Event{want}
+}
+
+func (w *world) begin(c *call, e *inventory.Event) []*inventory.Event {
+	wanted, wrong := c.begin(w.model)
 	if wrong != "" {
 		w.fail("%v %s; the event is %s", c, wrong, describeEvent(e))
 		return nil
 	}
-	if c.group() == nil {
-		w.owe(c)
+	if id := c.request.Receipt; id != nil {
+		w.owe(keyed{*id, c.effects[0]})
 	}
 	return wanted
 }
 
-// finish ends a group at the end of its events.
-func (w *world) finish(c *call) {
-	if c == nil || c.group() == nil {
-		return
+// followGroup holds a group against its events, and returns where they end.
+func (w *world) followGroup(x *explanation) (end int) {
+	ends := x.explain()
+	if len(ends) == 0 {
+		w.fail("%v %s", x.call, x.wrong)
 	}
-	if wrong := c.finish(w.model); wrong != "" {
-		w.fail("%v %s", c, wrong)
-		return
+	for _, p := range ends {
+		end = p.end
+		x.call.effects = append(x.call.effects, p.outcome(0))
+		for _, k := range x.call.receiptsOf(p) {
+			w.owe(k)
+		}
 	}
-	w.owed = append(w.owed, c.progress.receipts...)
-	w.owe(c)
+	return end
 }
 
-// owe notes that the batch must have the receipt of a call.
-func (w *world) owe(c *call) {
-	if id := c.request.Receipt; id != nil {
-		w.model.receipts[id.Key] = receipt{id.Fingerprint, *c.effect}
-		w.owed = append(w.owed, keyed{id: *id, outcome: *c.effect})
-	}
+// owe notes that the batch must have a receipt.
+func (w *world) owe(k keyed) {
+	w.model.receipts[k.id.Key] = receipt{k.id.Fingerprint, k.outcome}
+	w.owed = append(w.owed, k)
 }
 
 // decodeReceipts reads the receipts of a batch that is to be followed.
 func (w *world) decodeReceipts(receipts []*inventory.Receipt) {
-	w.model.written = nil
 	for _, r := range receipts {
 		outcome, err := inventory.DecodeOutcome(r.Answer)
-		if err != nil || w.model.writtenAs(r.Key) != nil {
-			w.fail("a receipt is written twice, or cannot be read: %v", err)
+		if err != nil {
+			w.fail("the receipt of key %x cannot be read: %v", r.Key[:2], err)
 		}
-		k := keyed{id: r.ReceiptID, outcome: outcome}
-		if i := slices.IndexFunc(w.calls, func(c *call) bool { return c.has(k.id) }); i >= 0 {
-			k.from = w.calls[i].number
+		if _, known := w.model.receipts[r.Key]; known || w.writtenAs(r.Key) != nil {
+			w.fail("the receipt of key %x is written twice", r.Key[:2])
 		}
-		w.model.written = append(w.model.written, k)
+		w.written = append(w.written, keyed{r.ReceiptID, outcome})
 	}
+}
+
+// writtenAs is the receipt that the batch has for a key, or nil.
+func (w *world) writtenAs(key [16]byte) *keyed {
+	i := slices.IndexFunc(w.written, func(k keyed) bool { return k.id.Key == key })
+	if i < 0 {
+		return nil
+	}
+	return &w.written[i]
 }
 
 // followReceipts requires the receipt of every effect with a key, and none but those of successes.
 func (w *world) followReceipts() {
 	for _, k := range w.owed {
 		text := ""
-		if r := w.model.writtenAs(k.id.Key); r != nil && r.id == k.id {
+		if r := w.writtenAs(k.id.Key); r != nil && r.id == k.id {
 			text = describe(&r.outcome)
 		}
 		if text != describe(&k.outcome) {
 			w.fail("the receipt of key %x is\n  %s\nbut must be\n  %s", k.id.Key[:2], text, describe(&k.outcome))
 		}
 	}
-	for _, r := range w.model.written {
+	for _, r := range w.written {
 		if !slices.ContainsFunc(w.owed, func(k keyed) bool { return k.id == r.id }) {
 			w.followIdle(r.id, describe(&r.outcome))
 			w.observe() // receipts are in the order of commands: what comes behind it knows it
 		}
 	}
-	w.model.written = nil
 }
 
 // followIdle finds the call without an effect that a receipt belongs to.

@@ -2,81 +2,63 @@ package sim
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/holdfast/holdfast/internal/inventory"
 )
 
-// progress is how far a group has got while its events are followed.
+// progress is how far a group has got, on one way that it may have gone.
 type progress struct {
-	number   int // of the call
 	group    *inventory.Group
-	key      *inventory.ReceiptID
+	known    map[[16]byte]receipt
 	outcomes []inventory.Outcome
-	wanted   []*inventory.Event // of the operation before, still to come
-	receipts []keyed            // of its operations
+	receipts []keyed // of its operations
+	before   int     // how many receipts of the batch are from before the group
+	next     int     // the event that comes next
+	end      int     // behind the last event of its own
 }
 
 // keyed is an answer under its key.
 type keyed struct {
 	id      inventory.ReceiptID
 	outcome inventory.Outcome
-	from    int // of a receipt that was written: the first call under way that has its key
 }
 
 func (p *progress) ended() bool { return len(p.outcomes) == len(p.group.Operations) }
 
-// next decides the next operation. One without an effect is over at once; the events of the others must come.
-func (p *progress) next(m *model) (d decision) {
+// request is the next operation's.
+func (p *progress) request() *inventory.Request {
 	o := &p.group.Operations[len(p.outcomes)]
 	request := *o.Request
 	if o.Names > 0 {
 		request.Command = about(o.Request.Command, &p.outcomes[o.Names-1])
 	}
-	d = m.operation(p, &request)
+	return &request
+}
+
+// decide decides the next operation.
+func (p *progress) decide(m *model) decision {
+	view := *m
+	view.receipts = p.known
+	d := view.request(p.request())
 	if d.panics {
 		d.outcome = inventory.Outcome{Broken: true}
-	}
-	p.outcomes = append(p.outcomes, d.outcome)
-	p.wanted = d.events
-	if id := request.Receipt; id != nil && d.outcome.Refusal == nil && !d.outcome.Replayed && !d.panics {
-		m.receipts[id.Key] = receipt{id.Fingerprint, d.outcome}
-		p.receipts = append(p.receipts, keyed{id: *id, outcome: d.outcome})
 	}
 	return d
 }
 
-// operation decides an operation of a group that is followed. Where the batch has a receipt for its key that is not what
-// the operation comes to here, another command may have left it before: a success without an event, which no event tells
-// of.
-func (m *model) operation(p *progress, r *inventory.Request) decision {
-	d := m.request(r)
-	if r.Receipt == nil {
-		return d
+// with is the progress once the next operation has come to this.
+func (p *progress) with(d decision) *progress {
+	q := *p
+	q.outcomes = append(slices.Clip(p.outcomes), d.outcome)
+	id := p.group.Operations[len(p.outcomes)].Request.Receipt
+	if id != nil && d.outcome.Refusal == nil && !d.outcome.Replayed && !d.panics {
+		q.known = maps.Clone(p.known)
+		q.known[id.Key] = receipt{id.Fingerprint, d.outcome}
+		q.receipts = append(slices.Clip(p.receipts), keyed{*id, d.outcome})
 	}
-	_, used := m.receipts[r.Receipt.Key]
-	other := m.writtenAs(r.Receipt.Key)
-	if used || other == nil || (other.id == *r.Receipt && describe(&other.outcome) == describe(&d.outcome)) ||
-		!m.precedes(other, p) {
-		return d
-	}
-	m.receipts[other.id.Key] = receipt{other.id.Fingerprint, other.outcome}
-	return m.request(r)
-}
-
-// precedes reports whether a receipt of the batch is from before a group. Receipts are in the order of commands, and that
-// of a group comes after those of its operations. Without one, the order of calls tells: a process commits in that order.
-func (m *model) precedes(k *keyed, p *progress) bool {
-	if p.key != nil {
-		for i := range m.written {
-			switch m.written[i].id {
-			case k.id:
-				return true
-			case *p.key:
-				return false
-			}
-		}
-	}
-	return k.from < p.number
+	return &q
 }
 
 // about is a command about what an earlier operation made.
@@ -105,30 +87,37 @@ func about(c inventory.Command, made *inventory.Outcome) inventory.Command {
 	panic(fmt.Sprintf("%T is not drawn with a name", c))
 }
 
-// outcome is the answer to the whole group.
-func (p *progress) outcome(m *model) inventory.Outcome {
+// outcome is the answer to the whole group. Where it rests on no event, it is of this sequence.
+func (p *progress) outcome(seq int64) inventory.Outcome {
 	o := inventory.Outcome{Results: &inventory.Results{RequestID: p.group.RequestID, Outcomes: p.outcomes}}
 	for i := range p.outcomes {
 		o.Seq = max(o.Seq, p.outcomes[i].Seq)
 	}
 	if o.Seq == 0 {
-		o.Seq = m.seq
+		o.Seq = seq
 	}
 	return o
+}
+
+// sharesKey reports whether an operation has the key of its group, which is refused: one key cannot answer for two
+// requests.
+func sharesKey(g *inventory.Group, id *inventory.ReceiptID) bool {
+	return id != nil && slices.ContainsFunc(g.Operations, func(o inventory.Operation) bool {
+		return o.Request.Receipt != nil && o.Request.Receipt.Key == id.Key
+	})
 }
 
 // tryGroup runs a group on a copy of the model. It reports what the answer is where the group has no effect: an atomic
 // one that is refused, or one none of whose operations does anything.
 func tryGroup(m *model, g *inventory.Group, id *inventory.ReceiptID) (d decision, receipts []keyed) {
-	for i := range g.Operations {
-		if own := g.Operations[i].Request.Receipt; id != nil && own != nil && own.Key == id.Key {
-			return refused(inventory.RefusedIdempotencyKeyReused, nil), nil // one key cannot answer for two requests
-		}
+	if sharesKey(g, id) {
+		return refused(inventory.RefusedIdempotencyKeyReused, nil), nil
 	}
 	scratch := m.clone()
-	p := &progress{group: g}
+	p := &progress{group: g, known: m.receipts}
 	for !p.ended() {
-		d := p.next(scratch)
+		d = p.decide(scratch)
+		p = p.with(d)
 		switch {
 		case d.panics && g.Atomic:
 			return d, nil
@@ -144,7 +133,7 @@ func tryGroup(m *model, g *inventory.Group, id *inventory.ReceiptID) (d decision
 		}
 	}
 	if scratch.seq > m.seq {
-		return decision{events: p.wanted, panics: true}, nil
+		return decision{panics: true}, nil // it has an effect
 	}
-	return decision{outcome: p.outcome(m)}, p.receipts
+	return decision{outcome: p.outcome(m.seq)}, p.receipts
 }

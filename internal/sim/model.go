@@ -8,7 +8,7 @@ import (
 )
 
 // model is what the contract says a Holdfast must be after each event, written from the contract alone. Rows are never
-// changed in place, so a clone is cheap and an answer may keep a row. A clone does not follow the batch any further.
+// changed in place, so a clone is cheap and an answer may keep a row.
 type model struct {
 	now          inventory.Time // of the batch that is being followed
 	seq          int64
@@ -17,7 +17,6 @@ type model struct {
 	orders       map[inventory.ID]*inventory.Order
 	receipts     map[[16]byte]receipt
 	journal      []inventory.Event
-	written      []keyed // the receipts of the batch that is being followed, in the order of its commands
 }
 
 // receipt is what a key was used for, and the answer that it must give from then on.
@@ -42,24 +41,14 @@ func (m *model) clone() *model {
 	}
 }
 
-// ahead is the model with all receipts of the batch. A success without an event leaves no trace of where in its batch it
-// was: what comes behind it knows its receipt already.
-func (m *model) ahead() *model {
-	a := m.clone()
-	for _, r := range m.written {
-		a.receipts[r.id.Key] = receipt{r.id.Fingerprint, r.outcome}
+// knowing is the model with these receipts as well.
+func (m *model) knowing(written []keyed) *model {
+	informed := *m
+	informed.receipts = maps.Clone(m.receipts)
+	for _, r := range written {
+		informed.receipts[r.id.Key] = receipt{r.id.Fingerprint, r.outcome}
 	}
-	return a
-}
-
-// writtenAs is the receipt that the batch has for a key, or nil.
-func (m *model) writtenAs(key [16]byte) *keyed {
-	for i := range m.written {
-		if m.written[i].id.Key == key {
-			return &m.written[i]
-		}
-	}
-	return nil
+	return &informed
 }
 
 // apply makes an event part of history.
@@ -140,6 +129,18 @@ func (m *model) expiry(id inventory.ID) *inventory.Event {
 	e.Reservation = m.expired(r)
 	e.Movements = m.movements(r.Lines, inventory.Buckets{Available: 1, Reserved: -1})
 	return e
+}
+
+// expires is what an event must be that nobody has asked for, or nil where time does nothing of the kind.
+func (m *model) expires(e *inventory.Event) *inventory.Event {
+	if e.Reservation == nil {
+		return nil
+	}
+	want := m.expiry(e.Reservation.ID)
+	if want != nil {
+		want.Actor = e.Actor
+	}
+	return want
 }
 
 // event begins the next event.

@@ -9,7 +9,8 @@
 // The model follows the events that are written, not the answers. Each event must be what its command has to come to at
 // that point of history. An answer must be that effect or, where there was none, right at one of the points between the
 // request and the answer. So the model needs to know neither the order in which commands were queued, nor how they were
-// put into batches.
+// put into batches. What a group came to may depend on what has left no event: then its answer must be one of those
+// that its events and receipts allow.
 package sim
 
 import (
@@ -44,7 +45,8 @@ type world struct {
 	number    int     // of the last call
 	byNumber  map[string]*call
 	keyed     []*inventory.Request // requests with keys, to be repeated
-	owed      []keyed              // receipts that the batch which is followed must have
+	written   []keyed              // the receipts of the batch that is followed, in the order of its commands
+	owed      []keyed              // those that it must have
 }
 
 // Run runs the history of a seed and says what is wrong with it, if anything. It must be called in a bubble of
