@@ -82,8 +82,11 @@ func (p *PostgresPair) Synchronous() error {
 }
 
 // Asynchronous lets the commits of the primary wait for nobody.
-func (p *PostgresPair) Asynchronous() error {
-	return execute(p.primary.Port, "ALTER SYSTEM SET synchronous_standby_names = ''", "SELECT pg_reload_conf()")
+func (p *PostgresPair) Asynchronous() error { return p.Alone(p.primary.Server) }
+
+// Alone lets the commits of a server wait for nobody.
+func (p *PostgresPair) Alone(s *Server) error {
+	return execute(s.Port, "ALTER SYSTEM SET synchronous_standby_names = ''", "SELECT pg_reload_conf()")
 }
 
 // Promote makes the standby the primary of a pair without a standby, which waits for nobody. The old primary should be

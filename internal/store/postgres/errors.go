@@ -32,7 +32,9 @@ var (
 	errUnsettled = errors.New("the commit was not confirmed")
 	// errRolledBack: COMMIT was answered with ROLLBACK.
 	errRolledBack = errors.New("the server rolled the batch back")
-	errNoHead     = fmt.Errorf("%w: the head row is missing: restore a backup", store.ErrUnavailable)
+	// errStale: the server does not have what this process has committed.
+	errStale  = errors.New("the server shows less than was committed: an old primary is still up")
+	errNoHead = fmt.Errorf("%w: the head row is missing: restore a backup", store.ErrUnavailable)
 	// errStandby: what the server shows may be older than what was acknowledged.
 	errStandby = errors.New("the server is a standby")
 )
@@ -62,9 +64,9 @@ func isAnswer(err error) bool {
 	return errors.As(err, &e) && e.SeverityUnlocalized == "ERROR" && e.Code != statementCompletionUnknown
 }
 
-// isReadOnly reports whether the server only reads: it became a standby, or always was one.
+// isReadOnly reports whether the server is no primary: it only reads, or is of the past.
 func isReadOnly(err error) bool {
-	return code(err) == readOnlyTransaction || errors.Is(err, errStandby)
+	return code(err) == readOnlyTransaction || errors.Is(err, errStandby) || errors.Is(err, errStale)
 }
 
 // translate turns an error of the driver into one of package store, by its code. An error that it returns unchanged is

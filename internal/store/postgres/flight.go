@@ -19,7 +19,8 @@ type flight struct {
 	batchNo int64         // 0: nothing is under way
 	landed  chan struct{} // closed when that is over
 	lost    int64         // the first batch of which it could not be found out; 0: there is none
-	trying  chan struct{} // closed when the attempt to find out about lost is over; nil: there is none
+	newest  int64         // the last batch that the connection that commits has written or loaded
+	trying  chan struct{} // closed when the attempt to find out more is over; nil: there is none
 	group   sync.WaitGroup
 }
 
@@ -37,6 +38,7 @@ func (f *flight) end(err error) {
 	defer f.mu.Unlock()
 	if err == nil {
 		f.lost = 0
+		f.newest = max(f.newest, f.batchNo)
 	} else if errors.Is(err, store.ErrOutcomeUnknown) && f.lost == 0 {
 		f.lost = f.batchNo
 	}
@@ -44,6 +46,20 @@ func (f *flight) end(err error) {
 		f.batchNo = 0
 		close(f.landed)
 	}
+}
+
+// loaded notes the head that a batch has found. After a failover it may be older than what was written before.
+func (f *flight) loaded(batchNo int64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.newest = batchNo
+}
+
+// floor is the least that a view which begins now has to show.
+func (f *flight) floor() int64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.newest
 }
 
 // shows returns what somebody who is shown batches up to this one has to wait for: nil for nothing.
@@ -63,7 +79,7 @@ func (f *flight) shows(batchNo int64) (wait <-chan struct{}, lost bool) {
 func (s *Store) awaitFlight(ctx context.Context, batchNo int64) error {
 	wait, lost := s.flight.shows(batchNo)
 	if lost {
-		wait = s.findLost()
+		wait = s.findOut()
 	}
 	for wait != nil {
 		select {
@@ -78,9 +94,26 @@ func (s *Store) awaitFlight(ctx context.Context, batchNo int64) error {
 	return nil
 }
 
-// findLost begins to find out about the lost batch, unless somebody does that already. A batch that changes nothing
-// does it. The channel is closed when that is over.
-func (s *Store) findLost() <-chan struct{} {
+// checkFloor fails if a view shows less than this process has committed or loaded before it began, and the server that
+// commits still has that: then the view is of an old primary that is still up.
+func (s *Store) checkFloor(ctx context.Context, shown, floor int64) error {
+	if shown >= floor {
+		return nil
+	}
+	select {
+	case <-s.findOut():
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if shown < s.flight.floor() {
+		return errStale
+	}
+	return nil // the store itself is older now
+}
+
+// findOut begins to find out where the store is, and with that about the lost batch, unless somebody does that already.
+// A batch that changes nothing does it. The channel is closed when that is over.
+func (s *Store) findOut() <-chan struct{} {
 	f := &s.flight
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -153,6 +153,7 @@ func (l *loader) load(ctx context.Context) error {
 	if err := l.s.writer.SendBatch(ctx, b).Close(); err != nil {
 		return loading(err)
 	}
+	l.s.flight.loaded(l.head.BatchNo)
 	if err := l.addOverdue(ctx); err != nil {
 		return loading(err)
 	}

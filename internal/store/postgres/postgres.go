@@ -265,6 +265,7 @@ func (s *Store) reader(ctx context.Context) (*pgxpool.Conn, error) {
 func (s *Store) view(conn *pgx.Conn) *view {
 	return &view{
 		s: s, conn: conn, now: s.options.Now, timeout: s.options.timeouts.statement, readOnly: s.options.ReadOnly,
+		floor: s.flight.floor(),
 	}
 }
 

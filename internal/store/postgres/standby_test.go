@@ -66,6 +66,38 @@ func TestStandby(t *testing.T) {
 	}
 }
 
+// TestOldPrimaryIsStillUp: readers who are left at a primary that was replaced, and lives, are not shown its state once
+// this process has committed elsewhere. Where the store itself has gone back, they are.
+func TestOldPrimaryIsStillUp(t *testing.T) {
+	pair := dbtest.NewPostgresPair(t)
+	old, address := pair.Primary()
+	proxy, name := dbtest.NewProxy(t, address)
+	s := open(t, with(name, "pool_max_conns=1"), Options{})
+	storetest.Must(t, s, storetest.Product("mug"))
+	must(t, pair.Synchronous())
+	if h, err := headOf(t, s); err != nil || h.BatchNo != 1 {
+		t.Fatalf("%+v %v", h, err)
+	}
+	must(t, pair.Promote()) // and the old primary does not know
+	promoted, _ := pair.Primary()
+	proxy.Target(promoted.Port)
+	s.disconnect()
+	storetest.Must(t, s, storetest.Hold("mug", ""))
+	if _, err := headOf(t, s); !errors.Is(err, errStale) {
+		t.Errorf("a view of the old primary: %v", err)
+	}
+	if h, err := headOf(t, s); err != nil || h.BatchNo != 2 {
+		t.Errorf("the view after it: %+v %v", h, err)
+	}
+	must(t, pair.Alone(old))
+	proxy.Target(old.Port) // the store has gone back to its first batch
+	s.disconnect()
+	s.readers.Reset()
+	if h, err := headOf(t, s); err != nil || h.BatchNo != 1 {
+		t.Errorf("a store that has gone back: %+v %v", h, err)
+	}
+}
+
 // TestServerBecomesReadOnly: a connection that somehow leads to a server that only reads is given up by the batch or
 // view that notices, and the next one finds the primary.
 func TestServerBecomesReadOnly(t *testing.T) {

@@ -26,7 +26,8 @@ type view struct {
 	readOnly bool
 
 	begun  bool
-	shown  bool // what the snapshot has may be shown
+	shown  bool  // what the snapshot has may be shown
+	floor  int64 // the batch that the snapshot must have
 	source time.Time
 	head   head
 }
@@ -88,10 +89,23 @@ func (v *view) send(ctx context.Context, b *pgx.Batch, timeout time.Duration) er
 	case err != nil:
 		return translate(err)
 	case !v.shown:
-		err = v.s.awaitFlight(ctx, v.head.BatchNo)
+		err = v.mayShow(ctx)
 		v.shown = err == nil
 	}
 	return err
+}
+
+// mayShow fails if the snapshot shows more than is certain, or less than is known.
+func (v *view) mayShow(ctx context.Context) error {
+	err := v.s.checkFloor(ctx, v.head.BatchNo, v.floor)
+	if errors.Is(err, errStale) {
+		hangUp(v.conn)
+		return translate(err)
+	}
+	if err != nil {
+		return err
+	}
+	return v.s.awaitFlight(ctx, v.head.BatchNo)
 }
 
 func timeOf(milliseconds int64) time.Time { return time.UnixMilli(milliseconds) }
