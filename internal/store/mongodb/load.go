@@ -82,6 +82,7 @@ func (l *loader) lock(ctx context.Context) (err error) {
 	if l.head, err = lockHead(ctx, l.s.db); err != nil {
 		return err
 	}
+	l.s.leftOpen.Store(false)
 	if err := l.head.check(); err != nil {
 		return err
 	}

@@ -14,6 +14,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -73,13 +74,16 @@ type Store struct {
 	db      *mongo.Database
 
 	turn           *store.Turn
-	session        *mongo.Session
-	process        *process      // nil if the store is read-only
-	batchTime      time.Duration // the mean of recent batches
-	last           [16]byte      // id of the last batch that this process committed
-	run            int           // batches in a row since one of another process; 0: not counted
-	rotationFailed time.Time     // when receipts last could not be dropped
-	address        string        // set by tests
+	session        *mongo.Session // of the transactions that commit; others end it by its id if this process dies
+	process        *process       // nil if the store is read-only
+	aborted        atomic.Int64   // aborts that the server has answered, so that nothing is open after them
+	leftOpen       atomic.Bool    // an abort was not answered, and nothing was done in the session since
+	settled        atomic.Int64   // batches whose commit was not answered, for tests
+	batchTime      time.Duration  // the mean of recent batches
+	last           [16]byte       // id of the last batch that this process committed
+	run            int            // batches in a row since one of another process; 0: not counted
+	rotationFailed time.Time      // when receipts last could not be dropped
+	address        string         // set by tests
 
 	viewing sync.WaitGroup
 	entry   sync.RWMutex // held for reading while a View is added to viewing
@@ -100,15 +104,12 @@ func Open(ctx context.Context, address string, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	client, err := mongo.Connect(clientOptions(address).SetMonitor(o.monitor))
-	if err != nil {
+	s := &Store{options: o, turn: store.NewTurn(), batchTime: firstBatchTime}
+	if s.client, err = mongo.Connect(clientOptions(address).SetMonitor(s.monitor())); err != nil {
 		return nil, fmt.Errorf("the store URL cannot be used: %w", withoutSecrets(err, address))
 	}
-	s := &Store{
-		options: o, client: client, turn: store.NewTurn(), batchTime: firstBatchTime,
-		db: client.Database(database, options.Database().SetWriteConcern(flushed).SetReadConcern(readconcern.Majority()).
-			SetReadPreference(readpref.Primary())),
-	}
+	s.db = s.client.Database(database, options.Database().SetWriteConcern(flushed).
+		SetReadConcern(readconcern.Majority()).SetReadPreference(readpref.Primary()))
 	if err := s.open(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("opening the store: %w", err), s.Close())
 	}
@@ -178,11 +179,11 @@ func (s *Store) open(ctx context.Context) (err error) {
 	if err := s.checkLayout(ctx); err != nil {
 		return err
 	}
-	if err := s.newSession(); err != nil {
+	if s.session, err = s.client.StartSession(); err != nil {
 		return err
 	}
 	s.process = newProcess(s)
-	return s.process.start(ctx, s.session)
+	return s.process.start(ctx)
 }
 
 func unreachable(err error) error {
@@ -220,12 +221,6 @@ func (d *headDocument) check() error {
 	return nil
 }
 
-// newSession makes the session of the transactions that commit. Other processes end it by its id if this one dies.
-func (s *Store) newSession() (err error) {
-	s.session, err = s.client.StartSession()
-	return err
-}
-
 // Close implements [store.Store].
 func (s *Store) Close() error {
 	return s.turn.Close(func() error {
@@ -235,7 +230,7 @@ func (s *Store) Close() error {
 		ctx, cancel := context.WithTimeout(context.Background(), s.options.timeouts.answer)
 		defer cancel()
 		if s.process != nil {
-			s.process.stop(ctx)
+			s.process.end(ctx)
 		}
 		if s.session != nil {
 			s.session.EndSession(ctx)
