@@ -39,6 +39,25 @@ var retryableCodes = []int{
 	transactionTooOld, otherServerWriteConflict, otherServerRetry,
 }
 
+// passingCodes are failures of a step outside of a transaction that may pass: another process does the same, or another
+// member becomes primary.
+var passingCodes = append([]int{
+	6, 7, 89, 91, 189, 202, 262, 9001, 10058, 10107, 11600, 11602, 13435, 13436, // networks and elections
+	64, 134, // members that lag
+	12586, 12587, // an index is being built, or a collection changed
+}, retryableCodes...)
+
+// mayPass reports whether a step outside of a transaction may work if it is tried again.
+func mayPass(err error) bool {
+	return err != nil && !errors.Is(err, errNoTransactions) && !errors.Is(err, context.Canceled) &&
+		!errors.Is(err, context.DeadlineExceeded) && (mongo.IsNetworkError(err) || hasCode(err, passingCodes...) ||
+		hasLabel(err, retryableLabel) || hasLabel(err, "RetryableWriteError") ||
+		hasLabel(err, "UnknownTransactionCommitResult"))
+}
+
+// unsupportedCodes are how a server says that it does not know a command or an option.
+var unsupportedCodes = []int{59, 72, 115, 238, 40415} // CommandNotFound, InvalidOptions, CommandNotSupported, ...
+
 // retryableLabel is that label.
 const retryableLabel = "TransientTransactionError"
 

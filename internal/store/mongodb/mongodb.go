@@ -82,7 +82,8 @@ type Store struct {
 	batchTime      time.Duration  // the mean of recent batches
 	last           [16]byte       // id of the last batch that this process committed
 	run            int            // batches in a row since one of another process; 0: not counted
-	rotationFailed time.Time      // when receipts last could not be dropped
+	rotationFailed time.Time      // when a new collection of receipts could not be made
+	dropAt         atomic.Int64   // when to drop old receipts, in ms of this process's clock; 0: there are none
 	address        string         // set by tests
 
 	viewing sync.WaitGroup
@@ -170,10 +171,7 @@ func (s *Store) open(ctx context.Context) (err error) {
 	if s.options.ReadOnly {
 		return s.openReadOnly(ctx)
 	}
-	if err := prove(ctx, s.db); err != nil {
-		return unreachable(err)
-	}
-	if err := migrate(ctx, s.db, s.options.Log); err != nil {
+	if err := guarded(ctx, s.db, s.prepare); err != nil {
 		return unreachable(err)
 	}
 	if err := s.checkLayout(ctx); err != nil {
@@ -184,6 +182,21 @@ func (s *Store) open(ctx context.Context) (err error) {
 	}
 	s.process = newProcess(s)
 	return s.process.start(ctx)
+}
+
+// prepare makes or upgrades the store. The proof comes first: a server without
+// transactions gets no store.
+func (s *Store) prepare(ctx context.Context) error {
+	err := step(ctx, "making the collection "+proofName, func(ctx context.Context) error {
+		return createCollection(ctx, s.db, proofName, nil) // made within a transaction it might not be there for the next
+	})
+	if err != nil {
+		return err
+	}
+	if err := prove(ctx, s.db); err != nil {
+		return err
+	}
+	return migrate(ctx, s.db, s.options.Log)
 }
 
 func unreachable(err error) error {

@@ -3,13 +3,17 @@ package mongodb
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/event"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
@@ -142,6 +146,16 @@ func TestRotation(t *testing.T) {
 	if !replayed("second") || !replayed("third") {
 		t.Error("a newer receipt went with the old ones")
 	}
+	awaitReceipts(t, s, address)
+}
+
+// awaitReceipts has old receipts dropped now, and requires that nothing is left of them.
+func awaitReceipts(t *testing.T, s *Store, address string) {
+	t.Helper()
+	s.dropAt.Store(1)
+	if err := s.dropOld(t.Context()); err != nil {
+		t.Error(err)
+	}
 	with(t, address, func(db *mongo.Database) {
 		names, err := db.ListCollectionNames(context.Background(),
 			bson.D{{Key: "name", Value: bson.D{{Key: "$regex", Value: "^receipts_"}}}})
@@ -149,6 +163,30 @@ func TestRotation(t *testing.T) {
 			t.Errorf("collections of receipts: %v %v", names, err)
 		}
 	})
+}
+
+// TestDropIsTriedAgain: a collection of receipts that could not be dropped is dropped later, also by the next start.
+func TestDropIsTriedAgain(t *testing.T) {
+	clock := storetest.NewClock()
+	_, address := dbtest.OwnMongoDB(t)
+	s := open(t, address, Options{Now: clock.Now})
+	storetest.Must(t, s, storetest.Product("mug"), storetest.Hold("mug", "first"))
+	dbtest.FailPoint(t, address, "alwaysOn", bson.D{{Key: "failCommands", Value: bson.A{"drop"}}, {Key: "errorCode", Value: 91}})
+	for _, key := range []string{"second", "third", "fourth"} {
+		clock.Advance(25 * time.Hour)
+		storetest.Must(t, s, storetest.Hold("mug", key))
+	}
+	s.dropAt.Store(1)
+	if err := s.dropOld(t.Context()); err == nil || s.dropAt.Load() <= time.Now().UnixMilli() {
+		t.Errorf("the server fails to drop: %v, again at %d", err, s.dropAt.Load())
+	}
+	s.Close()
+	dbtest.FailPoint(t, address, "off", nil)
+	s = open(t, address, Options{Now: clock.Now})
+	if s.dropAt.Load() > 1 {
+		t.Error("the next start does not drop")
+	}
+	awaitReceipts(t, s, address)
 }
 
 // TestRetries: what the server wants tried again is, told by its label or its code alone, at every command of a batch.
@@ -233,9 +271,14 @@ func TestStandalone(t *testing.T) {
 // TestWithoutValidators: a server that does not take them is served, with one warning.
 func TestWithoutValidators(t *testing.T) {
 	_, address := dbtest.OwnMongoDB(t)
-	dbtest.FailPoint(t, address, bson.D{{Key: "times", Value: 1}},
-		bson.D{{Key: "failCommands", Value: bson.A{"create"}}, {Key: "errorCode", Value: 59}})
+	dbtest.FailPoint(t, address, "alwaysOn",
+		bson.D{{Key: "failCommands", Value: bson.A{"create", "collMod"}}, {Key: "errorCode", Value: 59}})
 	var log bytes.Buffer
+	if _, err := Open(context.Background(), address, Options{}); err == nil {
+		t.Error("opened on a server that makes no collections")
+	}
+	dbtest.FailPoint(t, address, bson.D{{Key: "skip", Value: 1}, {Key: "times", Value: 1}},
+		bson.D{{Key: "failCommands", Value: bson.A{"create"}}, {Key: "errorCode", Value: 59}})
 	s, err := Open(context.Background(), address, Options{Log: slog.New(slog.NewTextHandler(&log, nil))})
 	if err != nil {
 		t.Fatal(err)
@@ -245,6 +288,95 @@ func TestWithoutValidators(t *testing.T) {
 	if n := strings.Count(log.String(), "Holdfast checks alone"); n != 1 {
 		t.Errorf("%d warnings: %s", n, log.String())
 	}
+}
+
+// negative tries to write a negative bucket past Holdfast.
+func negative(t *testing.T, address string) (err error) {
+	with(t, address, func(db *mongo.Database) {
+		_, err = db.Collection(stockName).InsertOne(t.Context(), stockDocument{ID: "mug/x", AvailableStock: -1, TotalStock: -1})
+	})
+	return err
+}
+
+// TestValidatorsAreMended: a start that meets a failing server leaves no collection unvalidated: what may pass is tried
+// again, anything else fails the start, and each start compares what there is.
+func TestValidatorsAreMended(t *testing.T) {
+	_, address := dbtest.OwnMongoDB(t)
+	for _, code := range []int{189, 11600, 262, 112} { // PrimarySteppedDown, InterruptedAtShutdown, ...
+		fresh := address + fmt.Sprint("&appName=x", code)
+		fresh = strings.Replace(fresh, "?", fmt.Sprint("-", code, "?"), 1)
+		dbtest.FailPoint(t, address, bson.D{{Key: "times", Value: 3}},
+			bson.D{{Key: "failCommands", Value: bson.A{"create", "createIndexes", "collMod"}}, {Key: "errorCode", Value: code}})
+		storetest.Must(t, open(t, fresh, Options{}), storetest.Product("mug"))
+		if err := negative(t, fresh); !hasCode(err, documentValidation) {
+			t.Errorf("after a start with code %d: a negative bucket: %v", code, err)
+		}
+	}
+	dbtest.FailPoint(t, address, "alwaysOn",
+		bson.D{{Key: "failCommands", Value: bson.A{"create"}}, {Key: "errorCode", Value: 13}})
+	if _, err := Open(t.Context(), address, Options{}); err == nil {
+		t.Error("opened by a user who may make no collections")
+	}
+	dbtest.FailPoint(t, address, "off", nil)
+	open(t, address, Options{}).Close()
+	with(t, address, func(db *mongo.Database) {
+		err := db.RunCommand(t.Context(), bson.D{{Key: "collMod", Value: stockName}, {Key: "validator", Value: bson.D{}}}).Err()
+		if err != nil {
+			t.Fatal(err)
+		}
+	})
+	for range 2 {
+		mended := 0
+		open(t, address, Options{monitor: &event.CommandMonitor{
+			Started: func(_ context.Context, e *event.CommandStartedEvent) {
+				if e.CommandName == "collMod" {
+					mended++
+				}
+			},
+		}}).Close()
+		if err := negative(t, address); !hasCode(err, documentValidation) || mended > 1 {
+			t.Errorf("a negative bucket after a restart: %v, with %d collections changed", err, mended)
+		}
+	}
+}
+
+// TestFirstStartOfTen: ten processes open one empty database at once, on a server that fails as one does that has much
+// to do at once.
+func TestFirstStartOfTen(t *testing.T) {
+	_, address := dbtest.OwnMongoDB(t)
+	dbtest.FailPoint(t, address, bson.D{{Key: "times", Value: 12}}, bson.D{
+		{Key: "failCommands", Value: bson.A{"insert", "create", "createIndexes", "commitTransaction"}},
+		{Key: "errorCode", Value: writeConflict},
+	})
+	var starts sync.WaitGroup
+	stores := make([]*Store, 10)
+	for i := range stores {
+		starts.Go(func() {
+			var err error
+			if stores[i], err = Open(context.Background(), address, Options{timeouts: patient}); err != nil {
+				t.Errorf("process %d: %v", i, err)
+			}
+		})
+	}
+	starts.Wait()
+	for _, s := range stores {
+		if s != nil {
+			storetest.Must(t, s, storetest.Product(rand.Text()))
+			s.Close()
+		}
+	}
+}
+
+// TestGuardOfADeadProcess: a process that died while it made the store keeps nobody out.
+func TestGuardOfADeadProcess(t *testing.T) {
+	address := dbtest.MongoDB(t)
+	with(t, address, func(db *mongo.Database) {
+		_, err := db.Collection(processesName).InsertOne(t.Context(), bson.D{{Key: "_id", Value: guardID}, {Key: "by", Value: "x"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+	})
+	storetest.Must(t, open(t, address, Options{}), storetest.Product("mug"))
 }
 
 // TestReadable: people can read their data, by the names of the API.

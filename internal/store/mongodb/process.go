@@ -74,9 +74,11 @@ func (p *process) start(ctx context.Context) error {
 	if _, err := p.beat(ctx); err != nil {
 		return fmt.Errorf("registering this process: %w", translate(err))
 	}
+	p.s.dropAt.Store(1) // what another process may have left
 	for _, f := range []func(context.Context) error{
 		func(ctx context.Context) error { _, _ = p.beat(ctx); return nil }, // batches report a server that is lost
 		p.s.finish,
+		p.s.dropOld,
 	} {
 		ticker := time.NewTicker(p.s.options.timeouts.heartbeat)
 		p.running.Go(func() {

@@ -2,6 +2,7 @@ package mongodb
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,15 +15,24 @@ import (
 )
 
 // Receipts are in collections that the head names, newest first. The first is written to for a day; then a new one
-// becomes the first. The one before it is still read, and older ones are dropped whole. So a receipt lives for one to
-// two days, and none is deleted by itself. If changing the collection fails, the store tries again after
-// [store.RotateRetry]; until then receipts live longer.
+// becomes the first. The one before it is still read, and older ones are dropped whole, beside the batches. So a receipt
+// lives for one to two days, and none is deleted by itself. If changing or dropping a collection fails, the store tries
+// again after [store.RotateRetry]; until then receipts live longer.
 const (
 	receiptsPrefix = "receipts_"
 	receiptsKept   = 2
 )
 
-func receiptsName(n int) string { return receiptsPrefix + strconv.Itoa(n) }
+func receiptsName(n int64) string { return receiptsPrefix + strconv.FormatInt(n, 10) }
+
+// receiptsNumber is the number in the name of a collection of receipts; an error means that it is none.
+func receiptsNumber(name string) (int64, error) {
+	number, is := strings.CutPrefix(name, receiptsPrefix)
+	if !is {
+		return 0, strconv.ErrSyntax
+	}
+	return strconv.ParseInt(number, 10, 64)
+}
 
 // mustRotate reports whether the first collection has been written to for a day.
 func (s *Store) mustRotate(h *headDocument, now inventory.Time) bool {
@@ -37,14 +47,15 @@ func (d *headDocument) receiptsSince(clock *store.Clock) inventory.Time {
 	return head.ReceiptsSince(timeOf(d.ReceiptsSince), clock)
 }
 
-// rotateReceipts makes a new collection the first, in a transaction of its own, and drops those that are no longer
-// read.
+// rotateReceipts makes a new collection the first, in a transaction of its own.
 func (s *Store) rotateReceipts(ctx context.Context, now inventory.Time) {
 	err := s.within(ctx, func(ctx context.Context) error { return s.rotateOnce(ctx, now) })
 	if err != nil {
 		s.rotationFailed = time.Now()
-		s.options.Log.Warn("the receipts of a day ago could not be dropped: trying again in a minute", "error", err)
+		s.options.Log.Warn("a new collection of receipts could not be made: trying again in a minute", "error", err)
+		return
 	}
+	s.dropAt.Store(1)
 }
 
 func (s *Store) rotateOnce(ctx context.Context, now inventory.Time) error {
@@ -52,7 +63,7 @@ func (s *Store) rotateOnce(ctx context.Context, now inventory.Time) error {
 	if err := s.db.Collection(headName).FindOne(ctx, bson.D{{Key: "_id", Value: headID}}).Decode(&d); err != nil {
 		return err
 	}
-	n, err := strconv.Atoi(strings.TrimPrefix(d.Receipts[0], receiptsPrefix))
+	n, err := receiptsNumber(d.Receipts[0])
 	if err != nil {
 		return err
 	}
@@ -73,12 +84,44 @@ func (s *Store) rotateOnce(ctx context.Context, now inventory.Time) error {
 			{Key: "$set", Value: bson.D{{Key: "receipts", Value: live}, {Key: "receiptsSince", Value: dateOf(now)}}},
 			{Key: "$inc", Value: bson.D{{Key: "fence", Value: 1}}},
 		})
-	if err != nil || result.MatchedCount == 0 {
+	if err == nil && result.MatchedCount == 0 {
+		s.options.Log.Debug("another process has changed the receipts")
+	}
+	return err
+}
+
+// dropOld drops the collections of receipts that are older than those of the head, whoever has left them.
+func (s *Store) dropOld(ctx context.Context) error {
+	if at := s.dropAt.Load(); at == 0 || time.Now().UnixMilli() < at {
+		return nil
+	}
+	s.dropAt.Store(0)
+	if err := s.dropReceipts(ctx); err != nil {
+		s.dropAt.Store(time.Now().Add(store.RotateRetry).UnixMilli())
+		return fmt.Errorf("dropping the receipts of two days ago: %w", err)
+	}
+	return nil
+}
+
+func (s *Store) dropReceipts(ctx context.Context) error {
+	var d headDocument
+	if err := s.db.Collection(headName).FindOne(ctx, bson.D{{Key: "_id", Value: headID}}).Decode(&d); err != nil {
 		return err
 	}
-	for _, old := range d.Receipts[min(len(d.Receipts), receiptsKept-1):] {
-		if err := s.db.Collection(old).Drop(ctx); err != nil {
-			return err
+	oldest, err := receiptsNumber(d.Receipts[len(d.Receipts)-1])
+	if err != nil {
+		return err
+	}
+	names, err := s.db.ListCollectionNames(ctx, bson.D{})
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if n, err := receiptsNumber(name); err != nil || n >= oldest {
+			continue
+		}
+		if err := s.db.Collection(name).Drop(ctx); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
 		}
 	}
 	return nil
@@ -123,7 +166,7 @@ func (v *view) Receipts(
 		return nil, next, err
 	}
 	for i, name := range slices.Backward(v.read.Receipts) {
-		n, err := strconv.ParseInt(strings.TrimPrefix(name, receiptsPrefix), 10, 64)
+		n, err := receiptsNumber(name)
 		switch {
 		case err != nil:
 			return nil, next, err
