@@ -1,9 +1,7 @@
 package mongodb
 
 import (
-	"bytes"
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	mathrand "math/rand/v2"
@@ -12,7 +10,6 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/event"
 	"go.mongodb.org/mongo-driver/v2/mongo"
-	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/holdfast/holdfast/internal/inventory"
 	"github.com/holdfast/holdfast/internal/store"
@@ -82,9 +79,9 @@ func (s *Store) giveWay() {
 
 // countRun counts a committed batch in the run of this process. A run begins with a batch that found the head as
 // another process left it.
-func (s *Store) countRun(found *headDocument, entry *store.Entry) {
+func (s *Store) countRun(found *store.Head, entry *store.Entry) {
 	switch {
-	case !bytes.Equal(found.BatchID, s.last[:]):
+	case found.BatchID != s.last:
 		s.run = 1
 	case s.run > 0:
 		s.run++
@@ -127,27 +124,39 @@ func (s *Store) attempt(ctx context.Context, keys *inventory.Keys, decide store.
 	case err != nil:
 		s.abort(ctx)
 		return err
-	case len(changes.Receipts) > 0 && s.mustRotate(&l.head, l.state.Now):
+	case len(changes.Receipts) > 0 && l.mustRotate():
 		s.abort(ctx)
 		s.rotateReceipts(ctx, l.state.Now)
 		return store.Retryable{Err: store.ErrUnavailable}
 	}
-	entry := store.Entry{}
+	return s.writeBatch(ctx, l, changes)
+}
+
+// writeBatch writes a batch that was decided, and commits it.
+func (s *Store) writeBatch(ctx context.Context, l *loader, changes *inventory.Changes) error {
+	inside := mongo.NewSessionContext(ctx, s.session)
+	entry, after, write := store.Entry{}, l.before, l.giveBack
 	if !changes.Empty() {
-		var batchID [16]byte
-		rand.Read(batchID[:])
-		head := l.head.head()
-		entry = head.Next(batchID, l.state.Now, changes)
-		w := writer{loader: l, changes: changes, entry: &entry}
-		if err := w.write(inside); err != nil {
-			s.abort(ctx)
-			return fmt.Errorf("writing a batch: %w", translate(err))
+		entry = l.before.Next(l.batchID, l.state.Now, changes)
+		after = l.before.After(&entry)
+		write = (&writer{loader: l, changes: changes, entry: &entry}).write
+	}
+	if err := write(inside); err != nil {
+		s.abort(ctx)
+		err = translate(err)
+		if l.own && !errors.Is(err, store.ErrUnavailable) {
+			s.memory.forget() // somebody else may have changed the rows: once more with those that are stored
+			err = store.Retryable{Err: err}
 		}
+		return fmt.Errorf("writing a batch: %w", err)
 	}
 	if err := s.commit(ctx, &entry); err != nil {
+		s.memory.forget()
 		return err
 	}
-	s.countRun(&l.head, &entry)
+	s.countRun(&l.before, &entry)
+	s.memory.committed(l, after, changes)
+	s.apart = false
 	return nil
 }
 
@@ -276,7 +285,7 @@ func (s *Store) look(ctx context.Context, entry *store.Entry) (written bool, err
 	}
 	inside := mongo.NewSessionContext(ctx, s.session)
 	err = s.within(inside, func(ctx context.Context) error {
-		if _, err := lockHead(ctx, s.db); err != nil {
+		if err := touchHead(ctx, s.db); err != nil {
 			return err
 		}
 		s.leftOpen.Store(false)
@@ -296,14 +305,25 @@ func (s *Store) look(ctx context.Context, entry *store.Entry) (written bool, err
 	return written, nil
 }
 
-// lockHead writes the head, so that no other transaction can, and returns it. The server enters its clock.
-func lockHead(ctx context.Context, db *mongo.Database) (d headDocument, err error) {
-	err = db.Collection(headName).FindOneAndUpdate(ctx, bson.D{{Key: "_id", Value: headID}}, bson.D{
-		{Key: "$inc", Value: bson.D{{Key: "fence", Value: 1}}},
-		{Key: "$currentDate", Value: bson.D{{Key: "lockedAt", Value: true}}},
-	}, options.FindOneAndUpdate().SetReturnDocument(options.After)).Decode(&d)
-	if errors.Is(err, mongo.ErrNoDocuments) {
-		return d, fmt.Errorf("%w: the head document is missing: restore a backup", store.ErrUnavailable)
+// touchHead writes the head, so that no other transaction can, and changes nothing that counts.
+func touchHead(ctx context.Context, db *mongo.Database) error {
+	result, err := db.Collection(headName).UpdateOne(ctx, bson.D{{Key: "_id", Value: headID}},
+		bson.D{{Key: "$inc", Value: bson.D{{Key: "fence", Value: 1}}}})
+	if err == nil && result.MatchedCount != 1 {
+		err = errNoHead
 	}
-	return d, err
+	return err
+}
+
+// giveBack undoes what the lock has entered into the head, because the batch has nothing to write.
+func (l *loader) giveBack(ctx context.Context) error {
+	return l.s.within(ctx, func(ctx context.Context) error {
+		_, err := l.s.db.Collection(headName).UpdateOne(ctx,
+			bson.D{{Key: "_id", Value: headID}, {Key: "batchId", Value: l.batchID[:]}},
+			bson.D{{Key: "$set", Value: bson.D{
+				{Key: "batchNo", Value: l.before.BatchNo},
+				{Key: "batchId", Value: l.before.BatchID[:]},
+			}}})
+		return err
+	})
 }

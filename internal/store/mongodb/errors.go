@@ -61,6 +61,9 @@ var unsupportedCodes = []int{59, 72, 115, 238, 40415} // CommandNotFound, Invali
 // retryableLabel is that label.
 const retryableLabel = "TransientTransactionError"
 
+// errNoHead means that somebody has deleted the head.
+var errNoHead = fmt.Errorf("%w: the head document is missing: restore a backup", store.ErrUnavailable)
+
 // lost marks a failure to reach the server. It may be a connection that had been lost before, so a batch is tried once
 // more after it.
 type lost struct{ error }
@@ -89,7 +92,8 @@ func hasLabel(err error, label string) bool {
 // was sent.
 func translate(err error) error {
 	switch {
-	case err == nil, errors.Is(err, context.Canceled), store.IsCorrupt(err), errors.Is(err, errMatches):
+	case err == nil, errors.Is(err, context.Canceled), store.IsCorrupt(err), errors.Is(err, errMatches),
+		errors.Is(err, errNoHead), store.IsRetryable(err):
 		return err
 	case hasCode(err, duplicateKey, documentValidation, objectTooLarge, objectToInsertTooLarge):
 		return err

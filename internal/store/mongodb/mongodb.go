@@ -40,6 +40,7 @@ type Options struct {
 
 	timeouts timeouts              // set by tests
 	monitor  *event.CommandMonitor // set by tests
+	noBulk   bool                  // set by tests
 }
 
 // timeouts bound what a batch waits for.
@@ -70,8 +71,11 @@ var transactionOptions = options.Transaction().SetReadConcern(readconcern.Snapsh
 // Store is a [store.Store] in one MongoDB database.
 type Store struct {
 	options Options
-	client  *mongo.Client
+	client  *mongo.Client // of batches and of what is done beside them
 	db      *mongo.Database
+	readers *mongo.Client // of views, so that they do not take the connections of batches
+	read    *mongo.Database
+	routed  bool // through mongos
 
 	turn           *store.Turn
 	session        *mongo.Session // of the transactions that commit; others end it by its id if this process dies
@@ -84,6 +88,10 @@ type Store struct {
 	run            int            // batches in a row since one of another process; 0: not counted
 	rotationFailed time.Time      // when a new collection of receipts could not be made
 	dropAt         atomic.Int64   // when to drop old receipts, in ms of this process's clock; 0: there are none
+	memory         memory         // what the last batches of this process left
+	sharing        bool           // another process has committed lately, so memory may not be current
+	apart          bool           // the next batch loads from one collection after another
+	bulk           bool           // the server takes bulkWrite
 	address        string         // set by tests
 
 	viewing sync.WaitGroup
@@ -106,11 +114,20 @@ func Open(ctx context.Context, address string, o Options) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{options: o, turn: store.NewTurn(), batchTime: firstBatchTime}
-	if s.client, err = mongo.Connect(clientOptions(address).SetMonitor(s.monitor())); err != nil {
-		return nil, fmt.Errorf("the store URL cannot be used: %w", withoutSecrets(err, address))
+	connect := func(o *options.ClientOptions) (*mongo.Client, *mongo.Database, error) {
+		client, err := mongo.Connect(o)
+		if err != nil {
+			return nil, nil, fmt.Errorf("the store URL cannot be used: %w", withoutSecrets(err, address))
+		}
+		return client, client.Database(database, options.Database().SetWriteConcern(flushed).
+			SetReadConcern(readconcern.Majority()).SetReadPreference(readpref.Primary())), nil
 	}
-	s.db = s.client.Database(database, options.Database().SetWriteConcern(flushed).
-		SetReadConcern(readconcern.Majority()).SetReadPreference(readpref.Primary()))
+	if s.client, s.db, err = connect(clientOptions(address).SetMonitor(s.monitor()).SetMaxPoolSize(ownConnections)); err != nil {
+		return nil, err
+	}
+	if s.readers, s.read, err = connect(clientOptions(address).SetMonitor(o.monitor)); err != nil {
+		return nil, errors.Join(err, s.client.Disconnect(ctx))
+	}
 	if err := s.open(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("opening the store: %w", err), s.Close())
 	}
@@ -137,6 +154,9 @@ const (
 	// just when the monitor of the driver begins to wait for news, the monitor does not notice until this time is over.
 	// The default of the driver is 10 s.
 	heartbeatInterval = time.Second
+	// ownConnections is enough for a batch and all that is done beside the batches. What the URL says of connections is
+	// for readers.
+	ownConnections = 8
 )
 
 func clientOptions(address string) *options.ClientOptions {
@@ -167,7 +187,31 @@ func withoutSecrets(err error, address string) error {
 	return err
 }
 
+// catchUp makes the session's next transaction see all that was acknowledged before. A router chooses what a
+// transaction sees by its own clock, which may be behind that of another router; but never less than what the session
+// has read before.
+func (s *Store) catchUp(ctx context.Context) error {
+	head := s.read.Collection(headName, options.Collection().SetReadConcern(readconcern.Linearizable()))
+	return head.FindOne(ctx, bson.D{{Key: "_id", Value: headID}}).Err()
+}
+
+// hello asks what is at the other end.
+func (s *Store) hello(ctx context.Context) error {
+	var hello struct {
+		MaxWireVersion int    `bson:"maxWireVersion"`
+		Message        string `bson:"msg"`
+	}
+	if err := s.db.RunCommand(ctx, bson.D{{Key: "hello", Value: 1}}).Decode(&hello); err != nil {
+		return translate(err)
+	}
+	s.bulk, s.routed = hello.MaxWireVersion >= bulkWireVersion && !s.options.noBulk, hello.Message == "isdbgrid"
+	return nil
+}
+
 func (s *Store) open(ctx context.Context) (err error) {
+	if err := s.hello(ctx); err != nil {
+		return err
+	}
 	if s.options.ReadOnly {
 		return s.openReadOnly(ctx)
 	}
@@ -248,7 +292,7 @@ func (s *Store) Close() error {
 		if s.session != nil {
 			s.session.EndSession(ctx)
 		}
-		return s.client.Disconnect(ctx)
+		return errors.Join(s.client.Disconnect(ctx), s.readers.Disconnect(ctx))
 	})
 }
 
@@ -275,15 +319,20 @@ func (s *Store) View(ctx context.Context, read func(store.View) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	session, err := s.client.StartSession()
+	session, err := s.readers.StartSession()
 	if err != nil {
 		return translate(err)
 	}
 	defer session.EndSession(ctx)
+	if s.routed {
+		if err := s.catchUp(mongo.NewSessionContext(ctx, session)); err != nil {
+			return ended(ctx, translate(err))
+		}
+	}
 	if err := session.StartTransaction(transactionOptions); err != nil {
 		return translate(err)
 	}
-	v := &view{session: session, db: s.db, now: s.options.Now}
+	v := &view{Store: s, session: session}
 	readErr := read(v)
 	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.options.timeouts.answer)
 	defer cancel()

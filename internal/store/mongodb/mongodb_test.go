@@ -32,36 +32,41 @@ var patient = timeouts{
 	answer: time.Minute, head: time.Minute, settle: time.Minute, heartbeat: 500 * time.Millisecond, stale: 30 * time.Second,
 }
 
-var backend = storetest.Backend{
-	Open: func(t testing.TB, now func() time.Time) store.Store {
-		address := dbtest.MongoDB(t)
-		s := open(t, address, Options{Now: now, timeouts: patient})
-		s.address = address
-		return s
-	},
-	Reopen: func(t testing.TB, s store.Store, now func() time.Time) store.Store {
-		if err := s.Close(); err != nil {
-			t.Fatal(err)
-		}
-		address := s.(*Store).address
-		reopened := open(t, address, Options{Now: now, timeouts: patient})
-		reopened.address = address
-		return reopened
-	},
-	Share: func(t testing.TB, s store.Store, now func() time.Time) store.Store {
-		return open(t, s.(*Store).address, Options{Now: now, timeouts: patient})
-	},
-	Damage: func(t testing.TB, s store.Store, id inventory.ID) {
-		with(t, s.(*Store).address, func(db *mongo.Database) {
-			_, err := db.Collection(reservationsName).UpdateOne(context.Background(),
-				bson.D{{Key: "_id", Value: id.Text(inventory.ReservationPrefix)}},
-				bson.D{{Key: "$set", Value: bson.D{{Key: "version", Value: "one"}}}})
-			if err != nil {
+// backend is how the suite gets a store; plain is one that does without bulkWrite, as before MongoDB 8.0.
+var backend, plain = backendOf(false), backendOf(true)
+
+func backendOf(noBulk bool) storetest.Backend {
+	return storetest.Backend{
+		Open: func(t testing.TB, now func() time.Time) store.Store {
+			address := dbtest.MongoDB(t)
+			s := open(t, address, Options{Now: now, timeouts: patient, noBulk: noBulk})
+			s.address = address
+			return s
+		},
+		Reopen: func(t testing.TB, s store.Store, now func() time.Time) store.Store {
+			if err := s.Close(); err != nil {
 				t.Fatal(err)
 			}
-		})
-	},
-	Enforces: true,
+			address := s.(*Store).address
+			reopened := open(t, address, Options{Now: now, timeouts: patient, noBulk: noBulk})
+			reopened.address = address
+			return reopened
+		},
+		Share: func(t testing.TB, s store.Store, now func() time.Time) store.Store {
+			return open(t, s.(*Store).address, Options{Now: now, timeouts: patient, noBulk: noBulk})
+		},
+		Damage: func(t testing.TB, s store.Store, id inventory.ID) {
+			with(t, s.(*Store).address, func(db *mongo.Database) {
+				_, err := db.Collection(reservationsName).UpdateOne(context.Background(),
+					bson.D{{Key: "_id", Value: id.Text(inventory.ReservationPrefix)}},
+					bson.D{{Key: "$set", Value: bson.D{{Key: "version", Value: "one"}}}})
+				if err != nil {
+					t.Fatal(err)
+				}
+			})
+		},
+		Enforces: true,
+	}
 }
 
 func open(t testing.TB, address string, o Options) *Store {
@@ -75,7 +80,10 @@ func open(t testing.TB, address string, o Options) *Store {
 }
 
 func TestStore(t *testing.T)      { storetest.Run(t, backend) }
-func BenchmarkStore(b *testing.B) { storetest.Benchmark(b, backend) }
+func TestPlainStore(t *testing.T) { storetest.Run(t, plain) }
+
+func BenchmarkStore(b *testing.B)      { storetest.Benchmark(b, backend) }
+func BenchmarkPlainStore(b *testing.B) { storetest.Benchmark(b, plain) }
 
 func BenchmarkOverdue(b *testing.B) { storetest.BenchmarkOverdue(b, backend) }
 
@@ -114,14 +122,15 @@ func TestServerClock(t *testing.T) {
 		t.Errorf("made at %d, between %d and %d by the server", p.CreatedAt, before, after)
 	}
 	with(t, address, func(db *mongo.Database) {
-		_, err := db.Collection(headName).UpdateOne(context.Background(), bson.D{},
+		_, err := db.Collection(journalName).UpdateOne(context.Background(), bson.D{},
 			bson.D{{Key: "$set", Value: bson.D{{Key: "at", Value: dateOf(clock() + 3_600_000)}}}})
 		if err != nil {
 			t.Fatal(err)
 		}
 	})
+	s = open(t, address, Options{})
 	if _, err := storetest.Commit(t.Context(), s, storetest.Hold("mug", "")); !errors.Is(err, store.ErrClockBehind) {
-		t.Errorf("an hour behind the head: %v", err)
+		t.Errorf("an hour behind the last batch: %v", err)
 	}
 	storetest.Must(t, open(t, address, Options{Clock: store.NewClock(true, 0, nil)}), storetest.Hold("mug", ""))
 }
@@ -189,29 +198,48 @@ func TestDropIsTriedAgain(t *testing.T) {
 	awaitReceipts(t, s, address)
 }
 
-// TestRetries: what the server wants tried again is, told by its label or its code alone, at every command of a batch.
+// TestRetries: what the server wants tried again is, told by its label or its code alone, at every command of a batch,
+// with and without bulkWrite.
 func TestRetries(t *testing.T) {
 	_, address := dbtest.OwnMongoDB(t)
-	s := open(t, address, Options{})
-	storetest.Must(t, s, storetest.Product("mug"))
+	bulk, plain := open(t, address, Options{}), open(t, address, Options{noBulk: true})
+	storetest.Must(t, bulk, storetest.Product("mug"), storetest.Product("cup"))
 	label := bson.E{Key: "errorLabels", Value: bson.A{retryableLabel}}
-	for _, command := range []string{"findAndModify", "find", "insert", "update"} {
-		for _, code := range retryableCodes {
+	for n, c := range []struct {
+		s        *Store
+		commands bson.A
+	}{
+		{bulk, bson.A{"findAndModify"}},
+		{bulk, bson.A{"aggregate"}},
+		{bulk, bson.A{"bulkWrite"}},
+		{plain, bson.A{"find"}},
+		{plain, bson.A{"insert"}},
+		{plain, bson.A{"update", "abortTransaction"}},
+	} {
+		for i, code := range retryableCodes {
 			for _, data := range []bson.D{{{Key: "errorCode", Value: code}}, {{Key: "errorCode", Value: code}, label}} {
 				dbtest.FailPoint(t, address, bson.D{{Key: "times", Value: 2}},
-					append(bson.D{{Key: "failCommands", Value: bson.A{command}}}, data...))
-				if _, err := storetest.Commit(context.Background(), s, storetest.Hold("mug", "")); err != nil {
-					t.Fatalf("%s fails with %v: %v", command, data, err)
+					append(bson.D{{Key: "failCommands", Value: c.commands}}, data...))
+				if i%2 == 0 {
+					c.s.memory.forget() // load the rows as well
+				}
+				if _, err := storetest.Commit(context.Background(), c.s,
+					storetest.Hold([]string{"mug", "cup"}[n%2], rand.Text())); err != nil {
+					t.Fatalf("%v fails with %v: %v", c.commands, data, err)
 				}
 			}
 		}
 	}
 	dbtest.FailPoint(t, address, bson.D{{Key: "times", Value: 1}},
-		bson.D{{Key: "failCommands", Value: bson.A{"insert"}}, {Key: "errorCode", Value: 8000}})
-	if _, err := storetest.Commit(t.Context(), s, storetest.Hold("mug", "")); !errors.Is(err, store.ErrUnavailable) {
+		bson.D{{Key: "failCommands", Value: bson.A{"bulkWrite"}}, {Key: "errorCode", Value: 8000}})
+	if _, err := storetest.Commit(t.Context(), bulk, storetest.Hold("mug", "")); !errors.Is(err, store.ErrUnavailable) {
 		t.Errorf("an error of the server that says nothing: %v", err)
 	}
-	storetest.Must(t, s, storetest.Hold("mug", ""))
+	dbtest.FailPoint(t, address, bson.D{{Key: "times", Value: 1}},
+		bson.D{{Key: "failCommands", Value: bson.A{"bulkWrite"}}, {Key: "errorCode", Value: 59}})
+	if storetest.Must(t, bulk, storetest.Hold("mug", "")); bulk.bulk {
+		t.Error("a server without bulkWrite after all is still asked for it")
+	}
 }
 
 // TestRefusedServers: what has no transactions, or only says so, is not served from.
@@ -469,7 +497,7 @@ func TestDamageIsNamed(t *testing.T) {
 		"events":     {journalName, by("_id", 2), set("events", []byte{1}), "was changed"},
 		"no entry":   {journalName, by("_id", 2), nil, "are missing"},
 		"entry at":   {journalName, by("_id", 1), set("at", bson.DateTime(7)), "was changed"},
-		"head":       {headName, bson.D{}, inc("sequence"), "head"},
+		"head":       {headName, bson.D{}, inc("batchNo"), "are missing at the end"},
 		"name":       {productsName, by("_id", "mug"), set("name", "x"), "I9: product mug"},
 		"no product": {productsName, by("_id", "mug"), nil, "its product mug is missing"},
 	} {
@@ -544,12 +572,27 @@ func TestUpgrade(t *testing.T) {
 	storetest.Must(t, open(t, address, Options{}), storetest.Product("mug"))
 	with(t, address, func(db *mongo.Database) {
 		_, err := db.Collection(headName).UpdateOne(t.Context(), bson.D{},
-			bson.D{{Key: "$set", Value: bson.D{{Key: "format", Value: 1}, {Key: "layout", Value: 1}}}})
+			bson.D{{Key: "$set", Value: bson.D{
+				{Key: "format", Value: 1},
+				{Key: "layout", Value: 1},
+				{Key: "sequence", Value: int64(1)},
+				{Key: "at", Value: bson.NewDateTimeFromTime(storetest.Start)},
+				{Key: "chain", Value: make([]byte, 32)},
+			}}})
 		if err = errors.Join(err, db.Collection(recordsName).Drop(t.Context())); err != nil {
 			t.Fatal(err)
 		}
 	})
 	storetest.Upgrade(t, func(readOnly bool) store.Store { return open(t, address, Options{ReadOnly: readOnly}) })
+	with(t, address, func(db *mongo.Database) {
+		var d bson.M
+		if err := db.Collection(headName).FindOne(t.Context(), bson.D{}).Decode(&d); err != nil {
+			t.Fatal(err)
+		}
+		if d["sequence"] != nil || d["at"] != nil || d["chain"] != nil || d["layout"] != int32(layout) {
+			t.Errorf("the upgraded head is %v", d)
+		}
+	})
 }
 
 // TestHeartbeat: the driver's monitor can miss that a connection broke, and then takes the server for lost until its

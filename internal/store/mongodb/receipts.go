@@ -35,16 +35,15 @@ func receiptsNumber(name string) (int64, error) {
 }
 
 // mustRotate reports whether the first collection has been written to for a day.
-func (s *Store) mustRotate(h *headDocument, now inventory.Time) bool {
-	since := h.receiptsSince(s.options.Clock)
-	return since != 0 && now-store.RotateEvery >= since &&
-		time.Since(s.rotationFailed) >= store.RotateRetry
+func (l *loader) mustRotate() bool {
+	since := l.receiptsSince()
+	return since != 0 && l.state.Now-store.RotateEvery >= since &&
+		time.Since(l.s.rotationFailed) >= store.RotateRetry
 }
 
 // receiptsSince is how the next batch has to write ReceiptsSince.
-func (d *headDocument) receiptsSince(clock *store.Clock) inventory.Time {
-	head := d.head()
-	return head.ReceiptsSince(timeOf(d.ReceiptsSince), clock)
+func (l *loader) receiptsSince() inventory.Time {
+	return l.before.ReceiptsSince(timeOf(l.head.ReceiptsSince), l.s.options.Clock)
 }
 
 // rotateReceipts makes a new collection the first, in a transaction of its own.
@@ -127,33 +126,30 @@ func (s *Store) dropReceipts(ctx context.Context) error {
 	return nil
 }
 
-// loadReceipts loads the receipts of keys from all collections that the head names.
-func (l *loader) loadReceipts(ctx context.Context) error {
-	if len(l.keys.Receipts) == 0 {
-		return nil
-	}
-	keys := make(bson.A, len(l.keys.Receipts))
-	for i := range keys {
-		keys[i] = l.keys.Receipts[i][:]
-	}
-	for _, name := range l.head.Receipts {
-		err := each(ctx, l.s.db.Collection(name), bson.D{{Key: "_id", Value: bson.D{{Key: "$in", Value: keys}}}}, nil,
-			func(raw bson.Raw) error {
-				var d receiptDocument
-				if err := bson.Unmarshal(raw, &d); err != nil {
-					return err
-				}
-				r := &inventory.Receipt{Answer: d.Answer}
-				copy(r.Key[:], d.Key)
-				copy(r.Fingerprint[:], d.Fingerprint)
-				l.state.Receipts[r.Key] = r
-				return nil
-			})
-		if err != nil {
-			return err
+// receiptsIn wants the receipts of keys from one of the collections that the head names.
+func (l *loader) receiptsIn(name string) *wanted {
+	w := list[[]byte](name, func(raw bson.Raw) error {
+		r, err := readReceipt(raw)
+		if err == nil {
+			l.state.Receipts[r.Key] = r
 		}
+		return err
+	})
+	for i := range l.keys.Receipts {
+		w.add(l.keys.Receipts[i][:])
 	}
-	return nil
+	return w
+}
+
+func readReceipt(raw bson.Raw) (*inventory.Receipt, error) {
+	var d receiptDocument
+	if err := bson.Unmarshal(raw, &d); err != nil {
+		return nil, err
+	}
+	r := &inventory.Receipt{Answer: d.Answer}
+	copy(r.Key[:], d.Key)
+	copy(r.Fingerprint[:], d.Fingerprint)
+	return r, nil
 }
 
 var _ store.Lister = (*view)(nil)
@@ -165,7 +161,7 @@ func (v *view) Receipts(
 	if _, err := v.Head(ctx); err != nil {
 		return nil, next, err
 	}
-	for i, name := range slices.Backward(v.read.Receipts) {
+	for i, name := range slices.Backward(v.head.Head.Receipts) {
 		n, err := receiptsNumber(name)
 		switch {
 		case err != nil:
@@ -191,13 +187,10 @@ func (v *view) receiptsOf(
 	filter := bson.D{{Key: "_id", Value: bson.D{{Key: "$gt", Value: after.Key[:]}}}}
 	o := &findOptions{sort: bson.D{up("_id")}, limit: int64(limit)}
 	err := v.until(ctx, name, filter, o, func(raw bson.Raw) error {
-		var d receiptDocument
-		if err := bson.Unmarshal(raw, &d); err != nil {
+		r, err := readReceipt(raw)
+		if err != nil {
 			return err
 		}
-		r := &inventory.Receipt{Answer: d.Answer}
-		copy(r.Key[:], d.Key)
-		copy(r.Fingerprint[:], d.Fingerprint)
 		page.Add(r, store.ReceiptCursor{Table: after.Table, Key: r.Key}, len(r.Answer))
 		if page.Done() {
 			return errFull

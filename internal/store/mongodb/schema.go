@@ -34,8 +34,12 @@ const (
 // headID is the id of the one document of the collection head.
 const headID = "head"
 
-// layout is the version of the collections and indexes that this program makes. Layout 2 has the collection records.
-const layout = 2
+// layout is the version of the collections and indexes that this program makes.
+//
+//	1   the first
+//	2   the collection records
+//	3   sequence, time and checksum are in the journal alone, no longer in the head as well
+const layout = 3
 
 var (
 	wholeNumber = bson.D{{Key: "bsonType", Value: bson.A{"long", "int"}}, {Key: "minimum", Value: 0}}
@@ -113,6 +117,9 @@ func index(partial bson.D, unique bool, keys ...bson.E) mongo.IndexModel {
 func up(name string) bson.E   { return bson.E{Key: name, Value: 1} }
 func down(name string) bson.E { return bson.E{Key: name, Value: -1} }
 
+// overdueIndex finds the overdue holds of a stock row.
+var overdueIndex = bson.D{up("lines.productId"), up("lines.location"), up("expiresAt"), up("_id")}
+
 // indexes serve to find due holds in the order of deadlines, overdue holds of a stock row, ACTIVE reservations of a
 // product, reservations and orders of a customer, and orders by reference, by status CONFIRMED and by reservation (I4).
 func indexes() map[string][]mongo.IndexModel {
@@ -124,7 +131,7 @@ func indexes() map[string][]mongo.IndexModel {
 		stockName: {index(nil, true, up("productId"), up("location"))},
 		reservationsName: {
 			index(active, false, up("expiresAt"), up("_id")),
-			index(active, false, up("lines.productId"), up("lines.location"), up("expiresAt"), up("_id")),
+			index(active, false, overdueIndex...),
 			index(active, false, up("lines.productId"), down("_id")),
 			index(has("customerId"), false, up("customerId"), down("_id")),
 		},
@@ -268,7 +275,7 @@ func (m *migrator) head(ctx context.Context) error {
 	_, err = m.db.Collection(headName).UpdateOne(ctx, bson.D{{Key: "_id", Value: headID}},
 		bson.D{{Key: "$setOnInsert", Value: headDocument{
 			Store: strings.ToLower(rand.Text()), Format: store.Format, Layout: layout, BatchID: make([]byte, 16),
-			Chain: make([]byte, 32), Receipts: []string{first},
+			Receipts: []string{first},
 		}}}, options.UpdateOne().SetUpsert(true))
 	if mongo.IsDuplicateKeyError(err) { // another process has just made it
 		return nil
@@ -289,6 +296,7 @@ func raise(ctx context.Context, db *mongo.Database) error {
 		}},
 		bson.D{
 			{Key: "$max", Value: bson.D{{Key: "format", Value: store.Format}, {Key: "layout", Value: layout}}},
+			{Key: "$unset", Value: bson.D{{Key: "sequence", Value: 1}, {Key: "at", Value: 1}, {Key: "chain", Value: 1}}},
 			{Key: "$inc", Value: bson.D{{Key: "fence", Value: 1}}},
 		})
 	return err

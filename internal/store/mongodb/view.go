@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
@@ -14,13 +13,26 @@ import (
 	"github.com/holdfast/holdfast/internal/store"
 )
 
-// view is a read transaction.
+// view is a read transaction. It begins with the first command.
 type view struct {
+	*Store
 	session *mongo.Session
-	db      *mongo.Database
-	now     func() time.Time
 
-	read *headDocument // the head; nil until it is read
+	head *lastDocument // nil until it is read
+}
+
+// lastDocument is the head with the server's clock and the newest entry of the journal.
+type lastDocument struct {
+	Head headDocument      `bson:",inline"`
+	Now  bson.DateTime     `bson:"now"`
+	Last []journalDocument `bson:"last"`
+}
+
+func (d *lastDocument) state() store.Head {
+	if len(d.Last) == 0 {
+		return d.Head.head(nil)
+	}
+	return d.Head.head(&d.Last[0])
 }
 
 // inside returns a context that runs commands within the transaction.
@@ -32,33 +44,56 @@ func (v *view) Head(ctx context.Context) (store.Head, error) {
 	if err := ctx.Err(); err != nil {
 		return store.Head{}, err
 	}
-	if v.read == nil {
+	if v.head == nil {
 		d, err := v.readHead(ctx)
 		if err != nil {
 			return store.Head{}, ended(ctx, err)
 		}
-		v.read = d
+		v.head = d
 	}
-	return v.read.head(), nil
+	return v.head.state(), nil
 }
 
-func (v *view) readHead(ctx context.Context) (*headDocument, error) {
-	ctx = v.inside(ctx)
-	cursor, err := v.db.Collection(headName).Aggregate(ctx, bson.A{
-		bson.D{{Key: "$match", Value: bson.D{{Key: "_id", Value: headID}}}},
-		bson.D{{Key: "$addFields", Value: bson.D{{Key: "now", Value: "$$NOW"}}}},
-	})
+func (v *view) readHead(ctx context.Context) (*lastDocument, error) {
+	var heads []lastDocument
+	err := aggregate(v.inside(ctx), v.read.Collection(headName), &heads, lastOf()...)
 	if err != nil {
 		return nil, fmt.Errorf("reading the head: %w", translate(err))
 	}
-	var heads []headDocument
-	if err := cursor.All(ctx, &heads); err != nil {
-		return nil, fmt.Errorf("reading the head: %w", translate(err))
-	}
 	if len(heads) != 1 {
-		return nil, fmt.Errorf("%w: the head document is missing: restore a backup", store.ErrUnavailable)
+		return nil, errNoHead
 	}
-	return &heads[0], heads[0].check()
+	return &heads[0], heads[0].Head.check()
+}
+
+// lastOf is the pipeline that reads the head with the server's clock and the newest entry of the journal, without its
+// events.
+func lastOf() bson.A {
+	return bson.A{
+		bson.D{{Key: "$match", Value: bson.D{{Key: "_id", Value: headID}}}},
+		bson.D{{Key: "$addFields", Value: bson.D{{Key: "now", Value: "$$NOW"}}}},
+		lookup(journalName, "batchNo", "_id", "last"),
+		bson.D{{Key: "$project", Value: bson.D{{Key: "last.events", Value: 0}}}},
+	}
+}
+
+// aggregate runs a pipeline and decodes all that it returns.
+func aggregate[T any](ctx context.Context, c *mongo.Collection, results *[]T, stages ...any) error {
+	cursor, err := c.Aggregate(ctx, bson.A(stages))
+	if err != nil {
+		return err
+	}
+	return cursor.All(ctx, results)
+}
+
+// lookup is a stage that adds the documents of another collection.
+func lookup(from, local, foreign, as string) bson.D {
+	return bson.D{{Key: "$lookup", Value: bson.D{
+		{Key: "from", Value: from},
+		{Key: "localField", Value: local},
+		{Key: "foreignField", Value: foreign},
+		{Key: "as", Value: as},
+	}}}
 }
 
 // ended returns the error of ctx if it has ended, else err: the server is not to blame for what the end of ctx stopped.
@@ -74,10 +109,15 @@ func (v *view) Now(ctx context.Context) (inventory.Time, error) {
 	if err != nil {
 		return 0, err
 	}
-	if v.now != nil {
-		return head.Latest(v.now()), nil
+	return v.latest(&head, v.head), nil
+}
+
+// latest is the time for readers.
+func (s *Store) latest(head *store.Head, d *lastDocument) inventory.Time {
+	if s.options.Now != nil {
+		return head.Latest(s.options.Now())
 	}
-	return head.Latest(v.read.Now.Time()), nil
+	return head.Latest(d.Now.Time())
 }
 
 func (v *view) each(ctx context.Context, collection string, filter any, o *findOptions,
@@ -86,7 +126,7 @@ func (v *view) each(ctx context.Context, collection string, filter any, o *findO
 	if err := ctx.Err(); err != nil {
 		return err // the driver would believe that the transaction has begun on the server
 	}
-	return ended(ctx, translate(each(v.inside(ctx), v.db.Collection(collection), filter, o, use)))
+	return ended(ctx, translate(each(v.inside(ctx), v.read.Collection(collection), filter, o, use)))
 }
 
 // errFull ends a find when the page is full, or when what was found is enough.
@@ -301,6 +341,9 @@ func (v *view) Journal(
 	ctx context.Context, from store.JournalPosition, limit, maxBytes int,
 ) (page []store.Entry, err error) {
 	start := from.BatchNo
+	if limit <= 0 {
+		return nil, ctx.Err()
+	}
 	if start == 0 {
 		if start, err = v.batchOf(ctx, from.Seq); err != nil || start == 0 {
 			return nil, err
@@ -363,7 +406,7 @@ func (v *view) Strays(ctx context.Context, limit int) (list []string, err error)
 		return nil, err
 	}
 	inside := v.inside(ctx)
-	cursor, err := v.db.Collection(stockName).Aggregate(inside, bson.A{
+	cursor, err := v.read.Collection(stockName).Aggregate(inside, bson.A{
 		bson.D{{Key: "$lookup", Value: bson.D{
 			{Key: "from", Value: productsName},
 			{Key: "localField", Value: "productId"},
