@@ -67,6 +67,11 @@ func each(ctx context.Context, c *mongo.Collection, filter any, o *findOptions, 
 	if err != nil {
 		return err
 	}
+	return drain(ctx, cursor, use)
+}
+
+// drain calls use with each document of a cursor, until use fails.
+func drain(ctx context.Context, cursor *mongo.Cursor, use func(bson.Raw) error) error {
 	defer cursor.Close(ctx)
 	for cursor.Next(ctx) {
 		if err := use(cursor.Current); err != nil {

@@ -221,6 +221,11 @@ func (s *Store) open(ctx context.Context) (err error) {
 	if err := s.checkLayout(ctx); err != nil {
 		return err
 	}
+	if s.routed {
+		if err := oneShard(ctx, s.db); err != nil {
+			return err
+		}
+	}
 	if s.session, err = s.client.StartSession(); err != nil {
 		return err
 	}

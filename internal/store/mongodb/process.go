@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -36,7 +37,8 @@ type process struct {
 	id         string
 	session    bson.Binary
 	collection *mongo.Collection
-	seen       map[string]*sighting // others, as they were seen last; only endStale uses it
+	clock      atomic.Pointer[reading] // of the last heartbeat
+	seen       map[string]*sighting    // others, as they were seen last; only endStale uses it
 
 	waits    chan struct{} // a batch waits too long for the head
 	stopping context.Context
@@ -113,7 +115,19 @@ func (p *process) beat(ctx context.Context) (bson.DateTime, error) {
 		{Key: "$set", Value: bson.D{{Key: "session", Value: p.session}}},
 		{Key: "$currentDate", Value: bson.D{{Key: "heartbeatAt", Value: true}}},
 	}, options.FindOneAndUpdate().SetUpsert(true).SetReturnDocument(options.After)).Decode(&d)
+	if err == nil {
+		p.clock.Store(&reading{d.HeartbeatAt.Time(), time.Now()})
+	}
 	return d.HeartbeatAt, err
+}
+
+// reading is one of the clock of the server that has the data, and when it came here.
+type reading struct{ server, here time.Time }
+
+// now is the time by that clock, or a moment before: what it was at the last heartbeat, and what has passed here since.
+func (p *process) now() time.Time {
+	r := p.clock.Load()
+	return r.server.Add(time.Since(r.here))
 }
 
 // end stops what runs beside the batches, and takes the process out of the list.

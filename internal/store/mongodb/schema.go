@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	mathrand "math/rand/v2"
+	"slices"
 	"strings"
 	"time"
 
@@ -448,4 +450,34 @@ func (p *proof) expect(ctx context.Context, id string, want int64) error {
 			"as a replica set or sharded cluster", errNoTransactions)
 	}
 	return err
+}
+
+// oneShard requires that all collections are on one shard, as they are unless somebody has moved one or divided it:
+// transactions over several shards take longer, and what a router sees of them is harder to say.
+func oneShard(ctx context.Context, db *mongo.Database) error {
+	at := map[string][]string{}
+	for _, name := range collectionNames {
+		var parts []struct{ Shard string }
+		if err := aggregate(ctx, db.Collection(name), &parts,
+			bson.D{{Key: "$collStats", Value: bson.D{{Key: "count", Value: bson.D{}}}}}); err != nil {
+			return fmt.Errorf("asking where the collection %s is: %w", name, translate(err))
+		}
+		for _, p := range parts {
+			at[p.Shard] = append(at[p.Shard], name)
+		}
+	}
+	return divided(at)
+}
+
+// divided is the error for collections on several shards.
+func divided(at map[string][]string) error {
+	if len(at) <= 1 {
+		return nil
+	}
+	var places []string
+	for _, shard := range slices.Sorted(maps.Keys(at)) {
+		places = append(places, shard+" has "+strings.Join(at[shard], ", "))
+	}
+	return fmt.Errorf("the collections are on several shards (%s): keep them on one, unsharded (moveCollection, movePrimary)",
+		strings.Join(places, "; "))
 }
