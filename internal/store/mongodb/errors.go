@@ -15,6 +15,8 @@ import (
 const (
 	illegalOperation         = 20 // transactions on a standalone server
 	lockTimeout              = 24
+	namespaceNotFound        = 26
+	indexNotFound            = 27
 	namespaceExists          = 48
 	writeConflict            = 112
 	conflictingOperation     = 117

@@ -168,14 +168,14 @@ func TestRouted(t *testing.T) {
 	s.routed = true
 	ahead := time.Now().Add(time.Hour)
 	s.process.clock.Store(&reading{ahead, time.Now().Add(time.Hour)}) // so that no heartbeat changes it unseen
-	_, before, _, err := s.Follow(t.Context(), -1, 1, 1)
+	_, before, _, err := s.Look(t.Context(), 0, 1, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
 	s.process.stop() // no more heartbeats
 	s.process.running.Wait()
 	s.process.clock.Store(&reading{ahead, time.Now()})
-	_, now, _, err := s.Follow(t.Context(), -1, 1, 1)
+	_, now, _, err := s.Look(t.Context(), 0, 1, 1)
 	if err != nil || time.Duration(now-before)*time.Millisecond < 50*time.Minute {
 		t.Errorf("the clock of the data is an hour ahead, and readers went from %d to %d: %v", before, now, err)
 	}

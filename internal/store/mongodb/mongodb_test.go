@@ -579,7 +579,9 @@ func TestUpgrade(t *testing.T) {
 				{Key: "at", Value: bson.NewDateTimeFromTime(storetest.Start)},
 				{Key: "chain", Value: make([]byte, 32)},
 			}}})
-		if err = errors.Join(err, db.Collection(recordsName).Drop(t.Context())); err != nil {
+		_, made := db.Collection(reservationsName).Indexes().CreateOne(t.Context(),
+			index(bson.D{{Key: "status", Value: "ACTIVE"}}, false, up("lines.productId"), down("_id")))
+		if err = errors.Join(err, made, db.Collection(recordsName).Drop(t.Context())); err != nil {
 			t.Fatal(err)
 		}
 	})
@@ -591,6 +593,10 @@ func TestUpgrade(t *testing.T) {
 		}
 		if d["sequence"] != nil || d["at"] != nil || d["chain"] != nil || d["layout"] != int32(layout) {
 			t.Errorf("the upgraded head is %v", d)
+		}
+		list, err := db.Collection(reservationsName).Indexes().ListSpecifications(t.Context())
+		if err != nil || len(list) != 1+len(indexes()[reservationsName]) {
+			t.Errorf("the upgraded reservations have the indexes %v: %v", list, err)
 		}
 	})
 }

@@ -40,7 +40,7 @@ const headID = "head"
 //
 //	1   the first
 //	2   the collection records
-//	3   sequence, time and checksum are in the journal alone, no longer in the head as well
+//	3   sequence, time and checksum are in the journal alone, no longer in the head as well; an index less
 const layout = 3
 
 var (
@@ -119,7 +119,8 @@ func index(partial bson.D, unique bool, keys ...bson.E) mongo.IndexModel {
 func up(name string) bson.E   { return bson.E{Key: name, Value: 1} }
 func down(name string) bson.E { return bson.E{Key: name, Value: -1} }
 
-// overdueIndex finds the overdue holds of a stock row.
+// overdueIndex finds the overdue holds of a stock row, and all ACTIVE ones of a product. Lists of those want them newest
+// first, which the server sorts: lists are asked for more seldom than holds are made.
 var overdueIndex = bson.D{up("lines.productId"), up("lines.location"), up("expiresAt"), up("_id")}
 
 // indexes serve to find due holds in the order of deadlines, overdue holds of a stock row, ACTIVE reservations of a
@@ -134,7 +135,6 @@ func indexes() map[string][]mongo.IndexModel {
 		reservationsName: {
 			index(active, false, up("expiresAt"), up("_id")),
 			index(active, false, overdueIndex...),
-			index(active, false, up("lines.productId"), down("_id")),
 			index(has("customerId"), false, up("customerId"), down("_id")),
 		},
 		ordersName: {
@@ -196,6 +196,9 @@ func migrate(ctx context.Context, db *mongo.Database, log *slog.Logger) error {
 			return err
 		}
 	}
+	if err := step(ctx, "dropping an index of before", m.dropIndex); err != nil {
+		return err
+	}
 	if err := step(ctx, "comparing the validators", m.mendValidators); err != nil {
 		return err
 	}
@@ -220,6 +223,17 @@ func (m *migrator) warn(err error) {
 		m.log.Warn("the server does not check what is written to it: Holdfast checks alone", "error", err)
 		m.warned = true
 	}
+}
+
+// formerIndex found the ACTIVE reservations of a product in the order of a list. Layout 2 had it.
+const formerIndex = "lines.productId_1__id_-1"
+
+func (m *migrator) dropIndex(ctx context.Context) error {
+	err := m.db.Collection(reservationsName).Indexes().DropOne(ctx, formerIndex)
+	if hasCode(err, namespaceNotFound, indexNotFound) {
+		return nil
+	}
+	return err
 }
 
 // mendValidators sets the validators that are not those of this program, such as that of a collection that another way

@@ -268,6 +268,9 @@ func (v *view) Reservations(
 		view: v, collection: reservationsName, read: readReservation, id: reservationID, matches: q.Matches,
 		prefix: inventory.ReservationPrefix,
 	}
+	if q.ProductID != "" {
+		f.hint = overdueIndex
+	}
 	return f.search(ctx, before(filter, q.Before, f.prefix), statusOf(&q), q.Limit)
 }
 
@@ -343,6 +346,7 @@ func byID[T any](ctx context.Context, v *view, collection string, ids []inventor
 type finder[T any] struct {
 	*view
 	collection, prefix string
+	hint               bson.D // the index to read; else the server chooses
 	read               func(bson.Raw) (*T, error)
 	id                 func(*T) inventory.ID
 	matches            func(*T) bool
@@ -370,7 +374,7 @@ func (f *finder[T]) search(ctx context.Context, filter, rest bson.D, limit int) 
 	newest := bson.D{down("_id")}
 	var err error
 	if len(rest) == 0 {
-		err = f.until(ctx, f.collection, filter, &findOptions{sort: newest, limit: int64(limit)}, use)
+		err = f.until(ctx, f.collection, filter, &findOptions{sort: newest, limit: int64(limit), hint: f.hint}, use)
 	} else if err = f.scan(ctx, use, filter, newest, rest, limit); err == nil && !page.Done() {
 		err = f.boundary(ctx, filter, newest, page)
 	}
