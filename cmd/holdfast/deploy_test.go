@@ -7,8 +7,8 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// TestDeployOrder: in the compose file of MongoDB, everything waits for something that there is and that says when it is
-// ready: by its health check, or by ending.
+// TestDeployOrder: in the compose file of MongoDB, everything waits for something that there is and that says when it
+// is ready: by its health check, or by ending.
 func TestDeployOrder(t *testing.T) {
 	content, err := os.ReadFile("../../deploy/mongodb.yaml")
 	if err != nil {

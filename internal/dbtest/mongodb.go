@@ -56,14 +56,14 @@ func MongoDB(t testing.TB) string {
 	return withDatabase(address, name)
 }
 
-// RealMongoDB returns the URL of an empty database on the replica set or sharded cluster that HOLDFAST_TEST_MONGODB names.
-// Without one it skips the test, and says so: the server that tests start by themselves has neither elections nor
-// members that lag.
+// RealMongoDB returns the URL of an empty database on the replica set or sharded cluster that HOLDFAST_TEST_MONGODB
+// names. Without one it skips the test, and says so: the server that tests start by themselves has neither elections
+// nor members that lag.
 func RealMongoDB(t testing.TB) string {
 	t.Helper()
 	if os.Getenv("HOLDFAST_TEST_MONGODB") == "" {
-		t.Skip("SKIPPED: it needs a real MongoDB: name a replica set of three members, or two routers, with all their hosts in " +
-			"HOLDFAST_TEST_MONGODB (started with --setParameter enableTestCommands=1)")
+		t.Skip("SKIPPED: it needs a real MongoDB: name a replica set of three members, or two routers, with all their " +
+			"hosts in HOLDFAST_TEST_MONGODB (started with --setParameter enableTestCommands=1)")
 	}
 	return MongoDB(t)
 }

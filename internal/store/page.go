@@ -59,8 +59,8 @@ func (p *Page[Row, Cursor]) look(at Cursor) {
 	p.full = len(p.rows) >= p.limit || p.bytes >= PageBytes || p.looked >= ScanLimit
 }
 
-// End ends the page at a row, because [ScanLimit] rows up to that were looked at and are not all on the page. A page that
-// is done ignores it.
+// End ends the page at a row, because [ScanLimit] rows up to that were looked at and are not all on the page. A page
+// that is done ignores it.
 func (p *Page[Row, Cursor]) End(at Cursor) {
 	if !p.Done() {
 		p.last, p.full = at, true

@@ -51,8 +51,8 @@ func routed(t testing.TB, address string) bool {
 	return err == nil && reply.Lookup("msg").String() == `"isdbgrid"`
 }
 
-// throughElections makes holds and lets cut bring down the primary between the load and the commit of every fourth. Who is
-// answered that the store cannot be reached repeats with the key, as callers do. Each hold is made once.
+// throughElections makes holds and lets cut bring down the primary between the load and the commit of every fourth. Who
+// is answered that the store cannot be reached repeats with the key, as callers do. Each hold is made once.
 func throughElections(t *testing.T, address string, cut func(i int)) {
 	s := open(t, address, Options{})
 	storetest.Must(t, s, storetest.Product("mug"))
@@ -104,8 +104,8 @@ func TestStepDown(t *testing.T) {
 	})
 }
 
-// TestPrimaryKilled kills the primary. HOLDFAST_TEST_MONGODB_KILL is a command that kills the mongod at the host that is
-// its argument, and has it started again.
+// TestPrimaryKilled kills the primary. HOLDFAST_TEST_MONGODB_KILL is a command that kills the mongod at the host that
+// is its argument, and has it started again.
 func TestPrimaryKilled(t *testing.T) {
 	address := dbtest.RealMongoDB(t)
 	kill := os.Getenv("HOLDFAST_TEST_MONGODB_KILL")
@@ -119,8 +119,8 @@ func TestPrimaryKilled(t *testing.T) {
 	})
 }
 
-// TestMajorityLags: while no majority has a batch, it is not acknowledged, and processes do not take each other for dead.
-// Afterwards its key gets the true answer.
+// TestMajorityLags: while no majority has a batch, it is not acknowledged, and processes do not take each other for
+// dead. Afterwards its key gets the true answer.
 func TestMajorityLags(t *testing.T) {
 	address := dbtest.RealMongoDB(t)
 	hosts := dbtest.MongoDBHosts(t, address)

@@ -26,8 +26,8 @@ const (
 )
 
 // TestCutCommits breaks the connection of commitTransaction: before the server sees it, in the middle, after, and
-// before the answer; once, so that the driver sends it again, or until the driver and the store have sent it in vain and
-// the head has to be asked; one in 35 without a word, so that only time-outs tell.
+// before the answer; once, so that the driver sends it again, or until the driver and the store have sent it in vain
+// and the head has to be asked; one in 35 without a word, so that only time-outs tell.
 func TestCutCommits(t *testing.T) {
 	proxy, address := dbtest.NewProxy(t, dbtest.MongoDB(t))
 	mend := func() { proxy.Arm(dbtest.Pass, "", 0) }

@@ -98,7 +98,8 @@ func TestListsFetchWhatTheyShow(t *testing.T) {
 		}
 	}
 	documents, commands := f.of(t, s, func(v store.View) error {
-		page, next, err := v.Reservations(t.Context(), store.ReservationQuery{Status: inventory.ReservationExpired, Limit: 10})
+		q := store.ReservationQuery{Status: inventory.ReservationExpired, Limit: 10}
+		page, next, err := v.Reservations(t.Context(), q)
 		if len(page) != 0 || !next.IsZero() {
 			t.Errorf("expired: a page of %d, then %v", len(page), next)
 		}

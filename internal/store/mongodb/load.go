@@ -91,9 +91,9 @@ func (l *loader) load(ctx context.Context) error {
 	return nil
 }
 
-// lock writes the batch's number and id into the head, so that no other transaction can. That is also the only write of the
-// head: the rest of a batch's state is in its journal entry. A store that has the head to itself
-// finds out by the same command that its memory is current.
+// lock writes the batch's number and id into the head, so that no other transaction can. That is also the only write of
+// the head: the rest of a batch's state is in its journal entry. A store that has the head to itself finds out by the
+// same command that its memory is current.
 func (l *loader) lock(ctx context.Context) (err error) {
 	rand.Read(l.batchID[:])
 	m := &l.s.memory
@@ -439,8 +439,8 @@ func idOf(raw bson.Raw) string {
 	return id
 }
 
-// loadLines loads the orders of the loaded reservations, and the products and stock rows of the lines of both. The lines
-// of an order are those of its reservation, so that is usually all at once.
+// loadLines loads the orders of the loaded reservations, and the products and stock rows of the lines of both. The
+// lines of an order are those of its reservation, so that is usually all at once.
 func (l *loader) loadLines(ctx context.Context) error {
 	for range 2 {
 		w := l.newWants()

@@ -122,7 +122,8 @@ func Open(ctx context.Context, address string, o Options) (*Store, error) {
 		return client, client.Database(database, options.Database().SetWriteConcern(flushed).
 			SetReadConcern(readconcern.Majority()).SetReadPreference(readpref.Primary())), nil
 	}
-	if s.client, s.db, err = connect(clientOptions(address).SetMonitor(s.monitor()).SetMaxPoolSize(ownConnections)); err != nil {
+	own := clientOptions(address).SetMonitor(s.monitor()).SetMaxPoolSize(ownConnections)
+	if s.client, s.db, err = connect(own); err != nil {
 		return nil, err
 	}
 	if s.readers, s.read, err = connect(clientOptions(address).SetMonitor(o.monitor)); err != nil {

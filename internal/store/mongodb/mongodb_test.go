@@ -29,7 +29,8 @@ func TestMain(m *testing.M) { dbtest.Main(m) }
 // patient are timeouts for tests that are not about them: the server of the tests may stand still for seconds where the
 // machine has too much to do.
 var patient = timeouts{
-	answer: time.Minute, head: time.Minute, settle: time.Minute, heartbeat: 500 * time.Millisecond, stale: 30 * time.Second,
+	answer: time.Minute, head: time.Minute, settle: time.Minute, heartbeat: 500 * time.Millisecond,
+	stale: 30 * time.Second,
 }
 
 // backend is how the suite gets a store; plain is one that does without bulkWrite, as before MongoDB 8.0.
@@ -180,7 +181,8 @@ func TestDropIsTriedAgain(t *testing.T) {
 	_, address := dbtest.OwnMongoDB(t)
 	s := open(t, address, Options{Now: clock.Now})
 	storetest.Must(t, s, storetest.Product("mug"), storetest.Hold("mug", "first"))
-	dbtest.FailPoint(t, address, "alwaysOn", bson.D{{Key: "failCommands", Value: bson.A{"drop"}}, {Key: "errorCode", Value: 91}})
+	dbtest.FailPoint(t, address, "alwaysOn",
+		bson.D{{Key: "failCommands", Value: bson.A{"drop"}}, {Key: "errorCode", Value: 91}})
 	for _, key := range []string{"second", "third", "fourth"} {
 		clock.Advance(25 * time.Hour)
 		storetest.Must(t, s, storetest.Hold("mug", key))
@@ -321,7 +323,8 @@ func TestWithoutValidators(t *testing.T) {
 // negative tries to write a negative bucket past Holdfast.
 func negative(t *testing.T, address string) (err error) {
 	with(t, address, func(db *mongo.Database) {
-		_, err = db.Collection(stockName).InsertOne(t.Context(), stockDocument{ID: "mug/x", AvailableStock: -1, TotalStock: -1})
+		_, err = db.Collection(stockName).InsertOne(t.Context(),
+			stockDocument{ID: "mug/x", AvailableStock: -1, TotalStock: -1})
 	})
 	return err
 }
@@ -348,7 +351,8 @@ func TestValidatorsAreMended(t *testing.T) {
 	dbtest.FailPoint(t, address, "off", nil)
 	open(t, address, Options{}).Close()
 	with(t, address, func(db *mongo.Database) {
-		err := db.RunCommand(t.Context(), bson.D{{Key: "collMod", Value: stockName}, {Key: "validator", Value: bson.D{}}}).Err()
+		err := db.RunCommand(t.Context(),
+			bson.D{{Key: "collMod", Value: stockName}, {Key: "validator", Value: bson.D{}}}).Err()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -399,7 +403,8 @@ func TestFirstStartOfTen(t *testing.T) {
 func TestGuardOfADeadProcess(t *testing.T) {
 	address := dbtest.MongoDB(t)
 	with(t, address, func(db *mongo.Database) {
-		_, err := db.Collection(processesName).InsertOne(t.Context(), bson.D{{Key: "_id", Value: guardID}, {Key: "by", Value: "x"}})
+		_, err := db.Collection(processesName).InsertOne(t.Context(),
+			bson.D{{Key: "_id", Value: guardID}, {Key: "by", Value: "x"}})
 		if err != nil {
 			t.Fatal(err)
 		}

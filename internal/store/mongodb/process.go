@@ -56,8 +56,8 @@ type sighting struct {
 // endedByServer is when the server has certainly ended the transaction of a process that died.
 const endedByServer = 2 * time.Minute
 
-// newProcess makes the process of a store. Heartbeats are written and read on the primary alone. Members that lag behind
-// would delay what a majority knows of them, and live processes would look dead to each other.
+// newProcess makes the process of a store. Heartbeats are written and read on the primary alone. Members that lag
+// behind would delay what a majority knows of them, and live processes would look dead to each other.
 func newProcess(s *Store) *process {
 	subtype, id := s.session.ID().Lookup("id").Binary()
 	p := &process{

@@ -104,8 +104,8 @@ func TestHealedProcess(t *testing.T) {
 	storetest.Must(t, s, storetest.Hold("mug", ""))
 }
 
-// TestDeadProcess: who waits ends the transaction of a process that is gone, also if it cannot know that at first. If the
-// server does not let it, that is reported, once.
+// TestDeadProcess: who waits ends the transaction of a process that is gone, also if it cannot know that at first. If
+// the server does not let it, that is reported, once.
 func TestDeadProcess(t *testing.T) {
 	t.Parallel()
 	_, address := dbtest.OwnMongoDB(t)
@@ -155,8 +155,8 @@ func TestLiveProcessesAreLeftAlone(t *testing.T) {
 	}
 }
 
-// TestHeartbeatsDoNotWait: heartbeats are written and read on the primary alone. With those of a majority, a member that
-// lags makes live processes look dead to each other.
+// TestHeartbeatsDoNotWait: heartbeats are written and read on the primary alone. With those of a majority, a member
+// that lags makes live processes look dead to each other.
 func TestHeartbeatsDoNotWait(t *testing.T) {
 	var mu sync.Mutex
 	concerns := map[string]string{}

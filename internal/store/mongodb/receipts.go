@@ -15,9 +15,9 @@ import (
 )
 
 // Receipts are in collections that the head names, newest first. The first is written to for a day; then a new one
-// becomes the first. The one before it is still read, and older ones are dropped whole, beside the batches. So a receipt
-// lives for one to two days, and none is deleted by itself. If changing or dropping a collection fails, the store tries
-// again after [store.RotateRetry]; until then receipts live longer.
+// becomes the first. The one before it is still read, and older ones are dropped whole, beside the batches. So a
+// receipt lives for one to two days, and none is deleted by itself. If changing or dropping a collection fails, the
+// store tries again after [store.RotateRetry]; until then receipts live longer.
 const (
 	receiptsPrefix = "receipts_"
 	receiptsKept   = 2

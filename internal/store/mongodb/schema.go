@@ -119,8 +119,8 @@ func index(partial bson.D, unique bool, keys ...bson.E) mongo.IndexModel {
 func up(name string) bson.E   { return bson.E{Key: name, Value: 1} }
 func down(name string) bson.E { return bson.E{Key: name, Value: -1} }
 
-// overdueIndex finds the overdue holds of a stock row, and all ACTIVE ones of a product. Lists of those want them newest
-// first, which the server sorts: lists are asked for more seldom than holds are made.
+// overdueIndex finds the overdue holds of a stock row, and all ACTIVE ones of a product. Lists of those want them
+// newest first, which the server sorts: lists are asked for more seldom than holds are made.
 var overdueIndex = bson.D{up("lines.productId"), up("lines.location"), up("expiresAt"), up("_id")}
 
 // indexes serve to find due holds in the order of deadlines, overdue holds of a stock row, ACTIVE reservations of a
@@ -178,8 +178,8 @@ func step(ctx context.Context, what string, f func(context.Context) error) (err 
 	return nil
 }
 
-// migrate makes the collections and indexes that are missing, mends the validators, and then makes or upgrades the head,
-// in one write.
+// migrate makes the collections and indexes that are missing, mends the validators, and then makes or upgrades the
+// head, in one write.
 func migrate(ctx context.Context, db *mongo.Database, log *slog.Logger) error {
 	m := &migrator{db: db, log: log}
 	for _, name := range collectionNames {
@@ -492,6 +492,6 @@ func divided(at map[string][]string) error {
 	for _, shard := range slices.Sorted(maps.Keys(at)) {
 		places = append(places, shard+" has "+strings.Join(at[shard], ", "))
 	}
-	return fmt.Errorf("the collections are on several shards (%s): keep them on one, unsharded (moveCollection, movePrimary)",
-		strings.Join(places, "; "))
+	return fmt.Errorf("the collections are on several shards (%s): keep them on one, unsharded (moveCollection, "+
+		"movePrimary)", strings.Join(places, "; "))
 }

@@ -80,7 +80,9 @@ func TestRoundTrips(t *testing.T) {
 			storetest.Must(t, other, storetest.Hold("mug", ""))
 			expect("a hold just after another process", c.shared+1, func() { storetest.Must(t, s, storetest.Hold("mug", "")) })
 			storetest.Must(t, other, storetest.Hold("mug", ""))
-			expect("a hold among other processes", c.shared, func() { held = storetest.Must(t, s, storetest.Hold("mug", ""))[0].Reservation })
+			expect("a hold among other processes", c.shared, func() {
+				held = storetest.Must(t, s, storetest.Hold("mug", ""))[0].Reservation
+			})
 			storetest.Must(t, other, storetest.Hold("mug", ""))
 			expect("a confirmation among other processes", c.cold, func() {
 				storetest.Must(t, s, &inventory.Request{Command: &inventory.Confirm{ReservationID: held.ID}})

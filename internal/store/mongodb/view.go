@@ -494,7 +494,9 @@ func (v *view) Strays(ctx context.Context, limit int) (list []string, err error)
 			bson.D{{Key: "$limit", Value: straysPage}},
 			bson.D{{Key: "$project", Value: bson.D{{Key: "productId", Value: 1}, {Key: "location", Value: 1}}}},
 			lookup(productsName, "productId", "_id", "product"),
-			bson.D{{Key: "$project", Value: bson.D{{Key: "product._id", Value: 1}, {Key: "productId", Value: 1}, {Key: "location", Value: 1}}}})
+			bson.D{{Key: "$project", Value: bson.D{
+				{Key: "product._id", Value: 1}, {Key: "productId", Value: 1}, {Key: "location", Value: 1},
+			}}})
 		if err != nil || len(page) == 0 {
 			return list, ended(ctx, translate(err))
 		}
