@@ -3,6 +3,7 @@ package dbtest
 import (
 	"context"
 	"fmt"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -53,6 +54,41 @@ func MongoDB(t testing.TB) string {
 		_ = client.Disconnect(ctx)
 	})
 	return withDatabase(address, name)
+}
+
+// RealMongoDB returns the URL of an empty database on the replica set or sharded cluster that HOLDFAST_TEST_MONGODB
+// names. Without one it skips the test, and says so: the server that tests start by themselves has neither elections
+// nor members that lag.
+func RealMongoDB(t testing.TB) string {
+	t.Helper()
+	if os.Getenv("HOLDFAST_TEST_MONGODB") == "" {
+		t.Skip("SKIPPED: it needs a real MongoDB: name a replica set of three members, or two routers, with all their " +
+			"hosts in HOLDFAST_TEST_MONGODB (started with --setParameter enableTestCommands=1)")
+	}
+	return MongoDB(t)
+}
+
+// MongoDBHosts returns URLs that each connect to one of the hosts of a URL directly: members of a replica set or
+// routers.
+func MongoDBHosts(t testing.TB, address string) (urls []string) {
+	t.Helper()
+	scheme, rest, _ := strings.Cut(address, "://")
+	hosts, path, _ := strings.Cut(rest, "/")
+	user := ""
+	if at := strings.LastIndex(hosts, "@"); at >= 0 {
+		user, hosts = hosts[:at+1], hosts[at+1:]
+	}
+	path, query, _ := strings.Cut(path, "?")
+	options, err := url.ParseQuery(query)
+	if err != nil {
+		t.Fatalf("HOLDFAST_TEST_MONGODB: %v", err)
+	}
+	options.Del("replicaSet")
+	options.Set("directConnection", "true")
+	for _, host := range strings.Split(hosts, ",") {
+		urls = append(urls, scheme+"://"+user+host+"/"+path+"?"+options.Encode())
+	}
+	return urls
 }
 
 func withDatabase(address, name string) string {

@@ -59,6 +59,14 @@ func (p *Page[Row, Cursor]) look(at Cursor) {
 	p.full = len(p.rows) >= p.limit || p.bytes >= PageBytes || p.looked >= ScanLimit
 }
 
+// End ends the page at a row, because [ScanLimit] rows up to that were looked at and are not all on the page. A page
+// that is done ignores it.
+func (p *Page[Row, Cursor]) End(at Cursor) {
+	if !p.Done() {
+		p.last, p.full = at, true
+	}
+}
+
 // Fail ends the page at a row that cannot be used: it keeps a [CorruptRow] for [Page.Result] and returns nil. A page
 // that is done drops it, since the next page will meet the same row. Any other error is returned as it is.
 func (p *Page[Row, Cursor]) Fail(err error) error {

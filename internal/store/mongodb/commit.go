@@ -1,17 +1,15 @@
 package mongodb
 
 import (
-	"bytes"
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	mathrand "math/rand/v2"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/event"
 	"go.mongodb.org/mongo-driver/v2/mongo"
-	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/holdfast/holdfast/internal/inventory"
 	"github.com/holdfast/holdfast/internal/store"
@@ -29,7 +27,8 @@ const (
 	// A process that shares the head gives way once after longestRun batches in a row. The others would find the head
 	// free only by chance, and late.
 	longestRun = 24
-	// resends is how often commitTransaction is sent again before the store settles the batch by asking the head.
+	// resends is how often the store sends commitTransaction again after an answer that leaves open what became of it.
+	// Then it asks the head.
 	resends = 2
 	// endStaleAfter is how long a process waits for the head before it looks for processes that died holding it.
 	endStaleAfter = 500 * time.Millisecond
@@ -63,9 +62,7 @@ func (s *Store) Commit(ctx context.Context, keys *inventory.Keys, decide store.D
 		}
 		if time.Since(looked) > endStaleAfter {
 			looked = time.Now()
-			if err := s.within(ctx, s.process.endStale); err != nil {
-				s.options.Log.Warn("looking for processes that died failed", "error", err)
-			}
+			s.process.wantHead()
 		}
 		time.Sleep(s.wait(tries))
 	}
@@ -82,9 +79,9 @@ func (s *Store) giveWay() {
 
 // countRun counts a committed batch in the run of this process. A run begins with a batch that found the head as
 // another process left it.
-func (s *Store) countRun(found *headDocument, entry *store.Entry) {
+func (s *Store) countRun(found *store.Head, entry *store.Entry) {
 	switch {
-	case !bytes.Equal(found.BatchID, s.last[:]):
+	case found.BatchID != s.last:
 		s.run = 1
 	case s.run > 0:
 		s.run++
@@ -110,11 +107,6 @@ func (s *Store) within(ctx context.Context, f func(context.Context) error) error
 // attempt tries a batch in one transaction. After an error that is [store.IsRetryable], the batch had no effect and
 // another attempt may succeed.
 func (s *Store) attempt(ctx context.Context, keys *inventory.Keys, decide store.Decide) error {
-	if s.session == nil {
-		if err := s.renewSession(ctx); err != nil {
-			return err
-		}
-	}
 	if err := s.session.StartTransaction(transactionOptions); err != nil {
 		return translate(err)
 	}
@@ -132,74 +124,129 @@ func (s *Store) attempt(ctx context.Context, keys *inventory.Keys, decide store.
 	case err != nil:
 		s.abort(ctx)
 		return err
-	case len(changes.Receipts) > 0 && s.mustRotate(&l.head, l.state.Now):
+	case len(changes.Receipts) > 0 && l.mustRotate():
 		s.abort(ctx)
 		s.rotateReceipts(ctx, l.state.Now)
 		return store.Retryable{Err: store.ErrUnavailable}
 	}
-	entry := store.Entry{}
+	return s.writeBatch(ctx, l, changes)
+}
+
+// writeBatch writes a batch that was decided, and commits it.
+func (s *Store) writeBatch(ctx context.Context, l *loader, changes *inventory.Changes) error {
+	inside := mongo.NewSessionContext(ctx, s.session)
+	entry, after, write := store.Entry{}, l.before, l.giveBack
 	if !changes.Empty() {
-		var batchID [16]byte
-		rand.Read(batchID[:])
-		head := l.head.head()
-		entry = head.Next(batchID, l.state.Now, changes)
-		w := writer{loader: l, changes: changes, entry: &entry}
-		if err := w.write(inside); err != nil {
-			s.abort(ctx)
-			return fmt.Errorf("writing a batch: %w", translate(err))
+		entry = l.before.Next(l.batchID, l.state.Now, changes)
+		after = l.before.After(&entry)
+		write = (&writer{loader: l, changes: changes, entry: &entry}).write
+	}
+	if err := write(inside); err != nil {
+		s.abort(ctx)
+		err = translate(err)
+		if l.own && !errors.Is(err, store.ErrUnavailable) {
+			s.memory.forget() // somebody else may have changed the rows: once more with those that are stored
+			err = store.Retryable{Err: err}
 		}
+		return fmt.Errorf("writing a batch: %w", err)
 	}
 	if err := s.commit(ctx, &entry); err != nil {
+		s.memory.forget()
 		return err
 	}
-	s.countRun(&l.head, &entry)
+	s.countRun(&l.before, &entry)
+	s.memory.committed(l, after, changes)
+	s.apart = false
 	return nil
 }
 
-// abort ends a transaction that was not committed. If the server cannot be told, the session is given up.
+// monitor counts the aborts that were answered, because the driver does not tell whether one was. It passes on all that
+// the monitor of a test wants to know.
+func (s *Store) monitor() *event.CommandMonitor {
+	m := &event.CommandMonitor{}
+	if s.options.monitor != nil {
+		*m = *s.options.monitor
+	}
+	succeeded, failed := m.Succeeded, m.Failed
+	m.Succeeded = func(ctx context.Context, e *event.CommandSucceededEvent) {
+		if e.CommandName == "abortTransaction" {
+			s.aborted.Add(1)
+		}
+		if succeeded != nil {
+			succeeded(ctx, e)
+		}
+	}
+	m.Failed = func(ctx context.Context, e *event.CommandFailedEvent) {
+		if e.CommandName == "abortTransaction" && hasCode(e.Failure, noSuchTransaction, transactionTooOld) {
+			s.aborted.Add(1) // it was over already
+		}
+		if failed != nil {
+			failed(ctx, e)
+		}
+	}
+	return m
+}
+
+// abort ends a transaction that was not committed.
 func (s *Store) abort(ctx context.Context) {
-	if err := s.within(ctx, s.session.AbortTransaction); err != nil {
-		s.dropSession(ctx)
+	before := s.aborted.Load()
+	_ = s.within(ctx, s.session.AbortTransaction)
+	if s.aborted.Load() == before {
+		s.leftOpen.Store(true)
 	}
 }
 
-// dropSession gives the session up. A transaction may still be open in it, so the session is killed before the next one
-// is used.
-func (s *Store) dropSession(ctx context.Context) {
-	s.process.condemn()
-	s.session.EndSession(ctx)
-	s.session = nil
+// abandon gives up a transaction whose commit was not answered, without telling the server: what was sent may still
+// arrive. The next transaction of the session ends it, if it is still open.
+func (s *Store) abandon() {
+	s.leftOpen.Store(true)
+	told, cancel := context.WithCancel(context.Background())
+	cancel()
+	_ = s.session.AbortTransaction(told) // changes the session alone: with this context, nothing is sent
 }
 
-func (s *Store) renewSession(ctx context.Context) error {
-	if err := s.within(ctx, s.process.killCondemned); err != nil {
-		return translate(err)
+// finish ends the transaction that was left open, if no batch has done so since: a session has one transaction at a
+// time, so the first command of a new one ends that before. No right to end sessions is needed for it, and it works
+// where killSessions does not.
+func (s *Store) finish(ctx context.Context) error {
+	if !s.leftOpen.Load() || s.turn.Take(ctx) != nil {
+		return nil // nothing to do, or the batch that has the turn does it
 	}
-	if err := s.newSession(); err != nil {
-		return translate(err)
+	defer s.turn.Give()
+	if !s.leftOpen.Load() {
+		return nil
 	}
-	err := s.within(ctx, func(ctx context.Context) error { return s.process.register(ctx, s.session) })
+	if err := s.session.StartTransaction(transactionOptions); err != nil {
+		return err
+	}
+	inside := mongo.NewSessionContext(ctx, s.session)
+	err := s.db.Collection(headName).FindOne(inside, bson.D{{Key: "_id", Value: headID}}).Err()
+	if err == nil {
+		s.leftOpen.Store(false)
+	}
+	s.abort(ctx)
 	if err != nil {
-		s.session.EndSession(ctx)
-		s.session = nil
+		return fmt.Errorf("ending a transaction of this process that may be open: %w", err)
 	}
-	return err
+	return nil
 }
 
 // commit sends commitTransaction until it is answered, and settles the batch if it never is. A batch that wrote nothing
 // (its entry is zero) is committed as well: after that, the rows that its refusals were decided on are on the disks of
 // a majority.
+//
+// The driver itself sends it again, until the time for an answer is over, if no answer comes or the server is not
+// primary any more. Other answers that leave it open are worth resending.
 func (s *Store) commit(ctx context.Context, entry *store.Entry) (err error) {
 	for range 1 + resends {
-		err = s.within(ctx, s.session.CommitTransaction)
-		if err == nil {
+		if err = s.within(ctx, s.session.CommitTransaction); err == nil {
 			return nil
 		}
-		if hasLabel(err, retryableLabel) || hasCode(err, noSuchTransaction) {
-			break // the transaction is over; the head knows whether it was committed
+		if isLost(err) || hasLabel(err, retryableLabel) || hasCode(err, noSuchTransaction) {
+			break // no answer will come, or the transaction is over; the head knows whether it was committed
 		}
 	}
-	s.dropSession(ctx)
+	s.abandon()
 	if entry.BatchNo == 0 {
 		return store.Retryable{Err: fmt.Errorf("%w: %w", store.ErrUnavailable, err)}
 	}
@@ -212,6 +259,7 @@ func (s *Store) commit(ctx context.Context, entry *store.Entry) (err error) {
 // old transaction may still be under way. So settle writes the head in a new transaction, which cannot succeed beside
 // the old one, and believes what it has read there only after that is committed.
 func (s *Store) settle(ctx context.Context, entry *store.Entry) (err error) {
+	s.settled.Add(1)
 	ctx, cancel := context.WithTimeout(ctx, s.options.timeouts.settle)
 	defer cancel()
 	for {
@@ -221,9 +269,6 @@ func (s *Store) settle(ctx context.Context, entry *store.Entry) (err error) {
 				return nil
 			}
 			return store.Retryable{Err: fmt.Errorf("%w: the batch was not committed", store.ErrUnavailable)}
-		}
-		if s.session != nil {
-			s.dropSession(ctx)
 		}
 		select {
 		case <-ctx.Done():
@@ -235,19 +280,15 @@ func (s *Store) settle(ctx context.Context, entry *store.Entry) (err error) {
 
 // look reports whether the journal has the batch of this entry.
 func (s *Store) look(ctx context.Context, entry *store.Entry) (written bool, err error) {
-	if s.session == nil {
-		if err := s.renewSession(ctx); err != nil {
-			return false, err
-		}
-	}
 	if err := s.session.StartTransaction(transactionOptions); err != nil {
 		return false, err
 	}
 	inside := mongo.NewSessionContext(ctx, s.session)
 	err = s.within(inside, func(ctx context.Context) error {
-		if _, err := lockHead(ctx, s.db); err != nil {
+		if err := touchHead(ctx, s.db); err != nil {
 			return err
 		}
+		s.leftOpen.Store(false)
 		n, err := s.db.Collection(journalName).CountDocuments(ctx,
 			bson.D{{Key: "_id", Value: entry.BatchNo}, {Key: "batchId", Value: entry.BatchID[:]}})
 		written = n == 1
@@ -257,17 +298,32 @@ func (s *Store) look(ctx context.Context, entry *store.Entry) (written bool, err
 		s.abort(ctx)
 		return false, err
 	}
-	return written, s.within(ctx, s.session.CommitTransaction)
+	if err := s.within(ctx, s.session.CommitTransaction); err != nil {
+		s.abandon()
+		return false, err
+	}
+	return written, nil
 }
 
-// lockHead writes the head, so that no other transaction can, and returns it. The server enters its clock.
-func lockHead(ctx context.Context, db *mongo.Database) (d headDocument, err error) {
-	err = db.Collection(headName).FindOneAndUpdate(ctx, bson.D{{Key: "_id", Value: headID}}, bson.D{
-		{Key: "$inc", Value: bson.D{{Key: "fence", Value: 1}}},
-		{Key: "$currentDate", Value: bson.D{{Key: "lockedAt", Value: true}}},
-	}, options.FindOneAndUpdate().SetReturnDocument(options.After)).Decode(&d)
-	if errors.Is(err, mongo.ErrNoDocuments) {
-		return d, fmt.Errorf("%w: the head document is missing: restore a backup", store.ErrUnavailable)
+// touchHead writes the head, so that no other transaction can, and changes nothing that counts.
+func touchHead(ctx context.Context, db *mongo.Database) error {
+	result, err := db.Collection(headName).UpdateOne(ctx, bson.D{{Key: "_id", Value: headID}},
+		bson.D{{Key: "$inc", Value: bson.D{{Key: "fence", Value: 1}}}})
+	if err == nil && result.MatchedCount != 1 {
+		err = errNoHead
 	}
-	return d, err
+	return err
+}
+
+// giveBack undoes what the lock has entered into the head, because the batch has nothing to write.
+func (l *loader) giveBack(ctx context.Context) error {
+	return l.s.within(ctx, func(ctx context.Context) error {
+		_, err := l.s.db.Collection(headName).UpdateOne(ctx,
+			bson.D{{Key: "_id", Value: headID}, {Key: "batchId", Value: l.batchID[:]}},
+			bson.D{{Key: "$set", Value: bson.D{
+				{Key: "batchNo", Value: l.before.BatchNo},
+				{Key: "batchId", Value: l.before.BatchID[:]},
+			}}})
+		return err
+	})
 }

@@ -26,17 +26,13 @@ type headDocument struct {
 	Store         string        `bson:"store"`
 	Format        int           `bson:"format"`
 	Layout        int           `bson:"layout"`
-	BatchNo       int64         `bson:"batchNo"`
+	BatchNo       int64         `bson:"batchNo"` // its entry in the journal has the rest of the state
 	BatchID       []byte        `bson:"batchId"`
-	Sequence      int64         `bson:"sequence"`
-	At            bson.DateTime `bson:"at"`
-	Chain         []byte        `bson:"chain"`
 	Epochs        []byte        `bson:"epochs,omitempty"`
 	Receipts      []string      `bson:"receipts"` // their collections, newest first
 	ReceiptsSince bson.DateTime `bson:"receiptsSince"`
 	Fence         int64         `bson:"fence"`
 	LockedAt      bson.DateTime `bson:"lockedAt,omitempty"` // the server's clock
-	Now           bson.DateTime `bson:"now,omitempty"`      // the server's clock when it was read; not stored
 }
 
 type productDocument struct {
@@ -151,11 +147,14 @@ func metadata(list []memberDocument) (m inventory.Metadata) {
 	return m
 }
 
-func (d *headDocument) head() store.Head {
-	h := store.Head{Store: d.Store, Format: d.Format, BatchNo: d.BatchNo, Seq: d.Sequence, At: timeOf(d.At)}
-	h.Epochs = inventory.Epochs(d.Epochs)
+// head is the head with its newest entry of the journal, or nil where there is none.
+func (d *headDocument) head(last *journalDocument) store.Head {
+	h := store.Head{Store: d.Store, Format: d.Format, BatchNo: d.BatchNo, Epochs: inventory.Epochs(d.Epochs)}
 	copy(h.BatchID[:], d.BatchID)
-	copy(h.Chain[:], d.Chain)
+	if last != nil {
+		h.Seq, h.At = last.LastSequence, timeOf(last.At)
+		copy(h.Chain[:], last.Checksum)
+	}
 	return h
 }
 

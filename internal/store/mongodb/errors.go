@@ -15,6 +15,8 @@ import (
 const (
 	illegalOperation         = 20 // transactions on a standalone server
 	lockTimeout              = 24
+	namespaceNotFound        = 26
+	indexNotFound            = 27
 	namespaceExists          = 48
 	writeConflict            = 112
 	conflictingOperation     = 117
@@ -39,8 +41,30 @@ var retryableCodes = []int{
 	transactionTooOld, otherServerWriteConflict, otherServerRetry,
 }
 
+// passingCodes are failures of a step outside of a transaction that may pass: another process does the same, or another
+// member becomes primary.
+var passingCodes = append([]int{
+	6, 7, 89, 91, 189, 202, 262, 9001, 10058, 10107, 11600, 11602, 13435, 13436, // networks and elections
+	64, 134, // members that lag
+	12586, 12587, // an index is being built, or a collection changed
+}, retryableCodes...)
+
+// mayPass reports whether a step outside of a transaction may work if it is tried again.
+func mayPass(err error) bool {
+	return err != nil && !errors.Is(err, errNoTransactions) && !errors.Is(err, context.Canceled) &&
+		!errors.Is(err, context.DeadlineExceeded) && (mongo.IsNetworkError(err) || hasCode(err, passingCodes...) ||
+		hasLabel(err, retryableLabel) || hasLabel(err, "RetryableWriteError") ||
+		hasLabel(err, "UnknownTransactionCommitResult"))
+}
+
+// unsupportedCodes are how a server says that it does not know a command or an option.
+var unsupportedCodes = []int{59, 72, 115, 238, 40415} // CommandNotFound, InvalidOptions, CommandNotSupported, ...
+
 // retryableLabel is that label.
 const retryableLabel = "TransientTransactionError"
+
+// errNoHead means that somebody has deleted the head.
+var errNoHead = fmt.Errorf("%w: the head document is missing: restore a backup", store.ErrUnavailable)
 
 // lost marks a failure to reach the server. It may be a connection that had been lost before, so a batch is tried once
 // more after it.
@@ -70,7 +94,8 @@ func hasLabel(err error, label string) bool {
 // was sent.
 func translate(err error) error {
 	switch {
-	case err == nil, errors.Is(err, context.Canceled), store.IsCorrupt(err), errors.Is(err, errMatches):
+	case err == nil, errors.Is(err, context.Canceled), store.IsCorrupt(err), errors.Is(err, errMatches),
+		errors.Is(err, errNoHead), store.IsRetryable(err):
 		return err
 	case hasCode(err, duplicateKey, documentValidation, objectTooLarge, objectToInsertTooLarge):
 		return err

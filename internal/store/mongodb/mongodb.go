@@ -14,6 +14,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -39,6 +40,7 @@ type Options struct {
 
 	timeouts timeouts              // set by tests
 	monitor  *event.CommandMonitor // set by tests
+	noBulk   bool                  // set by tests
 }
 
 // timeouts bound what a batch waits for.
@@ -69,17 +71,28 @@ var transactionOptions = options.Transaction().SetReadConcern(readconcern.Snapsh
 // Store is a [store.Store] in one MongoDB database.
 type Store struct {
 	options Options
-	client  *mongo.Client
+	client  *mongo.Client // of batches and of what is done beside them
 	db      *mongo.Database
+	readers *mongo.Client // of views, so that they do not take the connections of batches
+	read    *mongo.Database
+	routed  bool // through mongos
 
 	turn           *store.Turn
-	session        *mongo.Session
-	process        *process      // nil if the store is read-only
-	batchTime      time.Duration // the mean of recent batches
-	last           [16]byte      // id of the last batch that this process committed
-	run            int           // batches in a row since one of another process; 0: not counted
-	rotationFailed time.Time     // when receipts last could not be dropped
-	address        string        // set by tests
+	session        *mongo.Session // of the transactions that commit; others end it by its id if this process dies
+	process        *process       // nil if the store is read-only
+	aborted        atomic.Int64   // aborts that the server has answered, so that nothing is open after them
+	leftOpen       atomic.Bool    // an abort was not answered, and nothing was done in the session since
+	settled        atomic.Int64   // batches whose commit was not answered, for tests
+	batchTime      time.Duration  // the mean of recent batches
+	last           [16]byte       // id of the last batch that this process committed
+	run            int            // batches in a row since one of another process; 0: not counted
+	rotationFailed time.Time      // when a new collection of receipts could not be made
+	dropAt         atomic.Int64   // when to drop old receipts, in ms of this process's clock; 0: there are none
+	memory         memory         // what the last batches of this process left
+	sharing        bool           // another process has committed lately, so memory may not be current
+	apart          bool           // the next batch loads from one collection after another
+	bulk           bool           // the server takes bulkWrite
+	address        string         // set by tests
 
 	viewing sync.WaitGroup
 	entry   sync.RWMutex // held for reading while a View is added to viewing
@@ -100,14 +113,21 @@ func Open(ctx context.Context, address string, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	client, err := mongo.Connect(clientOptions(address).SetMonitor(o.monitor))
-	if err != nil {
-		return nil, fmt.Errorf("the store URL cannot be used: %w", withoutSecrets(err, address))
+	s := &Store{options: o, turn: store.NewTurn(), batchTime: firstBatchTime}
+	connect := func(o *options.ClientOptions) (*mongo.Client, *mongo.Database, error) {
+		client, err := mongo.Connect(o)
+		if err != nil {
+			return nil, nil, fmt.Errorf("the store URL cannot be used: %w", withoutSecrets(err, address))
+		}
+		return client, client.Database(database, options.Database().SetWriteConcern(flushed).
+			SetReadConcern(readconcern.Majority()).SetReadPreference(readpref.Primary())), nil
 	}
-	s := &Store{
-		options: o, client: client, turn: store.NewTurn(), batchTime: firstBatchTime,
-		db: client.Database(database, options.Database().SetWriteConcern(flushed).SetReadConcern(readconcern.Majority()).
-			SetReadPreference(readpref.Primary())),
+	own := clientOptions(address).SetMonitor(s.monitor()).SetMaxPoolSize(ownConnections)
+	if s.client, s.db, err = connect(own); err != nil {
+		return nil, err
+	}
+	if s.readers, s.read, err = connect(clientOptions(address).SetMonitor(o.monitor)); err != nil {
+		return nil, errors.Join(err, s.client.Disconnect(ctx))
 	}
 	if err := s.open(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("opening the store: %w", err), s.Close())
@@ -135,6 +155,9 @@ const (
 	// just when the monitor of the driver begins to wait for news, the monitor does not notice until this time is over.
 	// The default of the driver is 10 s.
 	heartbeatInterval = time.Second
+	// ownConnections is enough for a batch and all that is done beside the batches. What the URL says of connections is
+	// for readers.
+	ownConnections = 8
 )
 
 func clientOptions(address string) *options.ClientOptions {
@@ -165,24 +188,65 @@ func withoutSecrets(err error, address string) error {
 	return err
 }
 
+// catchUp makes the session's next transaction see all that was acknowledged before. A router chooses what a
+// transaction sees by its own clock, which may be behind that of another router; but never less than what the session
+// has read before.
+func (s *Store) catchUp(ctx context.Context) error {
+	head := s.read.Collection(headName, options.Collection().SetReadConcern(readconcern.Linearizable()))
+	return head.FindOne(ctx, bson.D{{Key: "_id", Value: headID}}).Err()
+}
+
+// hello asks what is at the other end.
+func (s *Store) hello(ctx context.Context) error {
+	var hello struct {
+		MaxWireVersion int    `bson:"maxWireVersion"`
+		Message        string `bson:"msg"`
+	}
+	if err := s.db.RunCommand(ctx, bson.D{{Key: "hello", Value: 1}}).Decode(&hello); err != nil {
+		return translate(err)
+	}
+	s.bulk, s.routed = hello.MaxWireVersion >= bulkWireVersion && !s.options.noBulk, hello.Message == "isdbgrid"
+	return nil
+}
+
 func (s *Store) open(ctx context.Context) (err error) {
+	if err := s.hello(ctx); err != nil {
+		return err
+	}
 	if s.options.ReadOnly {
 		return s.openReadOnly(ctx)
 	}
-	if err := prove(ctx, s.db); err != nil {
-		return unreachable(err)
-	}
-	if err := migrate(ctx, s.db, s.options.Log); err != nil {
+	if err := guarded(ctx, s.db, s.prepare); err != nil {
 		return unreachable(err)
 	}
 	if err := s.checkLayout(ctx); err != nil {
 		return err
 	}
-	if err := s.newSession(); err != nil {
+	if s.routed {
+		if err := oneShard(ctx, s.db); err != nil {
+			return err
+		}
+	}
+	if s.session, err = s.client.StartSession(); err != nil {
 		return err
 	}
 	s.process = newProcess(s)
-	return s.process.start(ctx, s.session)
+	return s.process.start(ctx)
+}
+
+// prepare makes or upgrades the store. The proof comes first: a server without
+// transactions gets no store.
+func (s *Store) prepare(ctx context.Context) error {
+	err := step(ctx, "making the collection "+proofName, func(ctx context.Context) error {
+		return createCollection(ctx, s.db, proofName, nil) // made within a transaction it might not be there for the next
+	})
+	if err != nil {
+		return err
+	}
+	if err := prove(ctx, s.db); err != nil {
+		return err
+	}
+	return migrate(ctx, s.db, s.options.Log)
 }
 
 func unreachable(err error) error {
@@ -220,12 +284,6 @@ func (d *headDocument) check() error {
 	return nil
 }
 
-// newSession makes the session of the transactions that commit. Other processes end it by its id if this one dies.
-func (s *Store) newSession() (err error) {
-	s.session, err = s.client.StartSession()
-	return err
-}
-
 // Close implements [store.Store].
 func (s *Store) Close() error {
 	return s.turn.Close(func() error {
@@ -235,12 +293,12 @@ func (s *Store) Close() error {
 		ctx, cancel := context.WithTimeout(context.Background(), s.options.timeouts.answer)
 		defer cancel()
 		if s.process != nil {
-			s.process.stop(ctx)
+			s.process.end(ctx)
 		}
 		if s.session != nil {
 			s.session.EndSession(ctx)
 		}
-		return s.client.Disconnect(ctx)
+		return errors.Join(s.client.Disconnect(ctx), s.readers.Disconnect(ctx))
 	})
 }
 
@@ -267,15 +325,20 @@ func (s *Store) View(ctx context.Context, read func(store.View) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	session, err := s.client.StartSession()
+	session, err := s.readers.StartSession()
 	if err != nil {
 		return translate(err)
 	}
 	defer session.EndSession(ctx)
+	if s.routed {
+		if err := s.catchUp(mongo.NewSessionContext(ctx, session)); err != nil {
+			return ended(ctx, translate(err))
+		}
+	}
 	if err := session.StartTransaction(transactionOptions); err != nil {
 		return translate(err)
 	}
-	v := &view{session: session, db: s.db, now: s.options.Now}
+	v := &view{Store: s, session: session}
 	readErr := read(v)
 	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.options.timeouts.answer)
 	defer cancel()

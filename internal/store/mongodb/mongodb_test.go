@@ -3,13 +3,17 @@ package mongodb
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/event"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
@@ -25,39 +29,45 @@ func TestMain(m *testing.M) { dbtest.Main(m) }
 // patient are timeouts for tests that are not about them: the server of the tests may stand still for seconds where the
 // machine has too much to do.
 var patient = timeouts{
-	answer: time.Minute, head: time.Minute, settle: time.Minute, heartbeat: 500 * time.Millisecond, stale: 30 * time.Second,
+	answer: time.Minute, head: time.Minute, settle: time.Minute, heartbeat: 500 * time.Millisecond,
+	stale: 30 * time.Second,
 }
 
-var backend = storetest.Backend{
-	Open: func(t testing.TB, now func() time.Time) store.Store {
-		address := dbtest.MongoDB(t)
-		s := open(t, address, Options{Now: now, timeouts: patient})
-		s.address = address
-		return s
-	},
-	Reopen: func(t testing.TB, s store.Store, now func() time.Time) store.Store {
-		if err := s.Close(); err != nil {
-			t.Fatal(err)
-		}
-		address := s.(*Store).address
-		reopened := open(t, address, Options{Now: now, timeouts: patient})
-		reopened.address = address
-		return reopened
-	},
-	Share: func(t testing.TB, s store.Store, now func() time.Time) store.Store {
-		return open(t, s.(*Store).address, Options{Now: now, timeouts: patient})
-	},
-	Damage: func(t testing.TB, s store.Store, id inventory.ID) {
-		with(t, s.(*Store).address, func(db *mongo.Database) {
-			_, err := db.Collection(reservationsName).UpdateOne(context.Background(),
-				bson.D{{Key: "_id", Value: id.Text(inventory.ReservationPrefix)}},
-				bson.D{{Key: "$set", Value: bson.D{{Key: "version", Value: "one"}}}})
-			if err != nil {
+// backend is how the suite gets a store; plain is one that does without bulkWrite, as before MongoDB 8.0.
+var backend, plain = backendOf(false), backendOf(true)
+
+func backendOf(noBulk bool) storetest.Backend {
+	return storetest.Backend{
+		Open: func(t testing.TB, now func() time.Time) store.Store {
+			address := dbtest.MongoDB(t)
+			s := open(t, address, Options{Now: now, timeouts: patient, noBulk: noBulk})
+			s.address = address
+			return s
+		},
+		Reopen: func(t testing.TB, s store.Store, now func() time.Time) store.Store {
+			if err := s.Close(); err != nil {
 				t.Fatal(err)
 			}
-		})
-	},
-	Enforces: true,
+			address := s.(*Store).address
+			reopened := open(t, address, Options{Now: now, timeouts: patient, noBulk: noBulk})
+			reopened.address = address
+			return reopened
+		},
+		Share: func(t testing.TB, s store.Store, now func() time.Time) store.Store {
+			return open(t, s.(*Store).address, Options{Now: now, timeouts: patient, noBulk: noBulk})
+		},
+		Damage: func(t testing.TB, s store.Store, id inventory.ID) {
+			with(t, s.(*Store).address, func(db *mongo.Database) {
+				_, err := db.Collection(reservationsName).UpdateOne(context.Background(),
+					bson.D{{Key: "_id", Value: id.Text(inventory.ReservationPrefix)}},
+					bson.D{{Key: "$set", Value: bson.D{{Key: "version", Value: "one"}}}})
+				if err != nil {
+					t.Fatal(err)
+				}
+			})
+		},
+		Enforces: true,
+	}
 }
 
 func open(t testing.TB, address string, o Options) *Store {
@@ -71,7 +81,10 @@ func open(t testing.TB, address string, o Options) *Store {
 }
 
 func TestStore(t *testing.T)      { storetest.Run(t, backend) }
-func BenchmarkStore(b *testing.B) { storetest.Benchmark(b, backend) }
+func TestPlainStore(t *testing.T) { storetest.Run(t, plain) }
+
+func BenchmarkStore(b *testing.B)      { storetest.Benchmark(b, backend) }
+func BenchmarkPlainStore(b *testing.B) { storetest.Benchmark(b, plain) }
 
 func BenchmarkOverdue(b *testing.B) { storetest.BenchmarkOverdue(b, backend) }
 
@@ -110,14 +123,15 @@ func TestServerClock(t *testing.T) {
 		t.Errorf("made at %d, between %d and %d by the server", p.CreatedAt, before, after)
 	}
 	with(t, address, func(db *mongo.Database) {
-		_, err := db.Collection(headName).UpdateOne(context.Background(), bson.D{},
+		_, err := db.Collection(journalName).UpdateOne(context.Background(), bson.D{},
 			bson.D{{Key: "$set", Value: bson.D{{Key: "at", Value: dateOf(clock() + 3_600_000)}}}})
 		if err != nil {
 			t.Fatal(err)
 		}
 	})
+	s = open(t, address, Options{})
 	if _, err := storetest.Commit(t.Context(), s, storetest.Hold("mug", "")); !errors.Is(err, store.ErrClockBehind) {
-		t.Errorf("an hour behind the head: %v", err)
+		t.Errorf("an hour behind the last batch: %v", err)
 	}
 	storetest.Must(t, open(t, address, Options{Clock: store.NewClock(true, 0, nil)}), storetest.Hold("mug", ""))
 }
@@ -142,6 +156,16 @@ func TestRotation(t *testing.T) {
 	if !replayed("second") || !replayed("third") {
 		t.Error("a newer receipt went with the old ones")
 	}
+	awaitReceipts(t, s, address)
+}
+
+// awaitReceipts has old receipts dropped now, and requires that nothing is left of them.
+func awaitReceipts(t *testing.T, s *Store, address string) {
+	t.Helper()
+	s.dropAt.Store(1)
+	if err := s.dropOld(t.Context()); err != nil {
+		t.Error(err)
+	}
 	with(t, address, func(db *mongo.Database) {
 		names, err := db.ListCollectionNames(context.Background(),
 			bson.D{{Key: "name", Value: bson.D{{Key: "$regex", Value: "^receipts_"}}}})
@@ -151,29 +175,73 @@ func TestRotation(t *testing.T) {
 	})
 }
 
-// TestRetries: what the server wants tried again is, told by its label or its code alone, at every command of a batch.
+// TestDropIsTriedAgain: a collection of receipts that could not be dropped is dropped later, also by the next start.
+func TestDropIsTriedAgain(t *testing.T) {
+	clock := storetest.NewClock()
+	_, address := dbtest.OwnMongoDB(t)
+	s := open(t, address, Options{Now: clock.Now})
+	storetest.Must(t, s, storetest.Product("mug"), storetest.Hold("mug", "first"))
+	dbtest.FailPoint(t, address, "alwaysOn",
+		bson.D{{Key: "failCommands", Value: bson.A{"drop"}}, {Key: "errorCode", Value: 91}})
+	for _, key := range []string{"second", "third", "fourth"} {
+		clock.Advance(25 * time.Hour)
+		storetest.Must(t, s, storetest.Hold("mug", key))
+	}
+	s.dropAt.Store(1)
+	if err := s.dropOld(t.Context()); err == nil || s.dropAt.Load() <= time.Now().UnixMilli() {
+		t.Errorf("the server fails to drop: %v, again at %d", err, s.dropAt.Load())
+	}
+	s.Close()
+	dbtest.FailPoint(t, address, "off", nil)
+	s = open(t, address, Options{Now: clock.Now})
+	if s.dropAt.Load() > 1 {
+		t.Error("the next start does not drop")
+	}
+	awaitReceipts(t, s, address)
+}
+
+// TestRetries: what the server wants tried again is, told by its label or its code alone, at every command of a batch,
+// with and without bulkWrite.
 func TestRetries(t *testing.T) {
 	_, address := dbtest.OwnMongoDB(t)
-	s := open(t, address, Options{})
-	storetest.Must(t, s, storetest.Product("mug"))
+	bulk, plain := open(t, address, Options{}), open(t, address, Options{noBulk: true})
+	storetest.Must(t, bulk, storetest.Product("mug"), storetest.Product("cup"))
 	label := bson.E{Key: "errorLabels", Value: bson.A{retryableLabel}}
-	for _, command := range []string{"findAndModify", "find", "insert", "update"} {
-		for _, code := range retryableCodes {
+	for n, c := range []struct {
+		s        *Store
+		commands bson.A
+	}{
+		{bulk, bson.A{"findAndModify"}},
+		{bulk, bson.A{"aggregate"}},
+		{bulk, bson.A{"bulkWrite"}},
+		{plain, bson.A{"find"}},
+		{plain, bson.A{"insert"}},
+		{plain, bson.A{"update", "abortTransaction"}},
+	} {
+		for i, code := range retryableCodes {
 			for _, data := range []bson.D{{{Key: "errorCode", Value: code}}, {{Key: "errorCode", Value: code}, label}} {
 				dbtest.FailPoint(t, address, bson.D{{Key: "times", Value: 2}},
-					append(bson.D{{Key: "failCommands", Value: bson.A{command}}}, data...))
-				if _, err := storetest.Commit(context.Background(), s, storetest.Hold("mug", "")); err != nil {
-					t.Fatalf("%s fails with %v: %v", command, data, err)
+					append(bson.D{{Key: "failCommands", Value: c.commands}}, data...))
+				if i%2 == 0 {
+					c.s.memory.forget() // load the rows as well
+				}
+				if _, err := storetest.Commit(context.Background(), c.s,
+					storetest.Hold([]string{"mug", "cup"}[n%2], rand.Text())); err != nil {
+					t.Fatalf("%v fails with %v: %v", c.commands, data, err)
 				}
 			}
 		}
 	}
 	dbtest.FailPoint(t, address, bson.D{{Key: "times", Value: 1}},
-		bson.D{{Key: "failCommands", Value: bson.A{"insert"}}, {Key: "errorCode", Value: 8000}})
-	if _, err := storetest.Commit(t.Context(), s, storetest.Hold("mug", "")); !errors.Is(err, store.ErrUnavailable) {
+		bson.D{{Key: "failCommands", Value: bson.A{"bulkWrite"}}, {Key: "errorCode", Value: 8000}})
+	if _, err := storetest.Commit(t.Context(), bulk, storetest.Hold("mug", "")); !errors.Is(err, store.ErrUnavailable) {
 		t.Errorf("an error of the server that says nothing: %v", err)
 	}
-	storetest.Must(t, s, storetest.Hold("mug", ""))
+	dbtest.FailPoint(t, address, bson.D{{Key: "times", Value: 1}},
+		bson.D{{Key: "failCommands", Value: bson.A{"bulkWrite"}}, {Key: "errorCode", Value: 59}})
+	if storetest.Must(t, bulk, storetest.Hold("mug", "")); bulk.bulk {
+		t.Error("a server without bulkWrite after all is still asked for it")
+	}
 }
 
 // TestRefusedServers: what has no transactions, or only says so, is not served from.
@@ -233,9 +301,14 @@ func TestStandalone(t *testing.T) {
 // TestWithoutValidators: a server that does not take them is served, with one warning.
 func TestWithoutValidators(t *testing.T) {
 	_, address := dbtest.OwnMongoDB(t)
-	dbtest.FailPoint(t, address, bson.D{{Key: "times", Value: 1}},
-		bson.D{{Key: "failCommands", Value: bson.A{"create"}}, {Key: "errorCode", Value: 59}})
+	dbtest.FailPoint(t, address, "alwaysOn",
+		bson.D{{Key: "failCommands", Value: bson.A{"create", "collMod"}}, {Key: "errorCode", Value: 59}})
 	var log bytes.Buffer
+	if _, err := Open(context.Background(), address, Options{}); err == nil {
+		t.Error("opened on a server that makes no collections")
+	}
+	dbtest.FailPoint(t, address, bson.D{{Key: "skip", Value: 1}, {Key: "times", Value: 1}},
+		bson.D{{Key: "failCommands", Value: bson.A{"create"}}, {Key: "errorCode", Value: 59}})
 	s, err := Open(context.Background(), address, Options{Log: slog.New(slog.NewTextHandler(&log, nil))})
 	if err != nil {
 		t.Fatal(err)
@@ -245,6 +318,98 @@ func TestWithoutValidators(t *testing.T) {
 	if n := strings.Count(log.String(), "Holdfast checks alone"); n != 1 {
 		t.Errorf("%d warnings: %s", n, log.String())
 	}
+}
+
+// negative tries to write a negative bucket past Holdfast.
+func negative(t *testing.T, address string) (err error) {
+	with(t, address, func(db *mongo.Database) {
+		_, err = db.Collection(stockName).InsertOne(t.Context(),
+			stockDocument{ID: "mug/x", AvailableStock: -1, TotalStock: -1})
+	})
+	return err
+}
+
+// TestValidatorsAreMended: a start that meets a failing server leaves no collection unvalidated: what may pass is tried
+// again, anything else fails the start, and each start compares what there is.
+func TestValidatorsAreMended(t *testing.T) {
+	_, address := dbtest.OwnMongoDB(t)
+	for _, code := range []int{189, 11600, 262, 112} { // PrimarySteppedDown, InterruptedAtShutdown, ...
+		fresh := address + fmt.Sprint("&appName=x", code)
+		fresh = strings.Replace(fresh, "?", fmt.Sprint("-", code, "?"), 1)
+		dbtest.FailPoint(t, address, bson.D{{Key: "times", Value: 3}},
+			bson.D{{Key: "failCommands", Value: bson.A{"create", "createIndexes", "collMod"}}, {Key: "errorCode", Value: code}})
+		storetest.Must(t, open(t, fresh, Options{}), storetest.Product("mug"))
+		if err := negative(t, fresh); !hasCode(err, documentValidation) {
+			t.Errorf("after a start with code %d: a negative bucket: %v", code, err)
+		}
+	}
+	dbtest.FailPoint(t, address, "alwaysOn",
+		bson.D{{Key: "failCommands", Value: bson.A{"create"}}, {Key: "errorCode", Value: 13}})
+	if _, err := Open(t.Context(), address, Options{}); err == nil {
+		t.Error("opened by a user who may make no collections")
+	}
+	dbtest.FailPoint(t, address, "off", nil)
+	open(t, address, Options{}).Close()
+	with(t, address, func(db *mongo.Database) {
+		err := db.RunCommand(t.Context(),
+			bson.D{{Key: "collMod", Value: stockName}, {Key: "validator", Value: bson.D{}}}).Err()
+		if err != nil {
+			t.Fatal(err)
+		}
+	})
+	for range 2 {
+		mended := 0
+		open(t, address, Options{monitor: &event.CommandMonitor{
+			Started: func(_ context.Context, e *event.CommandStartedEvent) {
+				if e.CommandName == "collMod" {
+					mended++
+				}
+			},
+		}}).Close()
+		if err := negative(t, address); !hasCode(err, documentValidation) || mended > 1 {
+			t.Errorf("a negative bucket after a restart: %v, with %d collections changed", err, mended)
+		}
+	}
+}
+
+// TestFirstStartOfTen: ten processes open one empty database at once, on a server that fails as one does that has much
+// to do at once.
+func TestFirstStartOfTen(t *testing.T) {
+	_, address := dbtest.OwnMongoDB(t)
+	dbtest.FailPoint(t, address, bson.D{{Key: "times", Value: 12}}, bson.D{
+		{Key: "failCommands", Value: bson.A{"insert", "create", "createIndexes", "commitTransaction"}},
+		{Key: "errorCode", Value: writeConflict},
+	})
+	var starts sync.WaitGroup
+	stores := make([]*Store, 10)
+	for i := range stores {
+		starts.Go(func() {
+			var err error
+			if stores[i], err = Open(context.Background(), address, Options{timeouts: patient}); err != nil {
+				t.Errorf("process %d: %v", i, err)
+			}
+		})
+	}
+	starts.Wait()
+	for _, s := range stores {
+		if s != nil {
+			storetest.Must(t, s, storetest.Product(rand.Text()))
+			s.Close()
+		}
+	}
+}
+
+// TestGuardOfADeadProcess: a process that died while it made the store keeps nobody out.
+func TestGuardOfADeadProcess(t *testing.T) {
+	address := dbtest.MongoDB(t)
+	with(t, address, func(db *mongo.Database) {
+		_, err := db.Collection(processesName).InsertOne(t.Context(),
+			bson.D{{Key: "_id", Value: guardID}, {Key: "by", Value: "x"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+	})
+	storetest.Must(t, open(t, address, Options{}), storetest.Product("mug"))
 }
 
 // TestReadable: people can read their data, by the names of the API.
@@ -337,7 +502,7 @@ func TestDamageIsNamed(t *testing.T) {
 		"events":     {journalName, by("_id", 2), set("events", []byte{1}), "was changed"},
 		"no entry":   {journalName, by("_id", 2), nil, "are missing"},
 		"entry at":   {journalName, by("_id", 1), set("at", bson.DateTime(7)), "was changed"},
-		"head":       {headName, bson.D{}, inc("sequence"), "head"},
+		"head":       {headName, bson.D{}, inc("batchNo"), "are missing at the end"},
 		"name":       {productsName, by("_id", "mug"), set("name", "x"), "I9: product mug"},
 		"no product": {productsName, by("_id", "mug"), nil, "its product mug is missing"},
 	} {
@@ -412,12 +577,33 @@ func TestUpgrade(t *testing.T) {
 	storetest.Must(t, open(t, address, Options{}), storetest.Product("mug"))
 	with(t, address, func(db *mongo.Database) {
 		_, err := db.Collection(headName).UpdateOne(t.Context(), bson.D{},
-			bson.D{{Key: "$set", Value: bson.D{{Key: "format", Value: 1}, {Key: "layout", Value: 1}}}})
-		if err = errors.Join(err, db.Collection(recordsName).Drop(t.Context())); err != nil {
+			bson.D{{Key: "$set", Value: bson.D{
+				{Key: "format", Value: 1},
+				{Key: "layout", Value: 1},
+				{Key: "sequence", Value: int64(1)},
+				{Key: "at", Value: bson.NewDateTimeFromTime(storetest.Start)},
+				{Key: "chain", Value: make([]byte, 32)},
+			}}})
+		_, made := db.Collection(reservationsName).Indexes().CreateOne(t.Context(),
+			index(bson.D{{Key: "status", Value: "ACTIVE"}}, false, up("lines.productId"), down("_id")))
+		if err = errors.Join(err, made, db.Collection(recordsName).Drop(t.Context())); err != nil {
 			t.Fatal(err)
 		}
 	})
 	storetest.Upgrade(t, func(readOnly bool) store.Store { return open(t, address, Options{ReadOnly: readOnly}) })
+	with(t, address, func(db *mongo.Database) {
+		var d bson.M
+		if err := db.Collection(headName).FindOne(t.Context(), bson.D{}).Decode(&d); err != nil {
+			t.Fatal(err)
+		}
+		if d["sequence"] != nil || d["at"] != nil || d["chain"] != nil || d["layout"] != int32(layout) {
+			t.Errorf("the upgraded head is %v", d)
+		}
+		list, err := db.Collection(reservationsName).Indexes().ListSpecifications(t.Context())
+		if err != nil || len(list) != 1+len(indexes()[reservationsName]) {
+			t.Errorf("the upgraded reservations have the indexes %v: %v", list, err)
+		}
+	})
 }
 
 // TestHeartbeat: the driver's monitor can miss that a connection broke, and then takes the server for lost until its

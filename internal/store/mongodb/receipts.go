@@ -2,6 +2,7 @@ package mongodb
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,37 +15,46 @@ import (
 )
 
 // Receipts are in collections that the head names, newest first. The first is written to for a day; then a new one
-// becomes the first. The one before it is still read, and older ones are dropped whole. So a receipt lives for one to
-// two days, and none is deleted by itself. If changing the collection fails, the store tries again after
-// [store.RotateRetry]; until then receipts live longer.
+// becomes the first. The one before it is still read, and older ones are dropped whole, beside the batches. So a
+// receipt lives for one to two days, and none is deleted by itself. If changing or dropping a collection fails, the
+// store tries again after [store.RotateRetry]; until then receipts live longer.
 const (
 	receiptsPrefix = "receipts_"
 	receiptsKept   = 2
 )
 
-func receiptsName(n int) string { return receiptsPrefix + strconv.Itoa(n) }
+func receiptsName(n int64) string { return receiptsPrefix + strconv.FormatInt(n, 10) }
+
+// receiptsNumber is the number in the name of a collection of receipts; an error means that it is none.
+func receiptsNumber(name string) (int64, error) {
+	number, is := strings.CutPrefix(name, receiptsPrefix)
+	if !is {
+		return 0, strconv.ErrSyntax
+	}
+	return strconv.ParseInt(number, 10, 64)
+}
 
 // mustRotate reports whether the first collection has been written to for a day.
-func (s *Store) mustRotate(h *headDocument, now inventory.Time) bool {
-	since := h.receiptsSince(s.options.Clock)
-	return since != 0 && now-store.RotateEvery >= since &&
-		time.Since(s.rotationFailed) >= store.RotateRetry
+func (l *loader) mustRotate() bool {
+	since := l.receiptsSince()
+	return since != 0 && l.state.Now-store.RotateEvery >= since &&
+		time.Since(l.s.rotationFailed) >= store.RotateRetry
 }
 
 // receiptsSince is how the next batch has to write ReceiptsSince.
-func (d *headDocument) receiptsSince(clock *store.Clock) inventory.Time {
-	head := d.head()
-	return head.ReceiptsSince(timeOf(d.ReceiptsSince), clock)
+func (l *loader) receiptsSince() inventory.Time {
+	return l.before.ReceiptsSince(timeOf(l.head.ReceiptsSince), l.s.options.Clock)
 }
 
-// rotateReceipts makes a new collection the first, in a transaction of its own, and drops those that are no longer
-// read.
+// rotateReceipts makes a new collection the first, in a transaction of its own.
 func (s *Store) rotateReceipts(ctx context.Context, now inventory.Time) {
 	err := s.within(ctx, func(ctx context.Context) error { return s.rotateOnce(ctx, now) })
 	if err != nil {
 		s.rotationFailed = time.Now()
-		s.options.Log.Warn("the receipts of a day ago could not be dropped: trying again in a minute", "error", err)
+		s.options.Log.Warn("a new collection of receipts could not be made: trying again in a minute", "error", err)
+		return
 	}
+	s.dropAt.Store(1)
 }
 
 func (s *Store) rotateOnce(ctx context.Context, now inventory.Time) error {
@@ -52,7 +62,7 @@ func (s *Store) rotateOnce(ctx context.Context, now inventory.Time) error {
 	if err := s.db.Collection(headName).FindOne(ctx, bson.D{{Key: "_id", Value: headID}}).Decode(&d); err != nil {
 		return err
 	}
-	n, err := strconv.Atoi(strings.TrimPrefix(d.Receipts[0], receiptsPrefix))
+	n, err := receiptsNumber(d.Receipts[0])
 	if err != nil {
 		return err
 	}
@@ -73,44 +83,73 @@ func (s *Store) rotateOnce(ctx context.Context, now inventory.Time) error {
 			{Key: "$set", Value: bson.D{{Key: "receipts", Value: live}, {Key: "receiptsSince", Value: dateOf(now)}}},
 			{Key: "$inc", Value: bson.D{{Key: "fence", Value: 1}}},
 		})
-	if err != nil || result.MatchedCount == 0 {
+	if err == nil && result.MatchedCount == 0 {
+		s.options.Log.Debug("another process has changed the receipts")
+	}
+	return err
+}
+
+// dropOld drops the collections of receipts that are older than those of the head, whoever has left them.
+func (s *Store) dropOld(ctx context.Context) error {
+	if at := s.dropAt.Load(); at == 0 || time.Now().UnixMilli() < at {
+		return nil
+	}
+	s.dropAt.Store(0)
+	if err := s.dropReceipts(ctx); err != nil {
+		s.dropAt.Store(time.Now().Add(store.RotateRetry).UnixMilli())
+		return fmt.Errorf("dropping the receipts of two days ago: %w", err)
+	}
+	return nil
+}
+
+func (s *Store) dropReceipts(ctx context.Context) error {
+	var d headDocument
+	if err := s.db.Collection(headName).FindOne(ctx, bson.D{{Key: "_id", Value: headID}}).Decode(&d); err != nil {
 		return err
 	}
-	for _, old := range d.Receipts[min(len(d.Receipts), receiptsKept-1):] {
-		if err := s.db.Collection(old).Drop(ctx); err != nil {
-			return err
+	oldest, err := receiptsNumber(d.Receipts[len(d.Receipts)-1])
+	if err != nil {
+		return err
+	}
+	names, err := s.db.ListCollectionNames(ctx, bson.D{})
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if n, err := receiptsNumber(name); err != nil || n >= oldest {
+			continue
+		}
+		if err := s.db.Collection(name).Drop(ctx); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
 		}
 	}
 	return nil
 }
 
-// loadReceipts loads the receipts of keys from all collections that the head names.
-func (l *loader) loadReceipts(ctx context.Context) error {
-	if len(l.keys.Receipts) == 0 {
-		return nil
-	}
-	keys := make(bson.A, len(l.keys.Receipts))
-	for i := range keys {
-		keys[i] = l.keys.Receipts[i][:]
-	}
-	for _, name := range l.head.Receipts {
-		err := each(ctx, l.s.db.Collection(name), bson.D{{Key: "_id", Value: bson.D{{Key: "$in", Value: keys}}}}, nil,
-			func(raw bson.Raw) error {
-				var d receiptDocument
-				if err := bson.Unmarshal(raw, &d); err != nil {
-					return err
-				}
-				r := &inventory.Receipt{Answer: d.Answer}
-				copy(r.Key[:], d.Key)
-				copy(r.Fingerprint[:], d.Fingerprint)
-				l.state.Receipts[r.Key] = r
-				return nil
-			})
-		if err != nil {
-			return err
+// receiptsIn wants the receipts of keys from one of the collections that the head names.
+func (l *loader) receiptsIn(name string) *wanted {
+	w := list[[]byte](name, func(raw bson.Raw) error {
+		r, err := readReceipt(raw)
+		if err == nil {
+			l.state.Receipts[r.Key] = r
 		}
+		return err
+	})
+	for i := range l.keys.Receipts {
+		w.add(l.keys.Receipts[i][:])
 	}
-	return nil
+	return w
+}
+
+func readReceipt(raw bson.Raw) (*inventory.Receipt, error) {
+	var d receiptDocument
+	if err := bson.Unmarshal(raw, &d); err != nil {
+		return nil, err
+	}
+	r := &inventory.Receipt{Answer: d.Answer}
+	copy(r.Key[:], d.Key)
+	copy(r.Fingerprint[:], d.Fingerprint)
+	return r, nil
 }
 
 var _ store.Lister = (*view)(nil)
@@ -122,8 +161,8 @@ func (v *view) Receipts(
 	if _, err := v.Head(ctx); err != nil {
 		return nil, next, err
 	}
-	for i, name := range slices.Backward(v.read.Receipts) {
-		n, err := strconv.ParseInt(strings.TrimPrefix(name, receiptsPrefix), 10, 64)
+	for i, name := range slices.Backward(v.head.Head.Receipts) {
+		n, err := receiptsNumber(name)
 		switch {
 		case err != nil:
 			return nil, next, err
@@ -148,13 +187,10 @@ func (v *view) receiptsOf(
 	filter := bson.D{{Key: "_id", Value: bson.D{{Key: "$gt", Value: after.Key[:]}}}}
 	o := &findOptions{sort: bson.D{up("_id")}, limit: int64(limit)}
 	err := v.until(ctx, name, filter, o, func(raw bson.Raw) error {
-		var d receiptDocument
-		if err := bson.Unmarshal(raw, &d); err != nil {
+		r, err := readReceipt(raw)
+		if err != nil {
 			return err
 		}
-		r := &inventory.Receipt{Answer: d.Answer}
-		copy(r.Key[:], d.Key)
-		copy(r.Fingerprint[:], d.Fingerprint)
 		page.Add(r, store.ReceiptCursor{Table: after.Table, Key: r.Key}, len(r.Answer))
 		if page.Done() {
 			return errFull

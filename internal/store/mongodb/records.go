@@ -49,22 +49,17 @@ func recordRange(of inventory.RecordRange) (bson.D, *findOptions) {
 	}}}, &findOptions{sort: bson.D{up("_id")}, limit: int64(of.Limit)}
 }
 
-func (l *loader) loadRecords(ctx context.Context) error {
-	c := l.s.db.Collection(recordsName)
-	if len(l.keys.Records) > 0 {
-		err := each(ctx, c, in("_id", recordIDs(l.keys.Records)), nil, func(raw bson.Raw) error {
-			r, err := readRecord(raw)
-			if err == nil {
-				l.state.AddRecord(r)
-			}
-			return err
-		})
-		if err != nil {
-			return err
-		}
+func (l *loader) useRecord(raw bson.Raw) error {
+	r, err := readRecord(raw)
+	if err == nil {
+		l.state.AddRecord(r)
 	}
+	return err
+}
+
+func (l *loader) loadRanges(ctx context.Context) error {
 	for _, of := range l.keys.Ranges {
-		if err := l.loadRange(ctx, c, of); err != nil {
+		if err := l.loadRange(ctx, l.s.db.Collection(recordsName), of); err != nil {
 			return err
 		}
 	}
@@ -85,10 +80,10 @@ func (l *loader) loadRange(ctx context.Context, c *mongo.Collection, of inventor
 	return err
 }
 
-// writeRecords writes the changed records. It changes and deletes a record only if its version is still the one that
-// was loaded.
-func (w *writer) writeRecords(ctx context.Context) error {
-	var d documents
+// records are the changed records. A record is changed and deleted only if its version is still the one that was
+// loaded.
+func (w *writer) records() *documents {
+	d := &documents{collection: recordsName}
 	for i := range w.changes.Records {
 		c := &w.changes.Records[i]
 		if c.Before == nil {
@@ -97,12 +92,12 @@ func (w *writer) writeRecords(ctx context.Context) error {
 		}
 		filter := bson.D{{Key: "_id", Value: recordID(c.RecordKey)}, {Key: "version", Value: c.Before.Version}}
 		if c.After == nil {
-			d.remove(filter)
+			d.change(filter, nil)
 		} else {
 			d.change(filter, recordOf(c.After))
 		}
 	}
-	return w.put(ctx, recordsName, &d)
+	return d
 }
 
 func (v *view) Records(ctx context.Context, q store.RecordQuery) ([]*inventory.Record, string, error) {

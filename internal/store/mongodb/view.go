@@ -4,23 +4,35 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
-	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/holdfast/holdfast/internal/inventory"
 	"github.com/holdfast/holdfast/internal/store"
 )
 
-// view is a read transaction.
+// view is a read transaction. It begins with the first command.
 type view struct {
+	*Store
 	session *mongo.Session
-	db      *mongo.Database
-	now     func() time.Time
 
-	read *headDocument // the head; nil until it is read
+	head *lastDocument // nil until it is read
+}
+
+// lastDocument is the head with the server's clock and the newest entry of the journal.
+type lastDocument struct {
+	Head headDocument      `bson:",inline"`
+	Now  bson.DateTime     `bson:"now"`
+	Last []journalDocument `bson:"last"`
+}
+
+func (d *lastDocument) state() store.Head {
+	if len(d.Last) == 0 {
+		return d.Head.head(nil)
+	}
+	return d.Head.head(&d.Last[0])
 }
 
 // inside returns a context that runs commands within the transaction.
@@ -32,33 +44,56 @@ func (v *view) Head(ctx context.Context) (store.Head, error) {
 	if err := ctx.Err(); err != nil {
 		return store.Head{}, err
 	}
-	if v.read == nil {
+	if v.head == nil {
 		d, err := v.readHead(ctx)
 		if err != nil {
 			return store.Head{}, ended(ctx, err)
 		}
-		v.read = d
+		v.head = d
 	}
-	return v.read.head(), nil
+	return v.head.state(), nil
 }
 
-func (v *view) readHead(ctx context.Context) (*headDocument, error) {
-	ctx = v.inside(ctx)
-	cursor, err := v.db.Collection(headName).Aggregate(ctx, bson.A{
-		bson.D{{Key: "$match", Value: bson.D{{Key: "_id", Value: headID}}}},
-		bson.D{{Key: "$addFields", Value: bson.D{{Key: "now", Value: "$$NOW"}}}},
-	})
+func (v *view) readHead(ctx context.Context) (*lastDocument, error) {
+	var heads []lastDocument
+	err := aggregate(v.inside(ctx), v.read.Collection(headName), &heads, lastOf()...)
 	if err != nil {
 		return nil, fmt.Errorf("reading the head: %w", translate(err))
 	}
-	var heads []headDocument
-	if err := cursor.All(ctx, &heads); err != nil {
-		return nil, fmt.Errorf("reading the head: %w", translate(err))
-	}
 	if len(heads) != 1 {
-		return nil, fmt.Errorf("%w: the head document is missing: restore a backup", store.ErrUnavailable)
+		return nil, errNoHead
 	}
-	return &heads[0], heads[0].check()
+	return &heads[0], heads[0].Head.check()
+}
+
+// lastOf is the pipeline that reads the head with the server's clock and the newest entry of the journal, without its
+// events.
+func lastOf() bson.A {
+	return bson.A{
+		bson.D{{Key: "$match", Value: bson.D{{Key: "_id", Value: headID}}}},
+		bson.D{{Key: "$addFields", Value: bson.D{{Key: "now", Value: "$$NOW"}}}},
+		lookup(journalName, "batchNo", "_id", "last"),
+		bson.D{{Key: "$project", Value: bson.D{{Key: "last.events", Value: 0}}}},
+	}
+}
+
+// aggregate runs a pipeline and decodes all that it returns.
+func aggregate[T any](ctx context.Context, c *mongo.Collection, results *[]T, stages ...any) error {
+	cursor, err := c.Aggregate(ctx, bson.A(stages))
+	if err != nil {
+		return err
+	}
+	return cursor.All(ctx, results)
+}
+
+// lookup is a stage that adds the documents of another collection.
+func lookup(from, local, foreign, as string) bson.D {
+	return bson.D{{Key: "$lookup", Value: bson.D{
+		{Key: "from", Value: from},
+		{Key: "localField", Value: local},
+		{Key: "foreignField", Value: foreign},
+		{Key: "as", Value: as},
+	}}}
 }
 
 // ended returns the error of ctx if it has ended, else err: the server is not to blame for what the end of ctx stopped.
@@ -74,10 +109,19 @@ func (v *view) Now(ctx context.Context) (inventory.Time, error) {
 	if err != nil {
 		return 0, err
 	}
-	if v.now != nil {
-		return head.Latest(v.now()), nil
+	return v.latest(&head, v.head), nil
+}
+
+// latest is the time for readers. The server that reads says it, unless that is a router, whose clock does not decide.
+func (s *Store) latest(head *store.Head, d *lastDocument) inventory.Time {
+	switch {
+	case s.options.Now != nil:
+		return head.Latest(s.options.Now())
+	case s.routed && s.process != nil:
+		return head.Latest(s.process.now())
+	default:
+		return head.Latest(d.Now.Time())
 	}
-	return head.Latest(v.read.Now.Time()), nil
 }
 
 func (v *view) each(ctx context.Context, collection string, filter any, o *findOptions,
@@ -86,7 +130,7 @@ func (v *view) each(ctx context.Context, collection string, filter any, o *findO
 	if err := ctx.Err(); err != nil {
 		return err // the driver would believe that the transaction has begun on the server
 	}
-	return ended(ctx, translate(each(v.inside(ctx), v.db.Collection(collection), filter, o, use)))
+	return ended(ctx, translate(each(v.inside(ctx), v.read.Collection(collection), filter, o, use)))
 }
 
 // errFull ends a find when the page is full, or when what was found is enough.
@@ -220,8 +264,29 @@ func (v *view) Reservations(
 	if q.CustomerID != "" {
 		filter = append(filter, bson.E{Key: "customerId", Value: q.CustomerID})
 	}
-	return search(ctx, v, reservationsName, before(filter, q.Before, inventory.ReservationPrefix), q.Limit,
-		readReservation, reservationID, q.Matches)
+	f := finder[inventory.Reservation]{
+		view: v, collection: reservationsName, read: readReservation, id: reservationID, matches: q.Matches,
+		prefix: inventory.ReservationPrefix,
+	}
+	if q.ProductID != "" {
+		f.hint = overdueIndex
+	}
+	return f.search(ctx, before(filter, q.Before, f.prefix), statusOf(&q), q.Limit)
+}
+
+// statusOf is the condition on the status that no index serves, if there is one.
+func statusOf(q *store.ReservationQuery) bson.D {
+	switch {
+	case q.Status == 0 || q.ProductID != "":
+		return nil
+	case q.Status == inventory.ReservationExpired && q.DueBy > 0:
+		return bson.D{{Key: "$or", Value: bson.A{
+			bson.D{{Key: "status", Value: q.Status.String()}},
+			bson.D{{Key: "status", Value: "ACTIVE"}, {Key: "expiresAt", Value: bson.D{{Key: "$lte", Value: dateOf(q.DueBy)}}}},
+		}}}
+	default:
+		return bson.D{{Key: "status", Value: q.Status.String()}}
+	}
 }
 
 func reservationID(r *inventory.Reservation) inventory.ID { return r.ID }
@@ -241,11 +306,18 @@ func (v *view) Orders(ctx context.Context, q store.OrderQuery) ([]*inventory.Ord
 	if q.CustomerID != "" {
 		filter = append(filter, bson.E{Key: "customerId", Value: q.CustomerID})
 	}
-	if q.Status == inventory.OrderConfirmed {
-		filter = append(filter, bson.E{Key: "status", Value: q.Status.String()})
+	var rest bson.D
+	switch status := (bson.E{Key: "status", Value: q.Status.String()}); q.Status {
+	case 0:
+	case inventory.OrderConfirmed:
+		filter = append(filter, status)
+	default:
+		rest = bson.D{status}
 	}
-	return search(ctx, v, ordersName, before(filter, q.Before, inventory.OrderPrefix), q.Limit, readOrder, orderID,
-		q.Matches)
+	f := finder[inventory.Order]{
+		view: v, collection: ordersName, read: readOrder, id: orderID, matches: q.Matches, prefix: inventory.OrderPrefix,
+	}
+	return f.search(ctx, before(filter, q.Before, f.prefix), rest, q.Limit)
 }
 
 func orderID(o *inventory.Order) inventory.ID { return o.ID }
@@ -270,37 +342,88 @@ func byID[T any](ctx context.Context, v *view, collection string, ids []inventor
 	return page, err
 }
 
-// search collects the documents that match, newest first.
-func search[T any](
-	ctx context.Context, v *view, collection string, filter bson.D, limit int,
-	read func(bson.Raw) (*T, error), id func(*T) inventory.ID, matches func(*T) bool,
-) ([]*T, inventory.ID, error) {
+// finder collects the pages of a list, newest first.
+type finder[T any] struct {
+	*view
+	collection, prefix string
+	hint               bson.D // the index to read; else the server chooses
+	read               func(bson.Raw) (*T, error)
+	id                 func(*T) inventory.ID
+	matches            func(*T) bool
+}
+
+// search collects a page. An index serves the filter, and the server compares the rest; it looks at [store.ScanLimit]
+// documents at most for that.
+func (f *finder[T]) search(ctx context.Context, filter, rest bson.D, limit int) ([]*T, inventory.ID, error) {
 	page := store.NewPage[T, inventory.ID](limit)
-	err := v.until(ctx, collection, filter, &findOptions{sort: bson.D{down("_id")}}, func(raw bson.Raw) error {
-		row, err := read(raw)
+	use := func(raw bson.Raw) error {
+		row, err := f.read(raw)
 		switch {
 		case err != nil:
 			err = page.Fail(err)
-		case matches(row):
-			page.Add(row, id(row), len(raw))
+		case f.matches(row):
+			page.Add(row, f.id(row), len(raw))
 		default:
-			page.Skip(id(row))
+			page.Skip(f.id(row))
 		}
 		if err == nil && page.Done() {
 			return errFull
 		}
 		return err
-	})
+	}
+	newest := bson.D{down("_id")}
+	var err error
+	if len(rest) == 0 {
+		err = f.until(ctx, f.collection, filter, &findOptions{sort: newest, limit: int64(limit), hint: f.hint}, use)
+	} else if err = f.scan(ctx, use, filter, newest, rest, limit); err == nil && !page.Done() {
+		err = f.boundary(ctx, filter, newest, page)
+	}
 	if err != nil {
 		return nil, inventory.ID{}, err
 	}
 	return page.Result()
 }
 
+// scan has the server go through at most [store.ScanLimit] documents.
+func (f *finder[T]) scan(ctx context.Context, use func(bson.Raw) error, filter, order, rest bson.D, limit int) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	inside := f.inside(ctx)
+	cursor, err := f.view.read.Collection(f.collection).Aggregate(inside, bson.A{
+		bson.D{{Key: "$match", Value: filter}},
+		bson.D{{Key: "$sort", Value: order}},
+		bson.D{{Key: "$limit", Value: store.ScanLimit}},
+		bson.D{{Key: "$match", Value: rest}},
+		bson.D{{Key: "$limit", Value: limit}},
+	}, options.Aggregate().SetBatchSize(int32(limit+1)))
+	if err == nil {
+		err = drain(inside, cursor, use)
+	}
+	if errors.Is(err, errFull) {
+		return nil
+	}
+	return ended(ctx, translate(err))
+}
+
+// boundary ends the page at the last document that was looked at, if there are more.
+func (f *finder[T]) boundary(ctx context.Context, filter, order bson.D, page *store.Page[T, inventory.ID]) error {
+	o := &findOptions{sort: order, skip: store.ScanLimit - 1, limit: 1}
+	return f.each(ctx, f.collection, filter, o, func(raw bson.Raw) error {
+		if id, ok := inventory.ParseID(f.prefix, idOf(raw)); ok {
+			page.End(id)
+		}
+		return nil
+	})
+}
+
 func (v *view) Journal(
 	ctx context.Context, from store.JournalPosition, limit, maxBytes int,
 ) (page []store.Entry, err error) {
 	start := from.BatchNo
+	if limit <= 0 {
+		return nil, ctx.Err()
+	}
 	if start == 0 {
 		if start, err = v.batchOf(ctx, from.Seq); err != nil || start == 0 {
 			return nil, err
@@ -356,38 +479,52 @@ func (v *view) Due(ctx context.Context, until inventory.Time, limit int) (page [
 	return page, err
 }
 
+// straysPage is how many stock documents one command of Strays looks at.
+const straysPage = 1000
+
 // Strays names stock documents whose id does not fit their product and location, or whose product is missing. The stock
-// of existing products is read, and checked, with them.
+// of existing products is read, and checked, with them. A product is never deleted and comes before its stock, so no
+// snapshot is needed: a transaction that reads all of a large store would take longer than the server allows.
 func (v *view) Strays(ctx context.Context, limit int) (list []string, err error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	inside := v.inside(ctx)
-	cursor, err := v.db.Collection(stockName).Aggregate(inside, bson.A{
-		bson.D{{Key: "$lookup", Value: bson.D{
-			{Key: "from", Value: productsName},
-			{Key: "localField", Value: "productId"},
-			{Key: "foreignField", Value: "_id"},
-			{Key: "as", Value: "product"},
-		}}},
-		bson.D{{Key: "$match", Value: bson.D{{Key: "$expr", Value: bson.D{{Key: "$or", Value: bson.A{
-			bson.D{{Key: "$eq", Value: bson.A{bson.D{{Key: "$size", Value: "$product"}}, 0}}},
-			bson.D{{Key: "$ne", Value: bson.A{"$_id", bson.D{{Key: "$concat", Value: bson.A{"$productId", "/", "$location"}}}}}},
-		}}}}}}},
-		bson.D{{Key: "$limit", Value: limit}},
-	})
-	if err != nil {
-		return nil, ended(ctx, translate(err))
-	}
-	defer cursor.Close(inside)
-	for cursor.Next(inside) {
-		id := idOf(cursor.Current)
-		product, _ := cursor.Current.Lookup("productId").StringValueOK()
-		detail := "its product " + product + " is missing"
-		if !strings.HasPrefix(id, product+"/") {
-			detail = "its id is not that of its product and location"
+	for after := ""; len(list) < limit; {
+		var page []strayDocument
+		err := aggregate(ctx, v.read.Collection(stockName), &page,
+			bson.D{{Key: "$match", Value: bson.D{{Key: "_id", Value: bson.D{{Key: "$gt", Value: after}}}}}},
+			bson.D{{Key: "$sort", Value: bson.D{up("_id")}}},
+			bson.D{{Key: "$limit", Value: straysPage}},
+			bson.D{{Key: "$project", Value: bson.D{{Key: "productId", Value: 1}, {Key: "location", Value: 1}}}},
+			lookup(productsName, "productId", "_id", "product"),
+			bson.D{{Key: "$project", Value: bson.D{
+				{Key: "product._id", Value: 1}, {Key: "productId", Value: 1}, {Key: "location", Value: 1},
+			}}})
+		if err != nil || len(page) == 0 {
+			return list, ended(ctx, translate(err))
 		}
-		list = append(list, "stock document "+id+": "+detail)
+		for i := range page {
+			if what := page[i].stray(); what != "" && len(list) < limit {
+				list = append(list, "stock document "+page[i].ID+": "+what)
+			}
+		}
+		after = page[len(page)-1].ID
 	}
-	return list, ended(ctx, translate(cursor.Err()))
+	return list, nil
+}
+
+type strayDocument struct {
+	ID        string `bson:"_id"`
+	ProductID any    `bson:"productId"`
+	Location  any    `bson:"location"`
+	Product   bson.A `bson:"product"`
+}
+
+// stray says what is wrong with a stock document, or nothing.
+func (d *strayDocument) stray() string {
+	switch {
+	case d.ID != fmt.Sprint(d.ProductID, "/", d.Location):
+		return "its id is not that of its product and location"
+	case len(d.Product) == 0:
+		return fmt.Sprintf("its product %v is missing", d.ProductID)
+	default:
+		return ""
+	}
 }

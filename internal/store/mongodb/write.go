@@ -1,6 +1,7 @@
 package mongodb
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -16,42 +17,56 @@ import (
 // errMatches means that a change did not find the document that was loaded.
 var errMatches = errors.New("the stored documents are not those that were loaded: run holdfast verify")
 
-// writer writes the changes of a batch, with at most two commands for each collection. The filter of every change has
-// what is changed.
+// writer writes the changes of a batch. The filter of every change has what is changed.
 type writer struct {
 	*loader
 	changes *inventory.Changes
 	entry   *store.Entry
 }
 
+// documents are what is written to a collection: new documents, and changes and deletions of others.
+type documents struct {
+	collection string
+	added      []any
+	changed    []change
+}
+
+// change replaces the document that a filter finds, or deletes it if there is no replacement.
+type change struct {
+	filter      bson.D
+	replacement any
+}
+
+func (d *documents) change(filter bson.D, replacement any) {
+	d.changed = append(d.changed, change{filter, replacement})
+}
+
+// write writes everything. A server that has bulkWrite takes it as one command, others take at most two for each
+// collection.
 func (w *writer) write(ctx context.Context) error {
-	for _, f := range []func(context.Context) error{
-		w.writeProducts, w.writeStock, w.writeReservations, w.writeOrders,
-		w.writeRecords, w.writeReceipts, w.writeJournal, w.writeHead,
+	var all []*documents
+	for _, d := range []*documents{
+		w.products(), w.stock(), w.reservations(), w.orders(), w.records(), w.receipts(), w.journal(), w.headChanges(),
 	} {
-		if err := w.s.within(ctx, f); err != nil {
+		if len(d.added)+len(d.changed) > 0 {
+			all = append(all, d)
+		}
+	}
+	if w.s.bulk {
+		if b, ok := bulkOf(w.s.db.Name(), all); ok {
+			return w.s.within(ctx, func(ctx context.Context) error { return w.s.writeBulk(ctx, b) })
+		}
+	}
+	for _, d := range all {
+		if err := w.s.within(ctx, func(ctx context.Context) error { return w.put(ctx, d) }); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// documents are what is written to a collection: new documents, and changes and deletions of others.
-type documents struct {
-	added   []any
-	changed []mongo.WriteModel
-}
-
-func (d *documents) change(filter bson.D, replacement any) {
-	d.changed = append(d.changed, mongo.NewReplaceOneModel().SetFilter(filter).SetReplacement(replacement))
-}
-
-func (d *documents) remove(filter bson.D) {
-	d.changed = append(d.changed, mongo.NewDeleteOneModel().SetFilter(filter))
-}
-
-func (w *writer) put(ctx context.Context, collection string, d *documents) error {
-	c := w.s.db.Collection(collection)
+func (w *writer) put(ctx context.Context, d *documents) error {
+	c := w.s.db.Collection(d.collection)
 	if len(d.added) > 0 {
 		if _, err := c.InsertMany(ctx, d.added); err != nil {
 			return err
@@ -60,18 +75,26 @@ func (w *writer) put(ctx context.Context, collection string, d *documents) error
 	if len(d.changed) == 0 {
 		return nil
 	}
-	result, err := c.BulkWrite(ctx, d.changed, options.BulkWrite().SetOrdered(true))
+	models := make([]mongo.WriteModel, len(d.changed))
+	for i, c := range d.changed {
+		if c.replacement == nil {
+			models[i] = mongo.NewDeleteOneModel().SetFilter(c.filter)
+		} else {
+			models[i] = mongo.NewReplaceOneModel().SetFilter(c.filter).SetReplacement(c.replacement)
+		}
+	}
+	result, err := c.BulkWrite(ctx, models, options.BulkWrite().SetOrdered(true))
 	if err != nil {
 		return err
 	}
 	if found := result.MatchedCount + result.DeletedCount; found != int64(len(d.changed)) {
-		return fmt.Errorf("%w: %d of %d in %s", errMatches, found, len(d.changed), collection)
+		return fmt.Errorf("%w: %d of %d in %s", errMatches, found, len(d.changed), d.collection)
 	}
 	return nil
 }
 
-func (w *writer) writeProducts(ctx context.Context) error {
-	var d documents
+func (w *writer) products() *documents {
+	d := &documents{collection: productsName}
 	for i := range w.changes.Products {
 		c := &w.changes.Products[i]
 		after := productOf(c.After)
@@ -81,11 +104,11 @@ func (w *writer) writeProducts(ctx context.Context) error {
 			d.change(bson.D{{Key: "_id", Value: after.ID}, {Key: "version", Value: c.Before.Version}}, after)
 		}
 	}
-	return w.put(ctx, productsName, &d)
+	return d
 }
 
-func (w *writer) writeStock(ctx context.Context) error {
-	var d documents
+func (w *writer) stock() *documents {
+	d := &documents{collection: stockName}
 	for i := range w.changes.Stock {
 		c := &w.changes.Stock[i]
 		after := stockOf(c.StockKey, c.After)
@@ -101,11 +124,11 @@ func (w *writer) writeStock(ctx context.Context) error {
 			{Key: "committedStock", Value: c.Before.Committed},
 		}, after)
 	}
-	return w.put(ctx, stockName, &d)
+	return d
 }
 
-func (w *writer) writeReservations(ctx context.Context) error {
-	var d documents
+func (w *writer) reservations() *documents {
+	d := &documents{collection: reservationsName}
 	for i := range w.changes.Reservations {
 		c := &w.changes.Reservations[i]
 		after := reservationOf(c.After)
@@ -119,11 +142,11 @@ func (w *writer) writeReservations(ctx context.Context) error {
 			{Key: "version", Value: c.Before.Version},
 		}, after)
 	}
-	return w.put(ctx, reservationsName, &d)
+	return d
 }
 
-func (w *writer) writeOrders(ctx context.Context) error {
-	var d documents
+func (w *writer) orders() *documents {
+	d := &documents{collection: ordersName}
 	for i := range w.changes.Orders {
 		c := &w.changes.Orders[i]
 		after := orderOf(c.After)
@@ -137,48 +160,35 @@ func (w *writer) writeOrders(ctx context.Context) error {
 			{Key: "version", Value: c.Before.Version},
 		}, after)
 	}
-	return w.put(ctx, ordersName, &d)
+	return d
 }
 
-func (w *writer) writeReceipts(ctx context.Context) error {
-	var d documents
+func (w *writer) receipts() *documents {
+	d := &documents{collection: w.head.Receipts[0]}
 	for _, r := range w.changes.Receipts {
 		d.added = append(d.added, receiptDocument{Key: r.Key[:], Fingerprint: r.Fingerprint[:], Answer: r.Answer})
 	}
-	return w.put(ctx, w.head.Receipts[0], &d)
+	return d
 }
 
-func (w *writer) writeJournal(ctx context.Context) error {
-	after := w.after()
-	return w.put(ctx, journalName, &documents{added: []any{journalOf(w.entry, after.Seq)}})
+func (w *writer) journal() *documents {
+	return &documents{collection: journalName, added: []any{journalOf(w.entry, w.after().Seq)}}
 }
 
-func (w *writer) after() store.Head { return w.head.head().After(w.entry) }
+func (w *writer) after() store.Head { return w.before.After(w.entry) }
 
-func (w *writer) writeHead(ctx context.Context) error {
-	after := w.after()
-	set := bson.D{
-		{Key: "batchNo", Value: after.BatchNo},
-		{Key: "batchId", Value: after.BatchID[:]},
-		{Key: "sequence", Value: after.Seq},
-		{Key: "at", Value: dateOf(after.At)},
-		{Key: "chain", Value: after.Chain[:]},
-	}
+// headChanges are what the lock of the head has not written: an epoch that begins, the first receipt of
+// all, and that the clock has jumped.
+func (w *writer) headChanges() *documents {
+	d, after := &documents{collection: headName}, w.head
 	if w.entry.Begins != (inventory.Epoch{}) {
-		set = append(set, bson.E{Key: "epochs", Value: []byte(after.Epochs)})
+		after.Epochs = []byte(w.after().Epochs)
 	}
-	since := w.head.receiptsSince(w.s.options.Clock)
-	if since == 0 && len(w.changes.Receipts) > 0 {
-		since = after.At
+	if after.ReceiptsSince = dateOf(w.receiptsSince()); after.ReceiptsSince == 0 && len(w.changes.Receipts) > 0 {
+		after.ReceiptsSince = dateOf(w.entry.At)
 	}
-	if since != timeOf(w.head.ReceiptsSince) {
-		set = append(set, bson.E{Key: "receiptsSince", Value: dateOf(since)})
+	if !bytes.Equal(after.Epochs, w.head.Epochs) || after.ReceiptsSince != w.head.ReceiptsSince {
+		d.change(bson.D{{Key: "_id", Value: headID}, {Key: "batchId", Value: w.batchID[:]}}, &after)
 	}
-	result, err := w.s.db.Collection(headName).UpdateOne(ctx,
-		bson.D{{Key: "_id", Value: headID}, {Key: "batchNo", Value: w.head.BatchNo}, {Key: "batchId", Value: w.head.BatchID}},
-		bson.D{{Key: "$set", Value: set}})
-	if err == nil && result.MatchedCount != 1 {
-		err = fmt.Errorf("%w: the head", errMatches)
-	}
-	return err
+	return d
 }
