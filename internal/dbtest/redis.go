@@ -1,6 +1,7 @@
 package dbtest
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"os/exec"
@@ -10,7 +11,7 @@ import (
 	"testing"
 )
 
-// OwnRedis starts a Redis server for this test alone, with more arguments if it is to have some. It acknowledges what is
+// OwnRedis starts a Redis server for this test alone, with more arguments if it is to have some. What it acknowledges is
 // on the disk. With "--tls-port" it listens for TLS alone.
 func OwnRedis(t testing.TB, arguments ...string) (s *Server, hostPort string) {
 	t.Helper()
@@ -28,9 +29,9 @@ func newRedis(arguments []string) (*Server, error) {
 		return nil, err
 	}
 	port := strconv.Itoa(s.Port)
-	tls := slices.Index(arguments, "--tls-port")
-	if tls >= 0 {
-		arguments = slices.Insert(slices.Clone(arguments), tls+1, port)
+	secured := slices.Index(arguments, "--tls-port")
+	if secured >= 0 {
+		arguments = slices.Insert(slices.Clone(arguments), secured+1, port)
 		port = "0"
 	}
 	s.start = func() (*exec.Cmd, error) {
@@ -40,8 +41,11 @@ func newRedis(arguments []string) (*Server, error) {
 		}, arguments...)...), nil
 	}
 	s.ready = func() error {
-		if tls >= 0 {
-			_, err := s.greeting("this is no handshake")
+		if secured >= 0 {
+			conn, err := tls.Dial("tcp", s.address(), &tls.Config{InsecureSkipVerify: true})
+			if err == nil {
+				err = conn.Close()
+			}
 			return err
 		}
 		answer, err := s.greeting("PING\r\n")

@@ -28,7 +28,7 @@ const (
 // Sink is a [relay.Sink] in a subject.
 //
 // Messages are published without waiting for each other, so the server could take one after it has refused the one
-// before: if a stream is full, a smaller message may still fit. Sent again, the first would then come behind the second.
+// before: if a stream is full, a smaller message may still fit. Sent again, the first would then come behind the other.
 // Therefore each says which one it follows (Nats-Expected-Last-Msg-Id), and the server refuses what comes after a gap.
 // What others write to the same stream looks like a gap too; fewer messages are then sent at once.
 type Sink struct {
@@ -54,8 +54,8 @@ func New(address string) (*Sink, error) {
 	}
 	s := &Sink{address: a, subject: strings.TrimPrefix(a.Path, "/"), create: create, window: windowLimit}
 	if a.Host == "" || !isSubject(s.subject) {
-		return nil, fmt.Errorf("the sink %s names no server or no subject: it should be like nats://localhost:4222/holdfast.events",
-			a.Name())
+		return nil, fmt.Errorf("the sink %s names no server or no subject: it should be like "+
+			"nats://localhost:4222/holdfast.events", a.Name())
 	}
 	s.options = []nats.Option{
 		nats.Name("holdfast"), nats.Timeout(connectTimeout), nats.NoReconnect(), // see session

@@ -143,10 +143,12 @@ func send(t testing.TB, s *Sink, texts ...string) {
 
 func TestAddress(t *testing.T) {
 	for _, address := range []string{
-		"nats://localhost", "nats://localhost/", "nats:///subject", "nats://localhost/a.*", "nats://localhost/a..b", "nats://localhost/>",
+		"nats://localhost", "nats://localhost/", "nats:///subject", "nats://localhost/a.*", "nats://localhost/a..b",
+		"nats://localhost/>",
 		"nats://localhost/a%20b", "nats://localhost/a?create=1", "nats://localhost/a?stream=b",
 	} {
-		if _, err := New(strings.Replace(address, "//", "//user:secret@", 1)); err == nil || strings.Contains(err.Error(), "secret") {
+		_, err := New(strings.Replace(address, "//", "//user:secret@", 1))
+		if err == nil || strings.Contains(err.Error(), "secret") {
 			t.Errorf("%s: %v", address, err)
 		}
 	}
@@ -176,7 +178,8 @@ func TestNoStream(t *testing.T) {
 	_, host := dbtest.OwnNATS(t)
 	s := sink(t, "nats://"+host+"/a.b")
 	for range 2 {
-		if n, err := s.Send(t.Context(), messages("1")); n != 0 || err == nil || !strings.Contains(err.Error(), "create=true") {
+		n, err := s.Send(t.Context(), messages("1"))
+		if n != 0 || err == nil || !strings.Contains(err.Error(), "create=true") {
 			t.Fatal(n, err)
 		}
 	}
@@ -216,7 +219,9 @@ func TestTooLarge(t *testing.T) {
 func TestFull(t *testing.T) {
 	_, host := dbtest.OwnNATS(t)
 	js := connect(t, host)
-	config := jetstream.StreamConfig{Name: "full", Subjects: []string{"full"}, Discard: jetstream.DiscardNew, MaxBytes: 1000}
+	config := jetstream.StreamConfig{
+		Name: "full", Subjects: []string{"full"}, Discard: jetstream.DiscardNew, MaxBytes: 1000,
+	}
 	stream(t, js, config)
 	s, large := sink(t, "nats://"+host+"/full"), "2"+strings.Repeat("x", 900)
 	n, err := s.Send(t.Context(), messages("1", large, "3", "4"))
@@ -289,12 +294,16 @@ func TestPassword(t *testing.T) {
 		reader nats.Option
 	}{
 		"user": {
-			[]string{"--user", "holdfast", "--pass", "s3cret"}, []string{"holdfast:s3cret@%s/e?create=true", "holdfast@%s/e?passwordFile=" + file},
-			[]string{"%s/e", "holdfast:wrong@%s/e", "other@%s/e?passwordFile=" + file}, nats.UserInfo("holdfast", "s3cret"),
+			[]string{"--user", "holdfast", "--pass", "s3cret"},
+			[]string{"holdfast:s3cret@%s/e?create=true", "holdfast@%s/e?passwordFile=" + file},
+			[]string{"%s/e", "holdfast:wrong@%s/e", "other@%s/e?passwordFile=" + file},
+			nats.UserInfo("holdfast", "s3cret"),
 		},
 		"token": {
-			[]string{"--auth", "s3cret"}, []string{"s3cret@%s/e?create=true", "%s/e?passwordFile=" + file},
-			[]string{"%s/e", "wrong@%s/e"}, nats.Token("s3cret"),
+			[]string{"--auth", "s3cret"},
+			[]string{"s3cret@%s/e?create=true", "%s/e?passwordFile=" + file},
+			[]string{"%s/e", "wrong@%s/e"},
+			nats.Token("s3cret"),
 		},
 	} {
 		t.Run(kind, func(t *testing.T) {
@@ -333,7 +342,8 @@ func TestTLS(t *testing.T) {
 		t.Error(err)
 	}
 	_, plain := dbtest.OwnNATS(t)
-	if _, err := sink(t, "tls://"+plain+"/e?create=true").Send(t.Context(), messages("1")); !errors.Is(err, nats.ErrSecureConnWanted) {
+	_, err = sink(t, "tls://"+plain+"/e?create=true").Send(t.Context(), messages("1"))
+	if !errors.Is(err, nats.ErrSecureConnWanted) {
 		t.Error(err)
 	}
 }
@@ -341,11 +351,13 @@ func TestTLS(t *testing.T) {
 // TestNotAllowed: a server that does not let the user publish says so at once.
 func TestNotAllowed(t *testing.T) {
 	config := filepath.Join(t.TempDir(), "config")
-	if err := os.WriteFile(config, []byte(`authorization { users: [{ user: u, password: p, permissions: { publish: "other" } }] }`), 0o600); err != nil {
+	text := `authorization { users: [{ user: u, password: p, permissions: { publish: "other" } }] }`
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	_, host := dbtest.OwnNATS(t, "--config", config)
-	if n, err := sink(t, "nats://u:p@"+host+"/e").Send(t.Context(), messages("1")); n != 0 || !errors.Is(err, nats.ErrPermissionViolation) {
+	n, err := sink(t, "nats://u:p@"+host+"/e").Send(t.Context(), messages("1"))
+	if n != 0 || !errors.Is(err, nats.ErrPermissionViolation) {
 		t.Error(n, err)
 	}
 }
@@ -355,7 +367,9 @@ func TestHangs(t *testing.T) {
 	server, host := dbtest.OwnNATS(t)
 	ignore := goleak.IgnoreCurrent()
 	large := relay.Message{ID: "large", Body: bytes.Repeat([]byte("x"), 1<<19)}
-	for name, list := range map[string][]relay.Message{"small": messages("a"), "large": slices.Repeat([]relay.Message{large}, 64)} {
+	for name, list := range map[string][]relay.Message{
+		"small": messages("a"), "large": slices.Repeat([]relay.Message{large}, 64),
+	} {
 		used, fresh := sink(t, "nats://"+host+"/e?create=true"), sink(t, "nats://"+host+"/e")
 		send(t, used, "1")
 		server.Hang()

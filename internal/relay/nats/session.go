@@ -130,8 +130,8 @@ func result(m *nats.Msg) error {
 		Error  *jetstream.APIError `json:"error"`
 	}
 	if m.Header.Get("Status") == "503" {
-		return fmt.Errorf("no stream of JetStream takes the subject: make one (nats stream add), or add ?create=true to the " +
-			"address of the sink")
+		return errors.New("no stream of JetStream takes the subject: make one (nats stream add), or add ?create=true to " +
+			"the address of the sink")
 	}
 	if err := json.Unmarshal(m.Data, &ack); err != nil {
 		return fmt.Errorf("the acknowledgement is not that of JetStream: %w", err)
