@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// OwnRedis starts a Redis server for this test alone, with more arguments if it is to have some. What it acknowledges is
+// OwnRedis starts a Redis server for this test alone, with more arguments if it is to have some. What it confirms is
 // on the disk. With "--tls-port" it listens for TLS alone.
 func OwnRedis(t testing.TB, arguments ...string) (s *Server, hostPort string) {
 	t.Helper()
