@@ -25,9 +25,8 @@ func (s *Server) Stop() {
 
 // Hang stops the server as it is: its connections stay open, and nothing answers until [Server.Continue].
 func (s *Server) Hang() {
-	if syscall.Kill(-s.process.Process.Pid, syscall.SIGSTOP) == nil {
-		awaitStopped(s.process.Process.Pid)
-	}
+	_ = syscall.Kill(-s.process.Process.Pid, syscall.SIGSTOP)
+	awaitStop(s.process.Process.Pid)
 }
 
 // Continue lets a server go on that hangs.
@@ -73,8 +72,8 @@ func Certificate(folder string) (certificate, key string, err error) {
 	}
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour), IsCA: true,
-		BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour), IsCA: true, BasicConstraintsValid: true,
+		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
 	}
 	signed, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
 	if err != nil {
@@ -89,4 +88,14 @@ func Certificate(folder string) (certificate, key string, err error) {
 		return os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: data}), 0o600)
 	}
 	return certificate, key, errors.Join(write(certificate, "CERTIFICATE", signed), write(key, "PRIVATE KEY", secret))
+}
+
+// Running reports whether the server has been started and has not ended since.
+func (s *Server) Running() bool {
+	select {
+	case <-s.done:
+		return false
+	default:
+		return true
+	}
 }

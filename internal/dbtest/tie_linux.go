@@ -8,5 +8,8 @@ import (
 
 func tie(a *syscall.SysProcAttr) { a.Pdeathsig = syscall.SIGKILL }
 
-// awaitStopped returns when all threads of a child have been stopped.
-func awaitStopped(pid int) { _ = unix.Waitid(unix.P_PID, pid, nil, unix.WSTOPPED|unix.WNOWAIT, nil) }
+// awaitStop returns when no thread of a child runs any more after SIGSTOP.
+func awaitStop(pid int) {
+	for unix.Waitid(unix.P_PID, pid, nil, unix.WSTOPPED, nil) == unix.EINTR {
+	}
+}

@@ -6,4 +6,4 @@ import "syscall"
 
 func tie(*syscall.SysProcAttr) {}
 
-func awaitStopped(int) {}
+func awaitStop(int) {}

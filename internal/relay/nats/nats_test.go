@@ -29,7 +29,7 @@ func TestSink(t *testing.T) {
 	relaytest.Run(t, backend)
 }
 
-func BenchmarkSink(b *testing.B) { relaytest.Bench(b, backend) }
+func BenchmarkSink(b *testing.B) { relaytest.Measure(b, backend) }
 
 func backend(t testing.TB) relaytest.Backend {
 	server, host := dbtest.OwnNATS(t)

@@ -24,7 +24,7 @@ func TestMain(m *testing.M) { dbtest.Main(m) }
 
 func TestSink(t *testing.T) { relaytest.Run(t, backend) }
 
-func BenchmarkSink(b *testing.B) { relaytest.Bench(b, backend) }
+func BenchmarkSink(b *testing.B) { relaytest.Measure(b, backend) }
 
 func backend(t testing.TB) relaytest.Backend {
 	server, host := dbtest.OwnRedis(t)
