@@ -19,6 +19,8 @@ func TestServers(t *testing.T) {
 		server, _ := OwnPostgres(t)
 		PgBouncer(t, server)
 	})
+	t.Run("nats", func(t *testing.T) { OwnNATS(t) })
+	t.Run("redis", func(t *testing.T) { OwnRedis(t) })
 }
 
 // TestRestart: PostgreSQL does not start while a child of one that was killed lingers; it is started again until it

@@ -13,6 +13,9 @@ import (
 // partEvents and partBytes bound a part of the feed that is sent at once.
 const partEvents, partBytes = 2000, 4 << 20
 
+// eventBytes is what most events have as CloudEvents, and some more.
+const eventBytes = 1 << 10
+
 // engineSource is the engine of this process.
 type engineSource struct {
 	*engine.Engine
@@ -48,7 +51,7 @@ func (s *engineSource) Read(ctx context.Context, after inventory.Cursor, wait ti
 func messagesOf(page *engine.Page) []Message {
 	ids := wire.EventIDs{Store: page.Store, Epochs: page.Epochs}
 	messages := make([]Message, len(page.Events))
-	var bodies []byte
+	bodies := make([]byte, 0, len(page.Events)*eventBytes)
 	ends := make([]int, len(page.Events))
 	for i := range page.Events {
 		bodies = wire.AppendCloudEvent(bodies, &page.Events[i], &ids)
