@@ -19,6 +19,10 @@ func TestServers(t *testing.T) {
 		server, _ := OwnPostgres(t)
 		PgBouncer(t, server)
 	})
+	t.Run("kafka", func(t *testing.T) { // it is not started, which takes long
+		_, err := kafkaCommand()
+		need(t, "kafka", err)
+	})
 }
 
 // TestRestart: PostgreSQL does not start while a child of one that was killed lingers; it is started again until it

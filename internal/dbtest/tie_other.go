@@ -5,3 +5,5 @@ package dbtest
 import "syscall"
 
 func tie(*syscall.SysProcAttr) {}
+
+func awaitStop(int) {}

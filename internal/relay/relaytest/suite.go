@@ -116,14 +116,18 @@ func (c *counter) add(n int) {
 	}
 }
 
+func (c *counter) count() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.n
+}
+
 // reach waits until so many were accepted, duplicates included.
 func (c *counter) reach(f *fixture, n int) {
 	f.Helper()
 	deadline := time.After(2 * time.Minute)
 	for {
-		c.mu.Lock()
-		got := c.n
-		c.mu.Unlock()
+		got := c.count()
 		if got >= n {
 			return
 		}
