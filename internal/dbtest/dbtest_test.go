@@ -19,9 +19,13 @@ func TestServers(t *testing.T) {
 		server, _ := OwnPostgres(t)
 		PgBouncer(t, server)
 	})
-	t.Run("kafka", func(t *testing.T) { // it is not started, which takes long
+	t.Run("kafka", func(t *testing.T) { // this and the next one are not started, which takes long
 		_, err := kafkaCommand()
 		need(t, "kafka", err)
+	})
+	t.Run("rabbitmq", func(t *testing.T) {
+		_, err := newRabbitMQ()
+		need(t, "rabbitmq", err)
 	})
 }
 

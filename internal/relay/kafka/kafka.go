@@ -130,7 +130,7 @@ func (s *Sink) disconnect() {
 func isTooLarge(err error) bool { return errors.Is(err, kerr.MessageTooLarge) }
 
 // errPending is the error of a message whose acknowledgement was not awaited.
-var errPending = errors.New("Kafka has not acknowledged an event in time")
+var errPending = errors.New("no acknowledgement: Kafka has not acknowledged an event in time")
 
 // produce sends messages and waits for all acknowledgements. It returns how many of the first ones are safe, and why
 // the next one is not.
