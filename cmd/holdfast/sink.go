@@ -7,11 +7,13 @@ import (
 	"strings"
 
 	"github.com/holdfast/holdfast/internal/relay"
+	"github.com/holdfast/holdfast/internal/relay/amqp"
 	"github.com/holdfast/holdfast/internal/relay/file"
+	"github.com/holdfast/holdfast/internal/relay/kafka"
 )
 
 // sinkHelp is what --sink can be.
-const sinkHelp = "file:PATH or stdout:"
+const sinkHelp = "kafka://HOST,HOST/TOPIC, amqp://HOST/VHOST?exchange=NAME, file:PATH or stdout:"
 
 // sink is a sink with the name under which its position is kept.
 type sink struct {
@@ -23,6 +25,10 @@ type sink struct {
 func openSink(address string, stdout io.Writer) (*sink, error) {
 	kind, rest, _ := strings.Cut(address, ":")
 	switch kind {
+	case "kafka", "kafka+tls":
+		return named(kafka.New(address))
+	case "amqp", "amqps":
+		return named(amqp.New(address))
 	case "file":
 		if rest == "" {
 			return nil, fmt.Errorf("%w: the sink file: needs a path, for example file:events.ndjson", errUsage)
@@ -36,6 +42,17 @@ func openSink(address string, stdout io.Writer) (*sink, error) {
 	default:
 		return nil, fmt.Errorf("%w: no sink is called %q: use %s", errUsage, kind+":", sinkHelp)
 	}
+}
+
+// named gives a sink its own name.
+func named[S interface {
+	relay.Sink
+	Name() string
+}](s S, err error) (*sink, error) {
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errUsage, err)
+	}
+	return &sink{s, s.Name()}, nil
 }
 
 // openSinks makes the sinks of a command line, each of which must be another.
