@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// TestInParts: whatever is sent, all comes before the first message that is too large by itself, and a batch that is too
+// TestInParts: all that comes before the first message that is too large by itself is taken, and a batch that is too
 // large as a whole goes in smaller ones.
 func TestInParts(t *testing.T) {
 	large, broken := errors.New("too large"), errors.New("broken")
@@ -29,7 +29,8 @@ func TestInParts(t *testing.T) {
 			messages = append(messages, Message{Sequence: int64(size)})
 		}
 		var sent []string
-		accepted, err := InParts(messages, func(err error) bool { return errors.Is(err, large) }, func(part []Message) (int, error) {
+		tooLarge := func(err error) bool { return errors.Is(err, large) }
+		accepted, err := InParts(messages, tooLarge, func(part []Message) (int, error) {
 			total := int64(0)
 			for i, m := range part {
 				if m.Sequence < 0 {
