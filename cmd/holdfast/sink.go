@@ -7,13 +7,16 @@ import (
 	"strings"
 
 	"github.com/holdfast/holdfast/internal/relay"
+	"github.com/holdfast/holdfast/internal/relay/amqp"
 	"github.com/holdfast/holdfast/internal/relay/file"
+	"github.com/holdfast/holdfast/internal/relay/kafka"
 	"github.com/holdfast/holdfast/internal/relay/nats"
 	"github.com/holdfast/holdfast/internal/relay/redis"
 )
 
 // sinkHelp is what --sink can be.
-const sinkHelp = "nats://HOST/SUBJECT, redis://HOST/STREAM, file:PATH or stdout:"
+const sinkHelp = "nats://HOST/SUBJECT, kafka://HOST,HOST/TOPIC, amqp://HOST/VHOST?exchange=NAME, redis://HOST/STREAM, " +
+	"file:PATH or stdout:"
 
 // sink is a sink with the name under which its position is kept.
 type sink struct {
@@ -29,6 +32,10 @@ func openSink(address string, stdout io.Writer) (*sink, error) {
 		return named(nats.New(address))
 	case "redis", "rediss":
 		return named(redis.New(address))
+	case "kafka", "kafka+tls":
+		return named(kafka.New(address))
+	case "amqp", "amqps":
+		return named(amqp.New(address))
 	case "file":
 		if rest == "" {
 			return nil, fmt.Errorf("%w: the sink file: needs a path, for example file:events.ndjson", errUsage)

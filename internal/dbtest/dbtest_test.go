@@ -21,6 +21,14 @@ func TestServers(t *testing.T) {
 	})
 	t.Run("nats", func(t *testing.T) { OwnNATS(t) })
 	t.Run("redis", func(t *testing.T) { OwnRedis(t) })
+	t.Run("kafka", func(t *testing.T) { // this and the next one are not started, which takes long
+		_, err := kafkaCommand()
+		need(t, "kafka", err)
+	})
+	t.Run("rabbitmq", func(t *testing.T) {
+		_, err := newRabbitMQ()
+		need(t, "rabbitmq", err)
+	})
 }
 
 // TestRestart: PostgreSQL does not start while a child of one that was killed lingers; it is started again until it

@@ -2,6 +2,7 @@ package dbtest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/url"
 	"os"
@@ -13,7 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/gofrs/flock"
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
@@ -146,38 +146,16 @@ func newMongoDB() (*Server, error) {
 
 // installSecantus makes a virtual environment under the user's cache, once for all test binaries.
 func installSecantus() (binary string, err error) {
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		return "", err
-	}
-	folder := filepath.Join(cache, "holdfast", secantus)
-	if err := os.MkdirAll(folder, 0o755); err != nil {
-		return "", err
-	}
-	lock := flock.New(filepath.Join(folder, "lock"))
-	if err := lock.Lock(); err != nil {
-		return "", err
-	}
-	defer func() { _ = lock.Unlock() }()
-	done := filepath.Join(folder, "done")
-	binary = filepath.Join(folder, "venv", "bin", "secantusd-py")
-	if _, err := os.Stat(done); err == nil {
-		return binary, nil
-	}
-	python, err := firstFound("python3")
-	if err != nil {
-		return "", fmt.Errorf("python3 was not found")
-	}
-	venv := filepath.Join(folder, "venv")
-	for _, command := range [][]string{
-		{python, "-m", "venv", venv},
-		{filepath.Join(venv, "bin", "pip"), "install", "--quiet", "--disable-pip-version-check", secantus},
-	} {
-		if out, err := exec.Command(command[0], command[1:]...).CombinedOutput(); err != nil {
-			return "", fmt.Errorf("%s: %w: %s", strings.Join(command, " "), err, out)
+	folder, err := installed(secantus, func(folder string) error {
+		python, err := firstFound("python3")
+		if err != nil {
+			return errors.New("python3 was not found")
 		}
-	}
-	return binary, os.WriteFile(done, nil, 0o644)
+		venv := filepath.Join(folder, "venv")
+		return run([]string{python, "-m", "venv", venv},
+			[]string{filepath.Join(venv, "bin", "pip"), "install", "--quiet", "--disable-pip-version-check", secantus})
+	})
+	return filepath.Join(folder, "venv", "bin", "secantusd-py"), err
 }
 
 // FailPoint makes the server of a URL fail commands, as the fail point failCommand of MongoDB does. The mode "off" ends
