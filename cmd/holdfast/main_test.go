@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -364,7 +365,8 @@ func TestDeploy(t *testing.T) {
 		served := 0
 		for name, service := range compose.Services {
 			for before, on := range service.DependsOn {
-				if on.Condition != "service_healthy" || compose.Services[before].HealthCheck == nil {
+				well := on.Condition == "service_healthy" && compose.Services[before].HealthCheck != nil
+				if !well && on.Condition != "service_completed_successfully" {
 					t.Errorf("%s: %s starts before it is known that %s is well", file, name, before)
 				}
 			}
@@ -380,8 +382,9 @@ func TestDeploy(t *testing.T) {
 			if _, err := parser.Parse(service.Command); err != nil {
 				t.Errorf("%s, %s: %v", file, name, err)
 			}
-			if kind, _, _ := strings.Cut(all.Serve.Store, ":"); !strings.HasPrefix(filepath.Base(file), kind) {
-				t.Errorf("%s, %s: the store is %s", file, name, all.Serve.Store)
+			store := cmp.Or(all.Worker.Store, all.Serve.Store)
+			if kind, _, _ := strings.Cut(store, ":"); !strings.HasPrefix(filepath.Base(file), kind) {
+				t.Errorf("%s, %s: the store is %s", file, name, store)
 			}
 		}
 		if served == 0 {

@@ -1,9 +1,11 @@
 package relay
 
 import (
+	"errors"
 	"fmt"
 	"net/url"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -21,9 +23,9 @@ const passwordFile = "passwordFile"
 // ParseAddress reads the URL of a sink, which may have these parameters besides passwordFile. Errors do not show
 // secrets.
 func ParseAddress(text string, parameters ...string) (*Address, error) {
-	u, err := url.Parse(text)
+	u, err := parseURL(text)
 	if err != nil {
-		return nil, fmt.Errorf("the URL of the sink cannot be read: percent-encode what is special in the user, password and names")
+		return nil, errors.New("the URL of the sink cannot be read: percent-encode what is special in the user, password and names")
 	}
 	values, err := url.ParseQuery(u.RawQuery)
 	if err != nil {
@@ -50,6 +52,27 @@ func ParseAddress(text string, parameters ...string) (*Address, error) {
 	return a, nil
 }
 
+// withHosts takes a URL apart: what stands before its hosts, these, and the rest.
+var withHosts = regexp.MustCompile(`^([a-z+]+://(?:[^/?#]*@)?)([^/?#]*)(.*)$`)
+
+// parseURL reads a URL that may have several hosts with ports, which Go takes for no URL.
+func parseURL(text string) (*url.URL, error) {
+	parts := withHosts.FindStringSubmatch(text)
+	if parts == nil {
+		return url.Parse(text)
+	}
+	for host := range strings.SplitSeq(parts[2], ",") {
+		if _, err := url.Parse("host://" + host); err != nil {
+			return nil, err
+		}
+	}
+	u, err := url.Parse(parts[1] + "host" + parts[3])
+	if err == nil {
+		u.Host = parts[2]
+	}
+	return u, err
+}
+
 // Parameter is the value of a parameter, or empty.
 func (a *Address) Parameter(name string) string { return a.parameters.Get(name) }
 
@@ -64,12 +87,14 @@ func (a *Address) Flag(name string) (bool, error) {
 	return false, fmt.Errorf("the parameter %s of the sink %s must be true or false", name, a.Name())
 }
 
-// Name is the address without user, password and passwordFile: under it the position is kept, and it may be logged.
+// Name is the address without user and password, and without create, which only the first start may need: under it the
+// position is kept, and it may be logged.
 func (a *Address) Name() string {
 	bare := *a.URL
 	bare.User = nil
 	values := bare.Query()
 	values.Del(passwordFile)
+	values.Del("create")
 	bare.RawQuery = values.Encode()
 	return bare.String()
 }

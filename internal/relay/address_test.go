@@ -17,13 +17,19 @@ func TestAddress(t *testing.T) {
 		t.Fatal(err)
 	}
 	if create, err := a.Flag("create"); !create || err != nil || a.User != "shop" || a.Password != "s3cret" ||
-		a.Name() != "nats://host:4222/stock.events?create=true" {
+		a.Name() != "nats://host:4222/stock.events" {
 		t.Errorf("%+v named %s", a, a.Name())
 	}
 	if a, err = ParseAddress("redis://u:p%40ss@host/s"); err != nil || a.Password != "p@ss" || a.Name() != "redis://host/s" {
 		t.Errorf("%+v %v", a, err)
 	}
+	a, err = ParseAddress("kafka+tls://u:p@a:9092,b.example:9093,[::1]:9094/events?create=true", "create")
+	if err != nil || a.Host != "a:9092,b.example:9093,[::1]:9094" || a.Path != "/events" || a.User != "u" ||
+		a.Name() != "kafka+tls://a:9092,b.example:9093,[::1]:9094/events" {
+		t.Errorf("several hosts: %+v %v", a, err)
+	}
 	for text, want := range map[string]string{
+		"kafka://u:s3cret@a:9092,b:port/x":                  "cannot be read",
 		"nats://u:s3cret@host:port/x":                       "cannot be read",
 		"nats://u:s3cret@host/x?other=1":                    "has no parameter other",
 		"nats://u:s3cret@host/x?create=true&create=true":    "more than once",
