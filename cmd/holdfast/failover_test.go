@@ -221,8 +221,7 @@ func TestFailoverLoses(t *testing.T) {
 		t.Fatal(err)
 	}
 	standby, _ := pair.Standby()
-	standby.Kill()
-	if err := pair.Asynchronous(); err != nil {
+	if err := errors.Join(pair.KillStandby(), pair.Asynchronous()); err != nil {
 		t.Fatal(err)
 	}
 	hold()

@@ -81,6 +81,13 @@ func (p *PostgresPair) Synchronous() error {
 	return p.await(p.primary.Port, "SELECT count(*) = 1 FROM pg_stat_replication WHERE sync_state = 'sync'")
 }
 
+// KillStandby kills the standby and waits until the primary sends to nobody: the process that receives outlives the
+// server for a moment.
+func (p *PostgresPair) KillStandby() error {
+	p.standby.Kill()
+	return p.await(p.primary.Port, "SELECT count(*) = 0 FROM pg_stat_replication")
+}
+
 // Asynchronous lets the commits of the primary wait for nobody.
 func (p *PostgresPair) Asynchronous() error { return p.Alone(p.primary.Server) }
 

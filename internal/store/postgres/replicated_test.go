@@ -57,7 +57,7 @@ func batches(t *testing.T, beside *pgx.Conn) (n int) {
 func TestCancelledWait(t *testing.T) {
 	pair, s, beside := pairOf(t, Options{timeouts: patient})
 	standby, _ := pair.Standby()
-	standby.Kill()
+	must(t, pair.KillStandby())
 	committed, seen := make(chan error, 1), make(chan error, 1)
 	go func() {
 		_, err := storetest.Commit(context.Background(), s, storetest.Hold("mug", "key"))
@@ -101,7 +101,7 @@ func TestStandbyAway(t *testing.T) {
 	short.answer, short.settle, short.lock = 300*time.Millisecond, 600*time.Millisecond, 300*time.Millisecond
 	pair, s, beside := pairOf(t, Options{timeouts: short})
 	standby, _ := pair.Standby()
-	standby.Kill()
+	must(t, pair.KillStandby())
 	if _, err := storetest.Commit(t.Context(), s, storetest.Hold("mug", "key")); !errors.Is(err, store.ErrOutcomeUnknown) {
 		t.Fatalf("a batch without a standby: %v", err)
 	}
