@@ -33,6 +33,7 @@ func TestImports(t *testing.T) {
 		"internal/relay/kafka":     {"internal/relay"},
 		"internal/relay/amqp":      {"internal/relay"},
 		"internal/relay/redis":     {"internal/relay"},
+		"internal/relay/webhook":   {"internal/inventory", "internal/engine", "internal/wire"}, // no sink: it has a worker for each webhook
 		"internal/docs":            {},                     // pages of any OpenAPI file: it is handed the file and the problems
 		"internal/wire":            {"internal/inventory"}, // JSON alone: it knows neither HTTP nor a store
 		"internal/httpapi":         {"internal/inventory", "internal/engine", "internal/wire", "internal/docs"},

@@ -62,7 +62,7 @@ type Outcome struct {
 	Reservation *Reservation
 	Order       *Order
 	Adjustment  *Adjustment
-	Webhook     *Webhook  // receipts and events have no secrets of it
+	Webhook     *Webhook // receipts and events have no secrets of it
 	Delivery    *Delivery
 	Sink        *Sink // of HoldSink and ReportDeliveries; not stored in receipts
 	Seq         int64 // of the last event of the effect: the place in the feed after it

@@ -161,7 +161,7 @@ func (c *RetryDelivery) decide(b *batch, _ *Request) Outcome {
 }
 
 // Takes reports whether events of a type are delivered to the webhook.
-func (w *Webhook) Takes(t EventType) bool { return w.Types == 0 || w.Types&(1<<t) != 0 }
+func (w *Webhook) Takes(t EventType) bool { return w.Types == 0 || w.Types.Has(t) }
 
 // ReportDeliveries notes what the sender has come to. It has an effect only while its process is the sender, and only if
 // the position was not set meanwhile. Otherwise the outcome's Sink or Webhook shows why not. Deliveries that somebody has

@@ -109,7 +109,9 @@ func (b *batch) webhook(id ID) *Webhook {
 func (b *batch) putWebhook(w *Webhook) { b.putRecord(WebhookKey(w.ID), appendWebhook(nil, w)) }
 
 // holds reports whether the feed has this place.
-func (b *batch) holds(c Cursor) bool { return c.Seq <= b.seq && (c.Seq == 0 || b.Epochs.At(c.Seq) == c) }
+func (b *batch) holds(c Cursor) bool {
+	return c.Seq <= b.seq && (c.Seq == 0 || b.Epochs.At(c.Seq) == c)
+}
 
 // CreateWebhook adds a webhook.
 type CreateWebhook struct {
