@@ -150,11 +150,14 @@ func (s *Sender) Recent(id inventory.ID) []inventory.Delivery {
 	return w.recent.list()
 }
 
-// Run sends until ctx ends.
+// Run sends until ctx ends. Where there are no webhooks it asks for no lease, so that nothing is committed for nothing.
 func (s *Sender) Run(ctx context.Context) {
 	for ctx.Err() == nil {
-		if held, err := s.hold(ctx, lease); err == nil && held {
-			s.serve(ctx)
+		first, _, err := s.o.Engine.RecordRange(ctx, inventory.WebhookRange(inventory.ID{}, 1))
+		if err == nil && len(first) > 0 {
+			if held, err := s.hold(ctx, lease); err == nil && held {
+				s.serve(ctx)
+			}
 		}
 		wait(ctx, pause)
 	}
@@ -199,11 +202,14 @@ func (s *Sender) serve(ctx context.Context) {
 	_, _ = s.hold(last, 0) // where this fails, the lease ends by itself
 }
 
-// keep renews the lease and looks after the workers, until ctx ends or the lease may be another's.
+// keep renews the lease and looks after the workers, until ctx ends, the lease may be another's, or there are no webhooks.
 func (s *Sender) keep(ctx context.Context, lose context.CancelCauseFunc, workers *sync.WaitGroup) {
 	renewed, pruned := time.Now(), time.Time{}
 	for ctx.Err() == nil {
-		if err := s.look(ctx, lose, workers); err != nil && ctx.Err() == nil {
+		switch any, err := s.look(ctx, lose, workers); {
+		case err == nil && !any:
+			return
+		case err != nil && ctx.Err() == nil:
 			s.o.Log.Warn("webhooks cannot be read now: trying again", "error", err)
 		}
 		if time.Since(pruned) > pruneEvery {
@@ -228,11 +234,11 @@ func (s *Sender) keep(ctx context.Context, lose context.CancelCauseFunc, workers
 	}
 }
 
-// look starts, tells and stops workers by what webhooks there are.
-func (s *Sender) look(ctx context.Context, lose context.CancelCauseFunc, workers *sync.WaitGroup) error {
+// look starts, tells and stops workers by what webhooks there are. It reports whether there is one.
+func (s *Sender) look(ctx context.Context, lose context.CancelCauseFunc, workers *sync.WaitGroup) (any bool, err error) {
 	list, err := s.webhooks(ctx)
 	if err != nil {
-		return err
+		return false, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -260,7 +266,7 @@ func (s *Sender) look(ctx context.Context, lose context.CancelCauseFunc, workers
 			delete(s.workers, id)
 		}
 	}
-	return nil
+	return len(list) > 0, nil
 }
 
 func (s *Sender) webhooks(ctx context.Context) (list []*inventory.Webhook, err error) {

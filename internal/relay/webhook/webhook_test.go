@@ -635,8 +635,8 @@ func TestManyThroughAnUnreliableReceiver(t *testing.T) {
 			}
 			ctx, cut := context.WithCancelCause(t.Context())
 			var workers sync.WaitGroup
-			if err := s.look(ctx, cut, &workers); err != nil {
-				t.Fatal(err)
+			if any, err := s.look(ctx, cut, &workers); !any || err != nil {
+				t.Fatal(any, err)
 			}
 			time.Sleep(1300 * time.Millisecond)
 			cut(errLost)
