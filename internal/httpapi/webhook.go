@@ -314,6 +314,6 @@ func (s *Server) delivery(c *call, webhook inventory.ID) (d inventory.Delivery, 
 	}
 	ids := wire.EventIDs{Store: page.Store, Epochs: page.Epochs}
 	d.EventID, d.Type, d.Key = ids.ID(e.Seq), e.Type, e.OrderKey()
-	d.Status, d.Attempts, d.LastStatus = inventory.DeliveryDelivered, 1, http.StatusOK
+	d.Status, d.Attempts = inventory.DeliveryDelivered, 1
 	return d, nil
 }

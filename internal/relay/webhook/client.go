@@ -73,10 +73,13 @@ type try struct {
 func (t *try) gone() bool { return t.status == http.StatusGone }
 
 // client sends events.
-type client struct{ http *http.Client }
+type client struct {
+	http    *http.Client
+	private bool // plain HTTP may be used
+}
 
-func newClient(transport http.RoundTripper) *client {
-	return &client{&http.Client{
+func newClient(transport http.RoundTripper, private bool) *client {
+	return &client{private: private, http: &http.Client{
 		Transport:     transport,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}
@@ -89,6 +92,9 @@ func (c *client) send(ctx context.Context, w *inventory.Webhook, id string, body
 	request, err := http.NewRequestWithContext(attempt, http.MethodPost, w.URL, bytes.NewReader(body))
 	if err != nil {
 		return try{err: "the URL cannot be used"}
+	}
+	if !c.private && request.URL.Scheme != "https" { // it was made when that was allowed
+		return try{err: "the URL is not https: --webhook-allow-private lets it be used"}
 	}
 	sign(request.Header, w, id, time.Now(), body)
 	response, err := c.http.Do(request)

@@ -55,7 +55,7 @@ func TestSignatures(t *testing.T) {
 	}
 }
 
-func private() *client { return newClient(newTransport(true)) }
+func private() *client { return newClient(newTransport(true), true) }
 
 func send(t *testing.T, c *client, url string) try {
 	t.Helper()
@@ -126,6 +126,18 @@ func TestBadReceivers(t *testing.T) {
 	}
 }
 
+// TestAsksForPatience: the wait that a receiver asks for is heard, with whatever it answers that is no success.
+func TestAsksForPatience(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Retry-After", "120")
+		w.WriteHeader(http.StatusTooManyRequests)
+	}))
+	defer server.Close()
+	if got := send(t, private(), server.URL); got.status != 429 || got.retryAfter != 2*time.Minute || got.gone() {
+		t.Errorf("%+v", got)
+	}
+}
+
 // TestSilentReceiver: a try takes 15 s at most, up to the last header; a slow body takes no more than a second.
 func TestSilentReceiver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -149,7 +161,7 @@ func TestSilentReceiver(t *testing.T) {
 				return ours, nil
 			}
 			start := time.Now()
-			got := send(t, newClient(transport), "http://shop.example")
+			got := send(t, newClient(transport, true), "http://shop.example")
 			if took := time.Since(start); took != test.took || (got.err == "") != test.right {
 				t.Errorf("%s: %+v after %v", name, got, took)
 			}
@@ -170,7 +182,7 @@ func TestCertificate(t *testing.T) {
 	}
 	transport := newTransport(true)
 	transport.TLSClientConfig = server.Client().Transport.(*http.Transport).TLSClientConfig
-	if got := send(t, newClient(transport), server.URL); got.status != 404 {
+	if got := send(t, newClient(transport, true), server.URL); got.status != 404 {
 		t.Errorf("%+v", got)
 	}
 }
@@ -180,17 +192,20 @@ func TestNotPublic(t *testing.T) {
 	var reached atomic.Bool
 	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { reached.Store(true) }))
 	defer server.Close()
-	t.Setenv("HTTP_PROXY", server.URL)
+	t.Setenv("HTTPS_PROXY", server.URL)
 	u, _ := url.Parse(server.URL)
-	c := newClient(newTransport(false))
+	c := newClient(newTransport(false), false)
 	for _, host := range []string{"127.0.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]", "[64:ff9b::7f00:1]", "169.254.169.254", "0.0.0.0"} {
-		got := send(t, c, "http://"+host+":"+u.Port())
+		got := send(t, c, "https://"+host+":"+u.Port())
 		if got.err == "" || got.status != 0 {
 			t.Errorf("%s: %+v", host, got)
 		}
 	}
-	if got := send(t, c, server.URL); got.err != errNotPublic.Error() {
+	if got := send(t, c, "https://"+u.Host); got.err != errNotPublic.Error() {
 		t.Errorf("%+v", got)
+	}
+	if got := send(t, c, "http://shop.example"); !strings.Contains(got.err, "not https") {
+		t.Errorf("plain HTTP: %+v", got)
 	}
 	if reached.Load() {
 		t.Error("an address that is not public was reached")

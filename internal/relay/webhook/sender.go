@@ -123,7 +123,7 @@ func New(o Options) *Sender {
 	if o.Observe == nil {
 		o.Observe = func(Result) {}
 	}
-	return &Sender{o: o, client: newClient(o.Transport), holder: rand.Text(), workers: map[inventory.ID]*worker{}}
+	return &Sender{o: o, client: newClient(o.Transport, o.Private), holder: rand.Text(), workers: map[inventory.ID]*worker{}}
 }
 
 // Test sends a test event to a webhook now.
