@@ -62,7 +62,8 @@ func TestServeWebhooks(t *testing.T) {
 	defer receiver.Close()
 	start := func() *childServer {
 		t.Helper()
-		s, err := startChild(t.Context(), "127.0.0.1:0", store, "--webhook-allow-private", "--webhook-retries=10ms,20ms,50ms,50ms,50ms,50ms,50ms,50ms")
+		s, err := startChild(t.Context(), "127.0.0.1:0", store, "--webhook-allow-private",
+			"--webhook-retries=10ms,20ms,50ms,50ms,50ms,50ms,50ms,50ms")
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -234,7 +234,9 @@ func (e *Engine) Records(ctx context.Context, keys []inventory.RecordKey) (list 
 
 // RecordRange are the records of a range, in the byte order of their keys. Where there may be more, next is the After of
 // the rest. A page may be shorter than the limit although there are more. A record that is damaged is left out.
-func (e *Engine) RecordRange(ctx context.Context, r inventory.RecordRange) (page []*inventory.Record, next string, err error) {
+func (e *Engine) RecordRange(
+	ctx context.Context, r inventory.RecordRange,
+) (page []*inventory.Record, next string, err error) {
 	err = e.view(ctx, func(ctx context.Context, v store.View) (err error) {
 		page, next, err = v.Records(ctx, store.RecordQuery{Kind: r.Kind, Prefix: r.Prefix, After: r.After, Limit: r.Limit})
 		next, err = past(e, next, err, func(bad *store.CorruptRow) string { return bad.Key })

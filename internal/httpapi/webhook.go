@@ -54,7 +54,10 @@ func (s *Server) routeWebhooks() {
 // secretBytes is how long a secret is.
 const secretBytes = 32
 
-func withSecret(decode func([]byte, wire.Target) (inventory.Command, error)) func([]byte, wire.Target) (inventory.Command, error) {
+// decoder makes a command of a body.
+type decoder = func([]byte, wire.Target) (inventory.Command, error)
+
+func withSecret(decode decoder) decoder {
 	return func(body []byte, t wire.Target) (inventory.Command, error) {
 		var secret [secretBytes]byte
 		_, _ = rand.Read(secret[:]) // never fails

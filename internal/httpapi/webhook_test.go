@@ -51,10 +51,12 @@ func TestWebhooks(t *testing.T) {
 			h.Errorf("secret: %s", made.body)
 		}
 		path := "/v1/webhooks/" + made.id()
-		if made.Header.Get("Location") != path || made.Header.Get("ETag") != `"1"` || made.Header.Get("Holdfast-Sequence") != "1" {
+		if made.Header.Get("Location") != path || made.Header.Get("ETag") != `"1"` ||
+			made.Header.Get("Holdfast-Sequence") != "1" {
 			h.Errorf("%v", made.Header)
 		}
-		if made.at("position") != "1" || made.at("behind") != 0.0 || made.at("status") != "ACTIVE" || made.at("types.1") != "order.created" {
+		if made.at("position") != "1" || made.at("behind") != 0.0 || made.at("status") != "ACTIVE" ||
+			made.at("types.1") != "order.created" {
 			h.Errorf("%s", made.body)
 		}
 		h.product("cup", 1)
@@ -142,7 +144,8 @@ func TestWebhookTest(t *testing.T) {
 	id := h.request("POST", "/v1/webhooks", hookBody, 201).id()
 	h.request("PATCH", "/v1/webhooks/"+id, `{"status":"PAUSED"}`, 200)
 	a := h.request("POST", "/v1/webhooks/"+id+"/test", "", 200)
-	if a.at("delivered") != false || a.at("status") != 500.0 || a.at("durationMs") != 12.0 || len(s.tested) != 1 || s.tested[0].Secret == "" {
+	if a.at("delivered") != false || a.at("status") != 500.0 || a.at("durationMs") != 12.0 ||
+		len(s.tested) != 1 || s.tested[0].Secret == "" {
 		h.Errorf("%s", a.body)
 	}
 	h.request("POST", "/v1/webhooks/whk_00000000000000000000000000/test", "", 404)
@@ -171,9 +174,10 @@ func TestDeliveries(t *testing.T) {
 	}
 	dead := of(3, inventory.DeliveryDead, 10)
 	dead.LastStatus, dead.LastError = 500, "answered 500 Internal Server Error"
-	report := &inventory.ReportDeliveries{Sender: "webhooks", Holder: "h", WebhookID: webhook, Deliveries: []inventory.Delivery{
+	report := &inventory.ReportDeliveries{Sender: "webhooks", Holder: "h", WebhookID: webhook}
+	report.Deliveries = []inventory.Delivery{
 		dead, of(2, inventory.DeliveryDelivered, 2), of(5, inventory.DeliveryPending, 1),
-	}}
+	}
 	for _, c := range []inventory.Command{&inventory.HoldSink{Name: "webhooks", Holder: "h", Lease: 1000}, report} {
 		if o, err := h.engine.Do(t.Context(), &inventory.Request{Command: c}); err != nil || o.Refusal != nil {
 			t.Fatal(err, o.Refusal)
@@ -209,7 +213,8 @@ func TestDeliveries(t *testing.T) {
 		if a.id() != text || a.at("status") != "PENDING" || a.at("eventId") != d.EventID || a.at("nextAttemptAt") == nil {
 			h.Errorf("%s", a.body)
 		}
-		if again := h.request("POST", list+"/"+text+"/retry", "", 200, "Idempotency-Key", text); string(again.body) != string(a.body) {
+		again := h.request("POST", list+"/"+text+"/retry", "", 200, "Idempotency-Key", text)
+		if string(again.body) != string(a.body) {
 			h.Errorf("%s", again.body)
 		}
 	}
@@ -234,9 +239,12 @@ func TestWebhookInput(t *testing.T) {
 		"https://user@shop.example", "https://u:p@shop.example", "https://shop.example/#f", "https://shop.example:0",
 		"https://shop.example:99999", "https://shop example", "https://bücher.example", "https://１２７.0.0.1",
 		"https://" + strings.Repeat("a", 2048),
-		"https://localhost", "https://LOCALHOST.", "https://a.localhost", "https://127.0.0.1", "https://127.1", "https://127.0.0.1.",
-		"https://2130706433", "https://0x7f000001", "https://0x7f.1", "https://0177.0.0.1", "https://017700000001", "https://0",
-		"https://10.1.2.3", "https://192.168.0.1:8443", "https://172.16.0.1", "https://169.254.169.254/latest", "https://100.64.0.1",
+		"https://localhost", "https://LOCALHOST.", "https://a.localhost", "https://127.0.0.1", "https://127.1",
+		"https://127.0.0.1.",
+		"https://2130706433", "https://0x7f000001", "https://0x7f.1", "https://0177.0.0.1", "https://017700000001",
+		"https://0",
+		"https://10.1.2.3", "https://192.168.0.1:8443", "https://172.16.0.1", "https://169.254.169.254/latest",
+		"https://100.64.0.1",
 		"https://255.255.255.255", "https://224.0.0.1", "https://[::1]", "https://[::]", "https://[::ffff:10.0.0.1]",
 		"https://[::ffff:7f00:1]", "https://[fe80::1]", "https://[fe80::1%25eth0]", "https://[fd00::1]", "https://[fec0::1]",
 		"https://[ff02::1]", "https://[64:ff9b::a9fe:a9fe]", "https://[64:ff9b:1::808:808]", "https://[2002:7f00:1::]",
@@ -268,8 +276,9 @@ func TestWebhookInput(t *testing.T) {
 		}
 	}
 	for body, pointer := range map[string]string{
-		`{"url":null}`: "/url", `{"url":"https://127.0.0.1"}`: "/url", `{"status":"DISABLED"}`: "/status", `{"status":null}`: "/status",
-		`{"types":[]}`: "/types", `{"version":1}`: "/version",
+		`{"url":null}`: "/url", `{"url":"https://127.0.0.1"}`: "/url", `{"status":"DISABLED"}`: "/status",
+		`{"status":null}`: "/status",
+		`{"types":[]}`:    "/types", `{"version":1}`: "/version",
 	} {
 		if a := h.request("PATCH", "/v1/webhooks/"+id, body, 400); a.at("errors.0.pointer") != pointer {
 			h.Errorf("%s: %s", body, a.body)
@@ -285,7 +294,7 @@ func TestWebhookInput(t *testing.T) {
 // TestWebhookNotInBatch: a batch makes no webhooks.
 func TestWebhookNotInBatch(t *testing.T) {
 	h := newSendsHarness(t, httpapi.Options{})
-	h.request("POST", "/v1/batch", `{"operations":[{"operation":"createWebhook","body":{"url":"https://shop.example"}}]}`, 400)
+	h.request("POST", "/v1/batch", `{"operations":[{"operation":"createWebhook","body":`+hookBody+`}]}`, 400)
 }
 
 // TestWebhookDisabledEvent: the feed shows it by the contract.
@@ -296,7 +305,8 @@ func TestWebhookDisabledEvent(t *testing.T) {
 	for _, c := range []inventory.Command{
 		&inventory.HoldSink{Name: "webhooks", Holder: "h", Lease: 1000},
 		&inventory.ReportDeliveries{
-			Sender: "webhooks", Holder: "h", WebhookID: webhook, Gone: true, DisableAfter: 1, LastFailureAt: 5, LastFailure: "answered 410 Gone",
+			Sender: "webhooks", Holder: "h", WebhookID: webhook, Gone: true, DisableAfter: 1,
+			LastFailureAt: 5, LastFailure: "answered 410 Gone",
 		},
 	} {
 		if o, err := h.engine.Do(t.Context(), &inventory.Request{Command: c}); err != nil || o.Refusal != nil {
@@ -304,7 +314,8 @@ func TestWebhookDisabledEvent(t *testing.T) {
 		}
 	}
 	a := h.request("GET", "/v1/events?types=webhook.disabled", "", 200)
-	if a.at("data.0.subject") != id || a.at("data.0.data.webhook.status") != "DISABLED" || a.at("data.0.actor.type") != "system" ||
+	if a.at("data.0.subject") != id || a.at("data.0.data.webhook.status") != "DISABLED" ||
+		a.at("data.0.actor.type") != "system" ||
 		a.at("data.0.data.webhook.lastFailure.detail") != "answered 410 Gone" || strings.Contains(string(a.body), "secret") {
 		h.Errorf("%s", a.body)
 	}

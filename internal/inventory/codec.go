@@ -332,8 +332,12 @@ func (c *resources) flags() (flags uint16) {
 		is   bool
 		flag uint16
 	}{
-		{c.Product != nil, hasProduct}, {c.Adjustment != nil, hasAdjustment}, {c.Reservation != nil, hasReservation},
-		{c.Order != nil, hasOrder}, {c.Webhook != nil, hasWebhook}, {c.Delivery != nil, hasDelivery},
+		{c.Product != nil, hasProduct},
+		{c.Adjustment != nil, hasAdjustment},
+		{c.Reservation != nil, hasReservation},
+		{c.Order != nil, hasOrder},
+		{c.Webhook != nil, hasWebhook},
+		{c.Delivery != nil, hasDelivery},
 	} {
 		if part.is {
 			flags |= part.flag

@@ -3,6 +3,7 @@ package inventory
 import (
 	"bytes"
 	"reflect"
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -59,7 +60,7 @@ func (d *desk) do(c Command) Outcome {
 
 func (d *desk) rangeOf(of RecordRange) (page []*Record) {
 	for _, key := range sortedKeys(d.records) {
-		if key.Kind == of.Kind && key.Key > of.After && bytes.HasPrefix([]byte(key.Key), []byte(of.Prefix)) && len(page) < of.Limit {
+		if key.Kind == of.Kind && key.Key > of.After && strings.HasPrefix(key.Key, of.Prefix) && len(page) < of.Limit {
 			page = append(page, d.records[key])
 		}
 	}
@@ -116,7 +117,8 @@ func TestWebhookSettings(t *testing.T) {
 		t.Fatalf("%+v", w)
 	}
 	url, types := "https://other.example", EventTypeSet(1<<EventOrderCreated)
-	if o := d.do(&UpdateWebhook{ID: w.ID, URL: &url, IfMatch: []int64{2}}); o.Refusal == nil || o.Refusal.Code != RefusedPreconditionFailed {
+	o := d.do(&UpdateWebhook{ID: w.ID, URL: &url, IfMatch: []int64{2}})
+	if o.Refusal == nil || o.Refusal.Code != RefusedPreconditionFailed {
 		t.Errorf("%+v", o)
 	}
 	w = d.do(&UpdateWebhook{ID: w.ID, URL: &url, Types: &types, IfMatch: []int64{1}}).Webhook
@@ -131,7 +133,8 @@ func TestWebhookSettings(t *testing.T) {
 	if w.Secret != "third" || w.OldSecret != "second" || w.OldUntil != 1005 || w.Version != 4 {
 		t.Errorf("%+v", w)
 	}
-	if read, err := DecodeOutcome(AppendOutcome(nil, &Outcome{Webhook: w})); err != nil || read.Webhook.Secret != "" || read.Webhook.OldSecret != "" {
+	read, err := DecodeOutcome(AppendOutcome(nil, &Outcome{Webhook: w}))
+	if err != nil || read.Webhook.Secret != "" || read.Webhook.OldSecret != "" {
 		t.Errorf("a receipt has the secret: %+v %v", read.Webhook, err)
 	}
 	none := ID{1}
@@ -163,7 +166,8 @@ func TestReportFenced(t *testing.T) {
 		t.Errorf("%+v", o)
 	}
 	d.do(&ReplayWebhook{ID: w.ID, After: Cursor{Seq: 3}})
-	if o := d.report(w, "a", move); o.Webhook.Position.Seq != 3 || o.Webhook.Generation != 1 || d.count(DeliveryPending) != 0 {
+	o := d.report(w, "a", move)
+	if o.Webhook.Position.Seq != 3 || o.Webhook.Generation != 1 || d.count(DeliveryPending) != 0 {
 		t.Errorf("%+v", o.Webhook)
 	}
 	w.Generation = 1
@@ -194,10 +198,11 @@ func TestDisabled(t *testing.T) {
 	if o := d.report(w, "a", failAt(9000)); o.Webhook.Status != WebhookActive {
 		t.Error("what failed before it was set active counts")
 	}
-	if o := d.report(w, "a", func(c *ReportDeliveries) { c.Gone = true }); o.Webhook.Status != WebhookDisabled || d.seq != 12 {
+	gone := func(c *ReportDeliveries) { c.Gone = true }
+	if o := d.report(w, "a", gone); o.Webhook.Status != WebhookDisabled || d.seq != 12 {
 		t.Errorf("%+v", o.Webhook)
 	}
-	if d.report(w, "a", func(c *ReportDeliveries) { c.Gone = true }); d.seq != 12 {
+	if d.report(w, "a", gone); d.seq != 12 {
 		t.Error("it is disabled twice")
 	}
 }
@@ -211,7 +216,8 @@ func TestRetryDelivery(t *testing.T) {
 		of := d.deliveryOf(w, int64(3+i), status)
 		d.report(w, "a", func(c *ReportDeliveries) { c.Deliveries = []Delivery{of} })
 		got := d.do(&RetryDelivery{WebhookID: w.ID, Delivery: Delivery{ID: of.ID}}).Delivery
-		if got == nil || got.Status != DeliveryPending || got.Attempts != 2 || got.Tries != 0 || got.Asked != 1 || got.NextAttemptAt != d.now {
+		if got == nil || got.Status != DeliveryPending || got.Attempts != 2 || got.Tries != 0 ||
+			got.Asked != 1 || got.NextAttemptAt != d.now {
 			t.Fatalf("%v: %+v", status, got)
 		}
 		of.Status = DeliveryDead
@@ -233,7 +239,8 @@ func TestRetryDelivery(t *testing.T) {
 		t.Errorf("%+v", o)
 	}
 	early := d.deliveryOf(w, 2, DeliveryDelivered)
-	if o := d.do(&RetryDelivery{WebhookID: w.ID, Delivery: early}); o.Refusal == nil || o.Refusal.Code != RefusedDeliveryNotFound {
+	o := d.do(&RetryDelivery{WebhookID: w.ID, Delivery: early})
+	if o.Refusal == nil || o.Refusal.Code != RefusedDeliveryNotFound {
 		t.Error("what was before the webhook is delivered")
 	}
 }
@@ -252,7 +259,8 @@ func TestSweeps(t *testing.T) {
 	}
 	w := fill()
 	w = d.do(&ReplayWebhook{ID: w.ID, After: Cursor{Seq: 90}}).Webhook
-	if n := d.count(DeliveryPending) + d.count(DeliveryDelivered) + d.count(DeliveryDead); n != 90 || w.Position.Seq != 90 {
+	n := d.count(DeliveryPending) + d.count(DeliveryDelivered) + d.count(DeliveryDead)
+	if n != 90 || w.Position.Seq != 90 {
 		t.Errorf("%d are left, position %v", n, w.Position)
 	}
 	d.do(&PruneDeliveries{WebhookID: w.ID, Before: 131})

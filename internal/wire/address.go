@@ -68,7 +68,8 @@ func parseAddress(host string) (netip.Addr, bool) {
 			bits = 8 * (5 - len(parts)) // the last part stands for all that are left
 		}
 		n, err := strconv.ParseUint(part, 0, 33)
-		if err != nil || n>>bits != 0 || strings.ContainsAny(part, "_+bBoO") && !strings.HasPrefix(strings.ToLower(part), "0x") {
+		isHex := strings.HasPrefix(strings.ToLower(part), "0x")
+		if err != nil || n>>bits != 0 || strings.ContainsAny(part, "_+bBoO") && !isHex {
 			return netip.Addr{}, false
 		}
 		sum = sum<<bits | n

@@ -28,9 +28,9 @@ func BenchmarkDeliveries(b *testing.B) {
 	for range 64 {
 		makers.Go(func() {
 			for next.Add(1) <= int64(b.N) {
-				if _, err := e.Do(context.Background(), &inventory.Request{Salt: uint32(next.Load()), Command: &inventory.CreateProduct{
-					Name: "p", Price: inventory.Money{Currency: "EUR"}, Location: inventory.MainLocation,
-				}}); err != nil {
+				p := &inventory.CreateProduct{Name: "p", Price: inventory.Money{Currency: "EUR"}, Location: inventory.MainLocation}
+				request := &inventory.Request{Salt: uint32(next.Load()), Command: p}
+				if _, err := e.Do(context.Background(), request); err != nil {
 					b.Error(err)
 				}
 			}

@@ -95,7 +95,7 @@ func TestBadReceivers(t *testing.T) {
 		"a redirect": {func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, elsewhere.URL, http.StatusTemporaryRedirect)
 		}, 307, "answered 307 Temporary Redirect"},
-		"500":             {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) }, 500, "answered 500 Internal Server Error"},
+		"500":             {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) }, 500, "answered 500 Internal Server"},
 		"no known status": {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(599) }, 599, "answered 599"},
 		"a reset": {func(w http.ResponseWriter, _ *http.Request) {
 			conn, _, _ := http.NewResponseController(w).Hijack()
@@ -195,7 +195,10 @@ func TestNotPublic(t *testing.T) {
 	t.Setenv("HTTPS_PROXY", server.URL)
 	u, _ := url.Parse(server.URL)
 	c := newClient(newTransport(false), false)
-	for _, host := range []string{"127.0.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]", "[64:ff9b::7f00:1]", "169.254.169.254", "0.0.0.0"} {
+	for _, host := range []string{
+		"127.0.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]", "[64:ff9b::7f00:1]",
+		"169.254.169.254", "0.0.0.0",
+	} {
 		got := send(t, c, "https://"+host+":"+u.Port())
 		if got.err == "" || got.status != 0 {
 			t.Errorf("%s: %+v", host, got)

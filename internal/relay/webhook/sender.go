@@ -123,7 +123,9 @@ func New(o Options) *Sender {
 	if o.Observe == nil {
 		o.Observe = func(Result) {}
 	}
-	return &Sender{o: o, client: newClient(o.Transport, o.Private), holder: rand.Text(), workers: map[inventory.ID]*worker{}}
+	return &Sender{
+		o: o, client: newClient(o.Transport, o.Private), holder: rand.Text(), workers: map[inventory.ID]*worker{},
+	}
 }
 
 // Test sends a test event to a webhook now.
@@ -202,7 +204,8 @@ func (s *Sender) serve(ctx context.Context) {
 	_, _ = s.hold(last, 0) // where this fails, the lease ends by itself
 }
 
-// keep renews the lease and looks after the workers, until ctx ends, the lease may be another's, or there are no webhooks.
+// keep renews the lease and looks after the workers, until ctx ends, the lease may be another's, or there are no
+// webhooks.
 func (s *Sender) keep(ctx context.Context, lose context.CancelCauseFunc, workers *sync.WaitGroup) {
 	renewed, pruned := time.Now(), time.Time{}
 	for ctx.Err() == nil {
@@ -235,7 +238,9 @@ func (s *Sender) keep(ctx context.Context, lose context.CancelCauseFunc, workers
 }
 
 // look starts, tells and stops workers by what webhooks there are. It reports whether there is one.
-func (s *Sender) look(ctx context.Context, lose context.CancelCauseFunc, workers *sync.WaitGroup) (any bool, err error) {
+func (s *Sender) look(
+	ctx context.Context, lose context.CancelCauseFunc, workers *sync.WaitGroup,
+) (any bool, err error) {
 	list, err := s.webhooks(ctx)
 	if err != nil {
 		return false, err

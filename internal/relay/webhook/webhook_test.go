@@ -145,7 +145,8 @@ func (b *bench) do(c inventory.Command) inventory.Outcome {
 
 func (b *bench) webhook(after int64, types inventory.EventTypeSet) {
 	b.Helper()
-	c := &inventory.CreateWebhook{URL: "https://shop.example/hook", After: &inventory.Cursor{Seq: after}, Types: types, Secret: "s"}
+	from := &inventory.Cursor{Seq: after}
+	c := &inventory.CreateWebhook{URL: "https://shop.example/hook", After: from, Types: types, Secret: "s"}
 	b.id = b.do(c).Webhook.ID
 }
 
@@ -188,7 +189,8 @@ func (b *bench) products(n int) (ids []string) {
 	b.Helper()
 	for range n {
 		id := fmt.Sprint("p", made.Add(1))
-		b.do(&inventory.CreateProduct{ID: id, Name: "p", Price: inventory.Money{Currency: "EUR"}, Location: inventory.MainLocation})
+		price := inventory.Money{Currency: "EUR"}
+		b.do(&inventory.CreateProduct{ID: id, Name: "p", Price: price, Location: inventory.MainLocation})
 		ids = append(ids, id)
 	}
 	return ids
@@ -305,7 +307,8 @@ func TestRetries(t *testing.T) {
 		b.expect(3, 5)
 		waiting := b.deliveries(inventory.DeliveryPending)
 		if len(waiting) != 2 || waiting[3].Attempts != 1 || waiting[3].LastStatus != 503 ||
-			waiting[3].LastError != "answered 503 Service Unavailable" || waiting[4].Attempts != 0 || b.read().Position.Seq != 5 {
+			waiting[3].LastError != "answered 503 Service Unavailable" ||
+			waiting[4].Attempts != 0 || b.read().Position.Seq != 5 {
 			t.Errorf("%+v, %+v", waiting, b.read())
 		}
 		time.Sleep(2 * time.Minute)
@@ -334,7 +337,8 @@ func TestRetries(t *testing.T) {
 		time.Sleep(3 * time.Second)
 		b.expect(3, 5, 3, 3, 4, 3)
 		done := b.deliveries(inventory.DeliveryDelivered)
-		if d.Status != inventory.DeliveryPending || len(done) != 1 || done[3].Attempts != 4 || len(b.deliveries(inventory.DeliveryDead)) != 0 {
+		if d.Status != inventory.DeliveryPending || len(done) != 1 || done[3].Attempts != 4 ||
+			len(b.deliveries(inventory.DeliveryDead)) != 0 {
 			t.Errorf("%+v %+v", d, done[3])
 		}
 	})
@@ -345,7 +349,7 @@ func TestRetryAfter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for text, want := range map[string]time.Duration{
 			"120": 2 * time.Minute, "1": 5 * time.Second, "999999": 24 * time.Hour, "x": 5 * time.Second, "-5": 5 * time.Second,
-			"99999999999999999999":                                  5 * time.Second,
+			"99999999999999999999": 5 * time.Second,
 			time.Now().UTC().Add(time.Hour).Format(http.TimeFormat): time.Hour,
 		} {
 			w := &session{worker: &worker{Sender: New(Options{Retries: []time.Duration{5 * time.Second}})}}
@@ -376,7 +380,8 @@ func TestGone(t *testing.T) {
 			t.Errorf("%+v", w)
 		}
 		page, err := b.Events(t.Context(), engine.EventQuery{After: inventory.Cursor{Seq: 2}, Limit: 10})
-		if err != nil || page.Events[0].Type != inventory.EventWebhookDisabled || page.Events[0].Subject() != w.ID.Text("whk_") ||
+		if err != nil || page.Events[0].Type != inventory.EventWebhookDisabled ||
+			page.Events[0].Subject() != w.ID.Text("whk_") ||
 			page.Events[0].Webhook.Secret != "" || page.Events[0].Actor.Type != inventory.ActorSystem {
 			t.Errorf("%+v %v", page.Events, err)
 		}
@@ -401,7 +406,8 @@ func TestDisabledAfterLong(t *testing.T) {
 		b.receiver.set(func(got) (*http.Response, error) { return nil, errors.New("no route") })
 		results := map[Result]int{}
 		var mu sync.Mutex
-		b.run(Options{DisableAfter: 4 * time.Hour, Retries: slices.Repeat([]time.Duration{time.Hour}, 9), Observe: func(r Result) {
+		hourly := slices.Repeat([]time.Duration{time.Hour}, 9)
+		b.run(Options{DisableAfter: 4 * time.Hour, Retries: hourly, Observe: func(r Result) {
 			mu.Lock()
 			defer mu.Unlock()
 			results[r]++

@@ -571,7 +571,9 @@ func (s *session) prepare(position inventory.Cursor) (reported, func(context.Con
 }
 
 // sendReport commits a report: where it has many deliveries, in parts, of which the last has the rest.
-func (s *session) sendReport(ctx context.Context, changed []inventory.Delivery, last inventory.ReportDeliveries) (o inventory.Outcome, err error) {
+func (s *session) sendReport(
+	ctx context.Context, changed []inventory.Delivery, last inventory.ReportDeliveries,
+) (o inventory.Outcome, err error) {
 	ctx, cancel := context.WithTimeout(ctx, tryTimeout)
 	defer cancel()
 	for part := range slices.Chunk(changed, inventory.MaxReported) {
