@@ -39,6 +39,8 @@ const (
 	VersionMismatch      Code = "version-mismatch"
 	CursorAhead          Code = "cursor-ahead"
 	EventNotFound        Code = "event-not-found"
+	WebhookNotFound      Code = "webhook-not-found"
+	DeliveryNotFound     Code = "delivery-not-found"
 	BodyTooLarge         Code = "body-too-large"
 	UnsupportedMediaType Code = "unsupported-media-type"
 	IdempotencyKeyReused Code = "idempotency-key-reused"

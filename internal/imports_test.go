@@ -33,10 +33,11 @@ func TestImports(t *testing.T) {
 		"internal/relay/kafka":     {"internal/relay"},
 		"internal/relay/amqp":      {"internal/relay"},
 		"internal/relay/redis":     {"internal/relay"},
-		"internal/docs":            {},                     // pages of any OpenAPI file: it is handed the file and the problems
-		"internal/wire":            {"internal/inventory"}, // JSON alone: it knows neither HTTP nor a store
+		"internal/relay/webhook":   {"internal/inventory", "internal/engine", "internal/wire"}, // no sink: it has a worker for each webhook
+		"internal/docs":            {},                                                         // pages of any OpenAPI file: it is handed the file and the problems
+		"internal/wire":            {"internal/inventory"},                                     // JSON alone: it knows neither HTTP nor a store
 		"internal/httpapi":         {"internal/inventory", "internal/engine", "internal/wire", "internal/docs"},
-		"internal/metrics":         {"internal/inventory", "internal/store", "internal/engine", "internal/httpapi", "internal/expiry", "internal/relay"},
+		"internal/metrics":         {"internal/inventory", "internal/store", "internal/engine", "internal/httpapi", "internal/expiry", "internal/relay", "internal/relay/webhook"},
 		// The load sees a server as everybody does. It knows no door, so that a server is measured through HTTP or not at all,
 		// and no peer: whatever is loaded, the buyers are the same.
 		"internal/load": {"client", "internal/inventory", "internal/store", "internal/audit"},

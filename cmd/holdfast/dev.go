@@ -32,10 +32,12 @@ func (c *devCommand) Run(ctx context.Context, env *environment) error {
 	if err != nil {
 		return err
 	}
+	webhooks := defaultWebhooks()
+	webhooks.AllowPrivate = true // what is developed runs here
 	serve := &serveCommand{
 		Listen: c.Listen, Store: "sqlite:" + filepath.Join(folder, "dev.db"), Sink: c.Sink, Relay: true, Sweep: true,
 		HoldDefault: 10 * time.Minute, HoldMax: 24 * time.Hour, MaxClockJump: time.Minute, Drain: 5 * time.Second,
-		LogLevel: slog.LevelWarn, seed: seedShop,
+		LogLevel: slog.LevelWarn, seed: seedShop, Webhook: webhooks,
 	}
 	err = serve.Run(ctx, env)
 	return errors.Join(err, os.RemoveAll(folder))

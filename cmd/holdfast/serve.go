@@ -21,6 +21,7 @@ import (
 	"github.com/holdfast/holdfast/internal/httpapi"
 	"github.com/holdfast/holdfast/internal/metrics"
 	"github.com/holdfast/holdfast/internal/relay"
+	"github.com/holdfast/holdfast/internal/relay/webhook"
 	"github.com/holdfast/holdfast/internal/store"
 )
 
@@ -34,7 +35,8 @@ type serveCommand struct {
 	QueueLimit    int           `default:"8192" help:"Commands that may wait for a commit; more are answered 503."`
 	Sweep         bool          `default:"true" negatable:"" help:"End holds at their deadline. Without it they still stop counting, but are shown until somebody looks."`
 	Sink          []string      `sep:"none" placeholder:"URL" help:"Take the events to this sink: ${sinks}. Any number."`
-	Relay         bool          `default:"true" negatable:"" help:"Take events to the sinks. Without it a worker does."`
+	Relay         bool          `default:"true" negatable:"" help:"Take events to the sinks and webhooks. Without it a worker does."`
+	Webhook       webhookFlags  `embed:"" prefix:"webhook-"`
 	MaxClockJump  time.Duration `default:"1m" help:"Commit nothing once the clock is further ahead of how long the server has run; SIGHUP confirms it. 0: never mind."`
 	AcceptClock   bool          `help:"Commit although the clock is behind the store (time stands still until it has caught up), or jumps ahead."`
 	AcceptNoFsync bool          `help:"Serve a database that does not flush its commits: a crash of its machine may lose acknowledged orders."`
@@ -59,7 +61,7 @@ func (c *serveCommand) Validate() error {
 	case c.QueueLimit < 1 || c.QueueLimit > 1_000_000:
 		return errors.New("--queue-limit must be from 1 to 1000000")
 	}
-	return nil
+	return c.Webhook.check()
 }
 
 // maxHold is the longest hold that --hold-max may allow: the contract's ttlSeconds goes no further.
@@ -211,9 +213,14 @@ func startServer(
 	})
 	m.QueueDepth(s.engine.Depth)
 	m.DamagedRows(s.engine.DamagedRows)
+	sender := webhook.New(webhook.Options{
+		Engine: s.engine, Retries: c.Webhook.Retries, DisableAfter: c.Webhook.DisableAfter, Private: c.Webhook.AllowPrivate,
+		Log: log, Observe: m.Webhook,
+	})
 	s.api, err = httpapi.New(httpapi.Options{
 		Engine: s.engine, Spec: api.OpenAPI, HoldDefault: c.HoldDefault, HoldMax: c.HoldMax,
 		Version: version, Metrics: m.Handler(), Observe: m.Request, Log: log, HealthOnly: c.healthOnly,
+		Webhooks: sender, PrivateWebhooks: c.Webhook.AllowPrivate,
 	})
 	if err != nil {
 		return nil, errors.Join(err, s.stop(time.Second))
@@ -238,6 +245,7 @@ func startServer(
 	}
 	if c.Relay {
 		s.relay(ctx, sinks, log, m)
+		s.background.Go(func() { sender.Run(ctx) })
 	}
 	if kind == "sqlite" {
 		s.background.Go(func() { s.watch(ctx) })

@@ -26,12 +26,16 @@ type workerCommand struct {
 	Sink          []string      `sep:"none" placeholder:"URL" help:"Take the events to this sink: ${sinks}. Any number."`
 	Sweep         bool          `default:"true" negatable:"" help:"End holds at their deadline."`
 	Listen        string        `default:"127.0.0.1:8422" help:"Address of /livez, /readyz and /metrics; port 0 picks a free one."`
+	Webhook       webhookFlags  `embed:"" prefix:"webhook-"`
 	MaxClockJump  time.Duration `default:"1m" help:"Commit nothing once the clock is further ahead of how long the worker has run; SIGHUP confirms it. 0: never mind."`
 	AcceptClock   bool          `help:"Commit although the clock is behind the store, or jumps ahead."`
 	AcceptNoFsync bool          `help:"Use a database that does not flush its commits."`
 	Drain         time.Duration `default:"20s" help:"How long a stop waits for what is under way."`
 	LogLevel      slog.Level    `default:"info" help:"debug, info, warn or error."`
 }
+
+// Validate is called by kong.
+func (c *workerCommand) Validate() error { return c.Webhook.check() }
 
 // Run implements holdfast worker: what serve does in the background, without an API.
 func (c *workerCommand) Run(ctx context.Context, env *environment) error {
@@ -45,6 +49,7 @@ func (c *workerCommand) Run(ctx context.Context, env *environment) error {
 	serve := &serveCommand{
 		Store: c.Store, Sink: c.Sink, Sweep: c.Sweep, Relay: true, Listen: c.Listen, MaxClockJump: c.MaxClockJump,
 		AcceptClock: c.AcceptClock, AcceptNoFsync: c.AcceptNoFsync, Drain: c.Drain, LogLevel: c.LogLevel, healthOnly: true,
+		Webhook: c.Webhook,
 	}
 	return serve.Run(ctx, env)
 }

@@ -258,7 +258,7 @@ func (s *subjects) add(e *inventory.Event) {
 		s.reservations[id] = e.Seq
 	case e.Order != nil:
 		s.orders[e.Order.ID] = e.Seq
-	case e.Type != inventory.EventStockAdjusted:
+	case e.Product != nil && e.Type != inventory.EventStockAdjusted:
 		s.products[e.Product.ID] = e.Seq
 	}
 	for i := range e.Movements {

@@ -139,6 +139,8 @@ func (a *answers) check(of *answer) {
 		}
 	}
 	switch {
+	case kinds == 0 && (of.Webhook != nil || of.Delivery != nil):
+		// Records may be deleted, and nothing of them is in the journal.
 	case kinds != 1 || (of.Adjustment != nil && of.Product == nil):
 		a.breach("I6", of.receipt, "its answer is not about one resource, but %d", kinds)
 	case of.Reservation != nil:

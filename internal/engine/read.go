@@ -219,3 +219,31 @@ func (e *Engine) Due(ctx context.Context, within time.Duration, limit int) (list
 	})
 	return list, now, err
 }
+
+// Records are those of the named records that exist, in the order of their keys, all as of one moment.
+func (e *Engine) Records(ctx context.Context, keys []inventory.RecordKey) (list []*inventory.Record, err error) {
+	if len(keys) == 0 {
+		return nil, nil
+	}
+	err = e.view(ctx, func(ctx context.Context, v store.View) (err error) {
+		list, _, err = v.Records(ctx, store.RecordQuery{Keys: keys})
+		return err
+	})
+	return list, err
+}
+
+// RecordRange are the records of a range, in the byte order of their keys. Where there may be more, next is the After of
+// the rest. A page may be shorter than the limit although there are more. A record that is damaged is left out.
+func (e *Engine) RecordRange(
+	ctx context.Context, r inventory.RecordRange,
+) (page []*inventory.Record, next string, err error) {
+	err = e.view(ctx, func(ctx context.Context, v store.View) (err error) {
+		page, next, err = v.Records(ctx, store.RecordQuery{Kind: r.Kind, Prefix: r.Prefix, After: r.After, Limit: r.Limit})
+		next, err = past(e, next, err, func(bad *store.CorruptRow) string { return bad.Key })
+		return err
+	})
+	return page, next, err
+}
+
+// End is the place after the last event.
+func (e *Engine) End(ctx context.Context) (inventory.Cursor, error) { return e.end(ctx) }

@@ -389,3 +389,33 @@ func TestListWithoutTheStuck(t *testing.T) {
 		t.Errorf("%d are shown (%v)", len(page), err)
 	}
 }
+
+// TestRecords: records are read by key and by range.
+func TestRecords(t *testing.T) {
+	e := Open(memory.Open(memory.Options{}), Options{})
+	defer e.Close(context.Background())
+	ctx := t.Context()
+	for salt := range uint32(3) {
+		if _, err := e.Do(ctx, &inventory.Request{Command: &inventory.CreateWebhook{}, Salt: salt}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	page, next, err := e.RecordRange(ctx, inventory.WebhookRange(inventory.ID{}, 2))
+	if err != nil || len(page) != 2 || next == "" {
+		t.Fatalf("%d records, next %q, %v", len(page), next, err)
+	}
+	rest := inventory.WebhookRange(inventory.ID{}, 2)
+	rest.After = next
+	last, next, err := e.RecordRange(ctx, rest)
+	if err != nil || len(last) != 1 || next != "" {
+		t.Fatalf("%d records, next %q, %v", len(last), next, err)
+	}
+	keys := []inventory.RecordKey{last[0].RecordKey, {Kind: "webhook", Key: "none"}, page[0].RecordKey}
+	list, err := e.Records(ctx, keys)
+	if err != nil || len(list) != 2 || list[0].RecordKey != last[0].RecordKey {
+		t.Fatalf("%v %v", list, err)
+	}
+	if list, err := e.Records(ctx, nil); err != nil || list != nil {
+		t.Fatalf("%v %v", list, err)
+	}
+}

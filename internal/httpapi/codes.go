@@ -14,6 +14,8 @@ const (
 	CodeReservationNotFound  Code = "reservation-not-found"
 	CodeOrderNotFound        Code = "order-not-found"
 	CodeEventNotFound        Code = "event-not-found"
+	CodeWebhookNotFound      Code = "webhook-not-found"
+	CodeDeliveryNotFound     Code = "delivery-not-found"
 	CodeMethodNotAllowed     Code = "method-not-allowed"
 	CodeProductExists        Code = "product-exists"
 	CodeInsufficientStock    Code = "insufficient-stock"
@@ -96,6 +98,16 @@ var problemTypes = []problemType{
 		"Use a sequence that an event of the feed has; the feed says where it ends (`head`).",
 	},
 	{
+		CodeWebhookNotFound, 404, "The webhook does not exist",
+		"There is no webhook with this id; it may have been deleted.",
+		"Use the id that the webhook was created with, or list the webhooks.",
+	},
+	{
+		CodeDeliveryNotFound, 404, "The delivery does not exist",
+		"This webhook has no delivery with this id.",
+		"Use an id that the list of the webhook's deliveries has.",
+	},
+	{
 		CodeMethodNotAllowed, 405, "The method is not allowed here",
 		"This path has operations, but not with this method.",
 		"Use a method that the Allow header names.",
@@ -148,9 +160,9 @@ var problemTypes = []problemType{
 		"Make a new reservation.",
 	},
 	{
-		CodeVersionMismatch, 409, "The product has changed",
+		CodeVersionMismatch, 409, "The resource has changed",
 		"It is no longer in the version that the request names. With If-Match the status is 412.",
-		"Read the product again, and repeat the change on what it is now.",
+		"Read the resource again, and repeat the change on what it is now.",
 	},
 	{
 		CodeCursorAhead, 409, "The cursor is not in the feed",

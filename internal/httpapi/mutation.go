@@ -78,7 +78,7 @@ func (m *mutation) refuse(r *inventory.Refusal, body []byte) error {
 
 // target is what a command takes from the server's settings, with the id in its path.
 func (o *Options) target(id string) wire.Target {
-	return wire.Target{ID: id, HoldDefault: o.HoldDefault, HoldMax: o.HoldMax}
+	return wire.Target{ID: id, HoldDefault: o.HoldDefault, HoldMax: o.HoldMax, PrivateWebhooks: o.PrivateWebhooks}
 }
 
 // target is what a command takes from the path, the headers and the server's settings.

@@ -41,11 +41,15 @@ type Options struct {
 	StreamQuiet time.Duration
 	// HealthOnly leaves out the API: for a process that works in the background alone.
 	HealthOnly bool
-	Version    Version
-	Metrics    http.Handler      // of /metrics; nil: there is no such path
-	Observe    func(Observation) // called after every request; nil: nobody counts
-	Log        *slog.Logger      // nil: nothing is logged
-	Now        func() time.Time  // times requests, and nothing else; default [time.Now]
+	// Webhooks sends to webhooks; nil: they cannot be tested, and of deliveries only those are shown that are stored.
+	Webhooks Webhooks
+	// PrivateWebhooks lets webhooks lead to addresses that are not public.
+	PrivateWebhooks bool
+	Version         Version
+	Metrics         http.Handler      // of /metrics; nil: there is no such path
+	Observe         func(Observation) // called after every request; nil: nobody counts
+	Log             *slog.Logger      // nil: nothing is logged
+	Now             func() time.Time  // times requests, and nothing else; default [time.Now]
 }
 
 // withDefaults fills in what was left out.
@@ -174,6 +178,7 @@ func (s *Server) routeAPI() {
 	s.routeReservations()
 	s.routeOrders()
 	s.routeEvents()
+	s.routeWebhooks()
 	s.handle("POST /v1/batch", "batch", s.batch)
 	s.routePages()
 }

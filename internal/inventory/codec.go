@@ -302,66 +302,125 @@ func (r *reader) adjustment() *Adjustment {
 	return v
 }
 
-// Flags before the resources of an event or outcome: they say what follows.
+// Flags before the resources of an event or outcome: they say what follows. Those from the second byte on are written
+// only where there is one of them.
 const (
-	hasProduct byte = 1 << iota
+	hasProduct uint16 = 1 << iota
 	hasAdjustment
 	hasReservation
 	hasOrder
 	isCreated
 	hasActor   // an event has an actor, which comes after its resources
 	hasResults // the outcome of a group has results, which come after its resources
+	hasMore    // there is a second byte of flags
+	hasWebhook
+	hasDelivery
 )
 
-func appendResources(b []byte, flags byte, p *Product, a *Adjustment, v *Reservation, o *Order) []byte {
-	at := len(b)
-	b = append(b, flags)
-	if p != nil {
-		b[at] |= hasProduct
-		b = appendStockedProduct(b, p)
+// resources are those that an event or an outcome carries.
+type resources struct {
+	*Product
+	*Adjustment
+	*Reservation
+	*Order
+	*Webhook
+	*Delivery
+}
+
+func (c *resources) flags() (flags uint16) {
+	for _, part := range []struct {
+		is   bool
+		flag uint16
+	}{
+		{c.Product != nil, hasProduct},
+		{c.Adjustment != nil, hasAdjustment},
+		{c.Reservation != nil, hasReservation},
+		{c.Order != nil, hasOrder},
+		{c.Webhook != nil, hasWebhook},
+		{c.Delivery != nil, hasDelivery},
+	} {
+		if part.is {
+			flags |= part.flag
+		}
 	}
-	if a != nil {
-		b[at] |= hasAdjustment
-		b = appendAdjustment(b, a)
+	return flags
+}
+
+func appendResources(b []byte, flags uint16, c *resources) []byte {
+	flags |= c.flags()
+	if flags > 0xff {
+		b = append(b, byte(flags|hasMore), byte(flags>>8))
+	} else {
+		b = append(b, byte(flags))
 	}
-	if v != nil {
-		b[at] |= hasReservation
-		b = AppendReservation(b, v)
+	if c.Product != nil {
+		b = appendStockedProduct(b, c.Product)
 	}
-	if o != nil {
-		b[at] |= hasOrder
-		b = AppendOrder(b, o)
+	if c.Adjustment != nil {
+		b = appendAdjustment(b, c.Adjustment)
+	}
+	if c.Reservation != nil {
+		b = AppendReservation(b, c.Reservation)
+	}
+	if c.Order != nil {
+		b = AppendOrder(b, c.Order)
+	}
+	if c.Webhook != nil {
+		b = appendWebhook(b, c.Webhook.public())
+	}
+	if c.Delivery != nil {
+		b = appendDelivery(append(b, byte(c.Delivery.Status)), c.Delivery)
 	}
 	return b
 }
 
-func (r *reader) resources() (flags byte, p *Product, a *Adjustment, v *Reservation, o *Order) {
-	flags = r.byte()
+func (r *reader) flags() uint16 {
+	flags := uint16(r.byte())
+	if flags&hasMore == 0 {
+		return flags
+	}
+	more := uint16(r.byte())
+	if more == 0 {
+		r.fail()
+	}
+	return flags&^hasMore | more<<8
+}
+
+func (r *reader) resources() (flags uint16, c resources) {
+	flags = r.flags()
 	if flags&hasProduct != 0 {
-		p = r.stockedProduct()
+		c.Product = r.stockedProduct()
 	}
 	if flags&hasAdjustment != 0 {
-		a = r.adjustment()
+		c.Adjustment = r.adjustment()
 	}
 	if flags&hasReservation != 0 {
-		v = r.reservation()
+		c.Reservation = r.reservation()
 	}
 	if flags&hasOrder != 0 {
-		o = r.order()
+		c.Order = r.order()
 	}
-	return flags, p, a, v, o
+	if flags&hasWebhook != 0 {
+		c.Webhook = r.webhook()
+	}
+	if flags&hasDelivery != 0 {
+		status := DeliveryStatus(r.byte())
+		c.Delivery = r.delivery()
+		c.Delivery.Status = status
+	}
+	return flags, c
 }
 
 // AppendOutcome appends the outcome of a command that was not refused, for its receipt.
 func AppendOutcome(b []byte, o *Outcome) []byte {
-	flags := byte(0)
+	flags := uint16(0)
 	if o.Created {
 		flags |= isCreated
 	}
 	if o.Results != nil {
 		flags |= hasResults
 	}
-	b = appendResources(b, flags, o.Product, o.Adjustment, o.Reservation, o.Order)
+	b = appendResources(b, flags, &resources{o.Product, o.Adjustment, o.Reservation, o.Order, o.Webhook, o.Delivery})
 	if o.Results != nil {
 		b = appendResults(b, o.Results)
 	}
@@ -377,8 +436,9 @@ func DecodeOutcome(data []byte) (Outcome, error) {
 
 // outcome reads an outcome. Those of the operations of a group have no results of their own.
 func (r *reader) outcome(groups bool) (o Outcome) {
-	var flags byte
-	flags, o.Product, o.Adjustment, o.Reservation, o.Order = r.resources()
+	flags, c := r.resources()
+	o.Product, o.Adjustment, o.Reservation, o.Order = c.Product, c.Adjustment, c.Reservation, c.Order
+	o.Webhook, o.Delivery = c.Webhook, c.Delivery
 	o.Created = flags&isCreated != 0
 	if flags&hasResults != 0 {
 		if !groups {
@@ -475,10 +535,11 @@ func AppendEvent(b []byte, e *Event) []byte {
 		b = appendLocation(appendString(b, m.ProductID), m.Location)
 		b = appendBuckets(appendBuckets(b, m.Delta), m.After)
 	}
+	carried := resources{e.Product, e.Adjustment, e.Reservation, e.Order, e.Webhook, nil}
 	if e.Actor == nil {
-		return appendResources(b, 0, e.Product, e.Adjustment, e.Reservation, e.Order)
+		return appendResources(b, 0, &carried)
 	}
-	b = appendResources(b, hasActor, e.Product, e.Adjustment, e.Reservation, e.Order)
+	b = appendResources(b, hasActor, &carried)
 	return appendString(appendString(append(b, byte(e.Actor.Type)), e.Actor.ID), e.Actor.Name)
 }
 
@@ -490,8 +551,8 @@ func decodeEvent(r *reader, seq int64, at Time) Event {
 	for i := range e.Movements {
 		e.Movements[i] = Movement{StockKey{r.string(), r.location()}, r.buckets(), r.buckets()}
 	}
-	var flags byte
-	flags, e.Product, e.Adjustment, e.Reservation, e.Order = r.resources()
+	flags, c := r.resources()
+	e.Product, e.Adjustment, e.Reservation, e.Order, e.Webhook = c.Product, c.Adjustment, c.Reservation, c.Order, c.Webhook
 	if flags&hasActor != 0 {
 		e.Actor = &Actor{Type: ActorType(r.byte()), ID: r.string(), Name: r.string()}
 	}

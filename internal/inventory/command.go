@@ -62,7 +62,9 @@ type Outcome struct {
 	Reservation *Reservation
 	Order       *Order
 	Adjustment  *Adjustment
-	Sink        *Sink // of HoldSink; not stored in receipts
+	Webhook     *Webhook // receipts and events have no secrets of it
+	Delivery    *Delivery
+	Sink        *Sink // of HoldSink and ReportDeliveries; not stored in receipts
 	Seq         int64 // of the last event of the effect: the place in the feed after it
 }
 
@@ -75,6 +77,9 @@ const (
 	RefusedProductNotFound      Code = "product-not-found"
 	RefusedReservationNotFound  Code = "reservation-not-found"
 	RefusedOrderNotFound        Code = "order-not-found"
+	RefusedWebhookNotFound      Code = "webhook-not-found"
+	RefusedDeliveryNotFound     Code = "delivery-not-found"
+	RefusedCursorAhead          Code = "cursor-ahead"
 	RefusedInsufficientStock    Code = "insufficient-stock"
 	RefusedStockLimit           Code = "stock-limit"
 	RefusedMixedCurrencies      Code = "mixed-currencies"

@@ -19,13 +19,14 @@ const (
 	EventOrderCreated
 	EventOrderFulfilled
 	EventOrderCancelled
+	EventWebhookDisabled
 )
 
 // eventKind is what is known of an event type: its name in the contract, the resources that it carries, and the units
 // that it moves (nil: none).
 type eventKind struct {
 	name    string
-	carries byte
+	carries uint16
 	moves   func(*Event) []Movement
 }
 
@@ -42,6 +43,7 @@ var eventKinds = [...]eventKind{
 	EventOrderCreated:         {"order.created", hasOrder, nil},
 	EventOrderFulfilled:       {"order.fulfilled", hasOrder, orderMoves(perFulfill)},
 	EventOrderCancelled:       {"order.cancelled", hasOrder, orderMoves(perCancelOrder)},
+	EventWebhookDisabled:      {"webhook.disabled", hasWebhook, nil},
 }
 
 // Tally counts events by type.
@@ -101,12 +103,17 @@ type Event struct {
 	Adjustment  *Adjustment
 	Reservation *Reservation
 	Order       *Order
+	Webhook     *Webhook // without its secrets
 	Movements   []Movement
 }
 
 // Size is about how many bytes the event has as JSON.
 func (e *Event) Size() int {
-	return sizeOf(e.Product, e.Reservation, e.Order) + 256*len(e.Movements)
+	n := sizeOf(e.Product, e.Reservation, e.Order) + 256*len(e.Movements)
+	if e.Webhook != nil {
+		n += len(e.Webhook.URL) + len(e.Webhook.Description)
+	}
+	return n
 }
 
 // sizeOf is about how many bytes resources have as JSON.
@@ -133,19 +140,23 @@ func (e *Event) Subject() string {
 		return e.Order.ID.Text(OrderPrefix)
 	case e.Adjustment != nil:
 		return e.Adjustment.ID.Text(AdjustmentPrefix)
+	case e.Webhook != nil:
+		return e.Webhook.ID.Text(WebhookPrefix)
 	default:
 		return e.Product.ID
 	}
 }
 
 // OrderKey is the text id of what the event must stay in order with: the reservation, for its own events and those of
-// its order, or the product. By the subject, an order could overtake its reservation, and an adjustment another.
+// its order, the product, or the webhook. By the subject, an order could overtake its reservation, and an adjustment another.
 func (e *Event) OrderKey() string {
 	switch {
 	case e.Reservation != nil:
 		return e.Reservation.ID.Text(ReservationPrefix)
 	case e.Order != nil:
 		return e.Order.ReservationID.Text(ReservationPrefix)
+	case e.Webhook != nil:
+		return e.Webhook.ID.Text(WebhookPrefix)
 	default:
 		return e.Product.ID
 	}

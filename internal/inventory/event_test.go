@@ -64,6 +64,13 @@ func sampleEvent(eventType EventType) *Event {
 		}
 		e.Order.CreatedAt, e.Order.UpdatedAt = 950, 950
 	}
+	if carries&hasWebhook != 0 {
+		e.Webhook = &Webhook{
+			ID: NewID(900, 3, 1), URL: "https://shop.example/hook", Types: 1 << EventOrderCreated, Description: "orders",
+			Status: WebhookDisabled, CreatedAt: 900, UpdatedAt: 1000, Version: 2, Position: Cursor{Epoch{1}, 5}, Since: 3,
+			LastFailureAt: 1000, LastFailure: "answered 410", FailingSince: 990, Generation: 1, Retries: 2,
+		}
+	}
 	return e
 }
 

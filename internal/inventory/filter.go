@@ -75,3 +75,12 @@ func (e *Event) belongsTo(id ID) bool {
 	}
 	return false
 }
+
+// ParseEventType reads the name of an event type.
+func ParseEventType(name string) (EventType, bool) {
+	t, known := eventTypeByName[name]
+	return t, known
+}
+
+// Has reports whether a type is in the set. The empty set, which stands for all, has none.
+func (s EventTypeSet) Has(t EventType) bool { return s&(1<<t) != 0 }

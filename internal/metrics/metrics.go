@@ -34,7 +34,8 @@ type Metrics struct {
 	aside          prometheus.Gauge
 
 	relayed, relayedAside, relayFailures *prometheus.CounterVec
-	behind, oldest                       *prometheus.GaugeVec
+	webhooks
+	behind, oldest *prometheus.GaugeVec
 }
 
 // New makes the collectors of a process of this version, in a registry of its own.
@@ -74,6 +75,8 @@ func New(version httpapi.Version) *Metrics {
 		}),
 	}
 	m.relays()
+	m.webhooks = newWebhooks()
+	m.registry.MustRegister(m.webhookTries, m.webhooksDisabled)
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "holdfast_build_info", Help: "Always 1; the labels say what is running.",
 		ConstLabels: prometheus.Labels{

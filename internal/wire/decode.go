@@ -23,6 +23,10 @@ type Target struct {
 	HoldMax     time.Duration // whole seconds
 	// IfMatch are the sequences that an ETag may have for the command to be carried out; nil: it may have any.
 	IfMatch []int64
+	// PrivateWebhooks lets webhooks lead to addresses that are not public, and be http.
+	PrivateWebhooks bool
+	// Secret is random, for a command that gives something a new secret.
+	Secret string
 	// Reference is told of an id in the body that stands for what another operation of the same batch makes; nil: there
 	// is no batch, and such a text is an id that no server made.
 	Reference func(text string)

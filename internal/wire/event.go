@@ -143,6 +143,8 @@ func appendEventResources(b []byte, e *inventory.Event) []byte {
 		return AppendProduct(append(b, `"product":`...), e.Product)
 	case e.Reservation != nil:
 		return AppendReservation(append(b, `"reservation":`...), e.Reservation)
+	case e.Webhook != nil:
+		return AppendWebhook(append(b, `"webhook":`...), ShownWebhook{e.Webhook, e.Seq})
 	default:
 		return AppendOrder(append(b, `"order":`...), e.Order)
 	}
