@@ -4,9 +4,13 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
+	"github.com/holdfast/holdfast/client"
 	"github.com/holdfast/holdfast/internal/inventory"
 )
 
@@ -32,7 +36,8 @@ func dev(t *testing.T) (url string) {
 func TestTriggerAndTail(t *testing.T) {
 	url := dev(t)
 	for _, kind := range inventory.EventTypes() {
-		if _, known := causes[kind.String()]; !known {
+		if _, known := causes[kind.String()]; !known && kind != inventory.EventWebhookDisabled { // it takes a receiver
+
 			t.Errorf("%s cannot be caused", kind)
 		}
 	}
@@ -93,5 +98,37 @@ func TestTailEnds(t *testing.T) {
 	code, _, stderr := execute(t.Context(), "events", "tail", "--url="+url, "--after=1000")
 	if code != exitFailure || !strings.Contains(stderr, "after=0") {
 		t.Errorf("exit %d: %s", code, stderr)
+	}
+}
+
+// TestListen: what a developer's own address gets is signed with the secret that listen prints, and what it answers is
+// shown.
+func TestListen(t *testing.T) {
+	url := dev(t)
+	type delivery struct {
+		header http.Header
+		body   []byte
+	}
+	got := make(chan delivery, 10)
+	receiver := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		got <- delivery{r.Header, body}
+		w.WriteHeader(http.StatusTeapot)
+	}))
+	defer receiver.Close()
+	code, stdout, stderr := execute(t.Context(), "listen", "--url="+url, "--forward-to="+receiver.URL, "--after=0", "--count=2")
+	_, secret, found := strings.Cut(strings.TrimSpace(stderr), "with the secret ")
+	if code != exitOK || !found || !strings.Contains(stdout, "418 I'm a teapot in ") {
+		t.Fatalf("exit %d: %s%s", code, stdout, stderr)
+	}
+	for n := range 2 {
+		d := <-got
+		event, err := client.VerifyWebhook(d.header, d.body, secret)
+		if err != nil || event.Sequence != int64(n+1) || event.ID != d.header.Get("webhook-id") {
+			t.Errorf("%+v: %v", event, err)
+		}
+	}
+	if code, _, _ := execute(t.Context(), "listen", "--url="+url, "--forward-to=nowhere"); code != exitUsage {
+		t.Errorf("--forward-to=nowhere: exit %d", code)
 	}
 }

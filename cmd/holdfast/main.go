@@ -28,6 +28,7 @@ type commands struct {
 	Bench   benchCommand   `cmd:"" help:"Measure how fast, how fair and how safe it is here."`
 	Dev     devCommand     `cmd:"" help:"Serve a temporary store with a few products, for trying things."`
 	Events  eventsCommand  `cmd:"" help:"Look at the feed of a server."`
+	Listen  listenCommand  `cmd:"" help:"Forward events to a local address, signed as webhooks are."`
 	Trigger triggerCommand `cmd:"" help:"Cause an event on a server on this machine."`
 	Verify  verifyCommand  `cmd:"" help:"Audit a store: exit 0, or 1 naming each breach."`
 	Restore restoreCommand `cmd:"" help:"Put a copy of a store in place, and tell those who follow its feed."`

@@ -178,9 +178,14 @@ func AppendNewSecret(b []byte, w ShownWebhook) []byte {
 	b = append(appendWebhookMembers(b, w), `,"secret":`...)
 	secret := ""
 	if w.Secret != "" {
-		secret = secretPrefix + base64.StdEncoding.EncodeToString([]byte(w.Secret))
+		secret = SecretText(w.Secret)
 	}
 	return append(appendOptional(b, secret), '}')
+}
+
+// SecretText is how a webhook's secret is shown.
+func SecretText(secret string) string {
+	return secretPrefix + base64.StdEncoding.EncodeToString([]byte(secret))
 }
 
 func appendWebhookMembers(b []byte, w ShownWebhook) []byte {

@@ -96,7 +96,8 @@ func (c *client) send(ctx context.Context, w *inventory.Webhook, id string, body
 	if !c.private && request.URL.Scheme != "https" { // it was made when that was allowed
 		return try{err: "the URL is not https: --webhook-allow-private lets it be used"}
 	}
-	sign(request.Header, w, id, time.Now(), body)
+	now := time.Now()
+	Sign(request.Header, id, now, body, secrets(w, now)...)
 	response, err := c.http.Do(request)
 	switch {
 	case err != nil && ctx.Err() != nil:
@@ -115,18 +116,26 @@ func (c *client) send(ctx context.Context, w *inventory.Webhook, id string, body
 	return result
 }
 
-// sign sets the headers of a request. For a while after a rotation two secrets sign.
-func sign(h http.Header, w *inventory.Webhook, id string, at time.Time, body []byte) {
-	timestamp := strconv.FormatInt(at.Unix(), 10)
-	signatures := signature(w.Secret, id, timestamp, body)
+// secrets are those that sign: for a while after a rotation, two of them.
+func secrets(w *inventory.Webhook, at time.Time) []string {
 	if w.OldSecret != "" && at.UnixMilli() < int64(w.OldUntil) {
-		signatures += " " + signature(w.OldSecret, id, timestamp, body)
+		return []string{w.Secret, w.OldSecret}
+	}
+	return []string{w.Secret}
+}
+
+// Sign sets the headers of a request by Standard Webhooks 1.0.0. Each secret signs.
+func Sign(h http.Header, id string, at time.Time, body []byte, secrets ...string) {
+	timestamp := strconv.FormatInt(at.Unix(), 10)
+	signatures := make([]string, len(secrets))
+	for i, secret := range secrets {
+		signatures[i] = signature(secret, id, timestamp, body)
 	}
 	h.Set("Content-Type", "application/json")
 	h.Set("User-Agent", "Holdfast")
 	h.Set("webhook-id", id)
 	h.Set("webhook-timestamp", timestamp)
-	h.Set("webhook-signature", signatures)
+	h.Set("webhook-signature", strings.Join(signatures, " "))
 }
 
 func signature(secret, id, timestamp string, body []byte) string {

@@ -38,7 +38,7 @@ func TestSignatures(t *testing.T) {
 		return reference.Verify(body, h)
 	}
 	h := http.Header{}
-	sign(h, w, "evt_1", time.Now(), body)
+	Sign(h, "evt_1", time.Now(), body, secrets(w, time.Now())...)
 	if err := verify(w.Secret, h, body); err != nil {
 		t.Error(err)
 	}
@@ -49,7 +49,8 @@ func TestSignatures(t *testing.T) {
 		t.Error("a wrong body or secret verifies")
 	}
 	h = http.Header{}
-	sign(h, w, "evt_1", time.Now().Add(2*time.Hour), body)
+	later := time.Now().Add(2 * time.Hour)
+	Sign(h, "evt_1", later, body, secrets(w, later)...)
 	if signatures := strings.Fields(h.Get("webhook-signature")); len(signatures) != 1 {
 		t.Errorf("the secret before signs for ever: %v", signatures)
 	}
