@@ -13,11 +13,13 @@ import (
 	"github.com/holdfast/holdfast/internal/store/storetest"
 )
 
-// pairOf starts a pair whose commits wait for the standby, and a store on its primary.
+// pairOf starts a pair whose commits wait for the standby, and a store on its primary. The role does not want to be sent
+// warnings.
 func pairOf(t *testing.T, o Options) (pair *dbtest.PostgresPair, s *Store, beside *pgx.Conn) {
 	t.Helper()
 	pair = dbtest.NewPostgresPair(t)
 	_, address := pair.Primary()
+	exec(t, address, "ALTER ROLE postgres SET client_min_messages = error")
 	s = open(t, address, o)
 	storetest.Must(t, s, storetest.Product("mug"))
 	must(t, pair.Synchronous())

@@ -28,6 +28,12 @@ import (
 // that only the server can read.
 var startupParameters = []string{"application_name", "client_encoding", "options"}
 
+// forcedSettings are what a session needs, whatever the URL, the role or the database say. The warning that a commit may
+// not be on its standby would not be sent to a session that asks for errors only.
+var forcedSettings = [][2]string{
+	{"client_min_messages", "warning"},
+}
+
 // optionalSettings are set where the server knows them. All but the first keep the planner to indexes: statements are
 // prepared once, possibly while the statistics say that a table is empty. tcp_user_timeout ends the session of a host
 // that is gone.
@@ -87,6 +93,9 @@ func configure(c *pgx.ConnConfig, o *Options, connectTimeoutGiven bool) (session
 			settings[name] = value
 			delete(c.RuntimeParams, name)
 		}
+	}
+	for _, forced := range forcedSettings {
+		settings[forced[0]] = forced[1]
 	}
 	if c.RuntimeParams["application_name"] == "" {
 		c.RuntimeParams["application_name"] = "holdfast"

@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"errors"
+	"net/url"
 	"strings"
 	"testing"
 
@@ -91,6 +92,29 @@ func TestSearchPath(t *testing.T) {
 		if _, err := Open(t.Context(), with(address, "search_path="+path), Options{}); err == nil ||
 			!strings.Contains(err.Error(), "search_path") {
 			t.Errorf("search_path=%s: %v", path, err)
+		}
+	}
+}
+
+// TestForcedSettings: what every session needs, neither the URL nor the role nor the database can change.
+func TestForcedSettings(t *testing.T) {
+	_, address := dbtest.OwnPostgres(t)
+	wrong := [][2]string{{"client_min_messages", "error"}}
+	var options []string
+	for _, setting := range wrong {
+		exec(t, address, "ALTER ROLE postgres SET "+setting[0]+" = "+setting[1],
+			"ALTER DATABASE postgres SET "+setting[0]+" = "+setting[1])
+		options = append(options, "-c "+setting[0]+"="+setting[1])
+		address = with(address, setting[0]+"="+setting[1])
+	}
+	literal := strings.ReplaceAll(url.QueryEscape(strings.Join(options, " ")), "+", "%20")
+	s := open(t, with(address, "options="+literal), Options{timeouts: patient})
+	for _, forced := range forcedSettings {
+		var writer, reader string
+		must(t, s.writer.QueryRow(t.Context(), "SELECT current_setting($1)", forced[0]).Scan(&writer))
+		must(t, s.readers.QueryRow(t.Context(), "SELECT current_setting($1)", forced[0]).Scan(&reader))
+		if writer != forced[1] || reader != forced[1] {
+			t.Errorf("%s is %q where batches are committed and %q for readers, want %q", forced[0], writer, reader, forced[1])
 		}
 	}
 }
