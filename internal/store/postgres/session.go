@@ -29,8 +29,10 @@ import (
 var startupParameters = []string{"application_name", "client_encoding", "options"}
 
 // forcedSettings are what a session needs, whatever the URL, the role or the database say. The warning that a commit may
-// not be on its standby would not be sent to a session that asks for errors only.
+// not be on its standby would not be sent to a session that asks for errors only. Epochs are read through JSON, where
+// they are written as bytea_output says.
 var forcedSettings = [][2]string{
+	{"bytea_output", "hex"},
 	{"client_min_messages", "warning"},
 }
 

@@ -99,7 +99,7 @@ func TestSearchPath(t *testing.T) {
 // TestForcedSettings: what every session needs, neither the URL nor the role nor the database can change.
 func TestForcedSettings(t *testing.T) {
 	_, address := dbtest.OwnPostgres(t)
-	wrong := [][2]string{{"client_min_messages", "error"}}
+	wrong := [][2]string{{"bytea_output", "escape"}, {"client_min_messages", "error"}}
 	var options []string
 	for _, setting := range wrong {
 		exec(t, address, "ALTER ROLE postgres SET "+setting[0]+" = "+setting[1],
@@ -116,5 +116,11 @@ func TestForcedSettings(t *testing.T) {
 		if writer != forced[1] || reader != forced[1] {
 			t.Errorf("%s is %q where batches are committed and %q for readers, want %q", forced[0], writer, reader, forced[1])
 		}
+	}
+	storetest.Must(t, s, storetest.Product("mug"))
+	exec(t, address, "UPDATE holdfast.head SET timeline = timeline + 1") // so that an epoch begins
+	storetest.Must(t, s, storetest.Hold("mug", ""))
+	if h, err := headOf(t, s); err != nil || h.Epochs == "" {
+		t.Errorf("the head once an epoch has begun: %+v %v", h, err)
 	}
 }
