@@ -101,8 +101,18 @@ func TestCancelledWait(t *testing.T) {
 func TestStandbyAway(t *testing.T) {
 	short := patient
 	short.answer, short.settle, short.lock = 300*time.Millisecond, 600*time.Millisecond, 300*time.Millisecond
-	pair, s, beside := pairOf(t, Options{timeouts: short})
+	trace := &trips{}
+	pair, s, beside := pairOf(t, Options{timeouts: short, tracer: trace})
 	standby, _ := pair.Standby()
+	for _, end := range []string{"COMMIT", "ROLLBACK"} { // the first on a connection has to find out
+		if end == "COMMIT" {
+			s.disconnect()
+		}
+		_, err := storetest.Commit(t.Context(), s, storetest.Hold("cup", ""))
+		if err != nil || trace.single != end {
+			t.Errorf("a refusal ended with %s, want %s (%v)", trace.single, end, err)
+		}
+	}
 	standby.Kill()
 	if _, err := storetest.Commit(t.Context(), s, storetest.Hold("mug", "key")); !errors.Is(err, store.ErrOutcomeUnknown) {
 		t.Fatalf("a batch without a standby: %v", err)

@@ -291,6 +291,18 @@ func onlyToConnect(dial pgconn.DialFunc) pgconn.DialFunc {
 	}
 }
 
+// reconnect opens the connection that commits anew. It may lead to another server than before, and the old one may still
+// run and answer readers with less than is acknowledged from here on. So they get new connections, too, and whether the
+// standby of this server has the last batch is not known.
+func (s *Store) reconnect(ctx context.Context) error {
+	if err := s.connect(ctx); err != nil {
+		return err
+	}
+	s.readers.Reset()
+	s.proven = [16]byte{}
+	return nil
+}
+
 // connect opens the connection that commits.
 func (s *Store) connect(ctx context.Context) error {
 	conn, err := pgx.ConnectConfig(context.WithValue(ctx, connecting{}, true), s.config)
