@@ -125,9 +125,6 @@ func (s *Store) open(ctx context.Context, pool *pgxpool.Config) (err error) {
 	if err := s.connect(ctx); err != nil {
 		return err
 	}
-	if err := s.checkServer(ctx); err != nil {
-		return err
-	}
 	if s.options.ReadOnly {
 		version, err := schemaVersion(ctx, s.writer, s.session.schema)
 		if err == nil && version == 0 {
@@ -146,35 +143,6 @@ func (s *Store) open(ctx context.Context, pool *pgxpool.Config) (err error) {
 		return err
 	}
 	return s.proveSessions(ctx)
-}
-
-// minimumVersion is PostgreSQL 13.
-const minimumVersion = 130_000
-
-func (s *Store) checkServer(ctx context.Context) error {
-	var version int
-	var fsync, fullPages, synchronous *string
-	err := s.writer.QueryRow(ctx, "SELECT current_setting('server_version_num')::integer, current_setting('fsync', "+
-		"true), current_setting('full_page_writes', true), current_setting('synchronous_commit', true)").
-		Scan(&version, &fsync, &fullPages, &synchronous)
-	switch {
-	case err != nil:
-		return fmt.Errorf("asking the server for its settings: %w", translate(err))
-	case version < minimumVersion:
-		return fmt.Errorf("the server's version is %d: Holdfast needs PostgreSQL 13 or later", version)
-	case s.options.ReadOnly || s.options.AcceptNoFsync:
-		return nil
-	case fsync != nil && *fsync == "off":
-		return errors.New("the server runs with fsync=off and would lose orders in a crash: set fsync=on, or start with " +
-			"--accept-no-fsync if nothing in it matters")
-	case fullPages != nil && *fullPages == "off":
-		return errors.New("the server runs with full_page_writes=off, and a crash in the middle of writing a page could " +
-			"damage the store: set full_page_writes=on, or start with --accept-no-fsync if the file system writes whole pages")
-	case synchronous != nil && *synchronous == "off":
-		return errors.New("the store URL sets synchronous_commit=off, which loses orders in a crash: take it out, or " +
-			"start with --accept-no-fsync if nothing in it matters")
-	}
-	return nil
 }
 
 // Close implements [store.Store].

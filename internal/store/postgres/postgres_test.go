@@ -400,9 +400,11 @@ func TestTimeline(t *testing.T) {
 	}
 }
 
-// TestNoFsync: a server that does not flush, or not whole pages, is served only when the operator says so.
+// TestNoFsync: a server that does not flush, or not whole pages, is served only when the operator says so, be it the one
+// that was there at the start or one that is found later.
 func TestNoFsync(t *testing.T) {
 	_, address := dbtest.OwnPostgres(t)
+	before := open(t, address, Options{timeouts: patient})
 	for _, setting := range []string{"full_page_writes", "fsync"} {
 		exec(t, address, "ALTER SYSTEM SET "+setting+" = off", "SELECT pg_reload_conf()")
 		for deadline := time.Now().Add(10 * time.Second); ; { // the reload is asynchronous
@@ -413,6 +415,11 @@ func TestNoFsync(t *testing.T) {
 			if time.Now().After(deadline) {
 				t.Fatalf("%s=off: %v", setting, err)
 			}
+		}
+		before.disconnect()
+		if _, err := storetest.Commit(t.Context(), before, storetest.Product("mug")); !errors.Is(err, store.ErrUnavailable) ||
+			!strings.Contains(err.Error(), setting+"=on") {
+			t.Errorf("%s=off on a new connection: %v", setting, err)
 		}
 	}
 	storetest.Must(t, open(t, address, Options{AcceptNoFsync: true}), storetest.Product("mug"))

@@ -295,7 +295,11 @@ func onlyToConnect(dial pgconn.DialFunc) pgconn.DialFunc {
 // run and answer readers with less than is acknowledged from here on. So they get new connections, too, and whether the
 // standby of this server has the last batch is not known.
 func (s *Store) reconnect(ctx context.Context) error {
-	if err := s.connect(ctx); err != nil {
+	err := s.connect(ctx)
+	if err != nil && !errors.Is(err, store.ErrUnavailable) {
+		err = fmt.Errorf("%w: %w", store.ErrUnavailable, err)
+	}
+	if err != nil {
 		return err
 	}
 	s.readers.Reset()
@@ -303,7 +307,7 @@ func (s *Store) reconnect(ctx context.Context) error {
 	return nil
 }
 
-// connect opens the connection that commits.
+// connect opens the connection that commits. A server that may not be written to is refused in a sentence.
 func (s *Store) connect(ctx context.Context) error {
 	conn, err := pgx.ConnectConfig(context.WithValue(ctx, connecting{}, true), s.config)
 	if err != nil {
@@ -313,23 +317,70 @@ func (s *Store) connect(ctx context.Context) error {
 		hangUp(conn)
 		return translate(err)
 	}
-	if s.timeline, err = readTimeline(ctx, conn); err != nil {
-		hangUp(conn)
-		return translate(err)
+	found, err := askServer(ctx, conn)
+	if err == nil {
+		err = found.check(&s.options)
 	}
-	s.writer = conn
+	if err != nil {
+		hangUp(conn)
+		return err
+	}
+	s.writer, s.timeline = conn, found.timeline
 	return nil
 }
 
-// readTimeline reads the timeline that a server writes, which is the first eight digits of the name of its log file. It
-// stays the same for as long as the server runs. One that cannot tell has timeline 0.
-func readTimeline(ctx context.Context, conn *pgx.Conn) (timeline int, err error) {
-	err = conn.QueryRow(ctx, "SELECT CASE WHEN pg_is_in_recovery() THEN 0 ELSE "+
-		"('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::integer END").Scan(&timeline)
-	if isAnswer(err) {
-		return 0, nil
+// minimumVersion is PostgreSQL 13.
+const minimumVersion = 130_000
+
+// server is what has to be known of a server before a batch is committed there.
+type server struct {
+	version                       int
+	fsync, fullPages, synchronous string // settings; empty where the server does not know them
+	// timeline is the one that the server writes, which is the first eight digits of the name of its log file. It stays
+	// the same for as long as the server runs. One that cannot tell has timeline 0.
+	timeline int
+}
+
+const (
+	readServer = "SELECT current_setting('server_version_num')::integer, coalesce(current_setting('fsync', true), ''), " +
+		"coalesce(current_setting('full_page_writes', true), ''), " +
+		"coalesce(current_setting('synchronous_commit', true), ''), "
+	readTimeline = "CASE WHEN pg_is_in_recovery() THEN 0 ELSE " +
+		"('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::integer END"
+)
+
+func askServer(ctx context.Context, conn *pgx.Conn) (v server, err error) {
+	for _, timeline := range []string{readTimeline, "0"} {
+		err = conn.QueryRow(ctx, readServer+timeline).
+			Scan(&v.version, &v.fsync, &v.fullPages, &v.synchronous, &v.timeline)
+		if !isAnswer(err) {
+			break
+		}
 	}
-	return timeline, err
+	if err != nil {
+		return v, fmt.Errorf("asking the server for its settings: %w", translate(err))
+	}
+	return v, nil
+}
+
+// check refuses a server that may lose what it has committed. Every new connection asks: it may be to another server.
+func (v *server) check(o *Options) error {
+	switch {
+	case v.version < minimumVersion:
+		return fmt.Errorf("the server's version is %d: Holdfast needs PostgreSQL 13 or later", v.version)
+	case o.ReadOnly || o.AcceptNoFsync:
+		return nil
+	case v.fsync == "off":
+		return errors.New("the server runs with fsync=off and would lose orders in a crash: set fsync=on, or start with " +
+			"--accept-no-fsync if nothing in it matters")
+	case v.fullPages == "off":
+		return errors.New("the server runs with full_page_writes=off, and a crash in the middle of writing a page could " +
+			"damage the store: set full_page_writes=on, or start with --accept-no-fsync if the file system writes whole pages")
+	case v.synchronous == "off":
+		return errors.New("the store URL sets synchronous_commit=off, which loses orders in a crash: take it out, or " +
+			"start with --accept-no-fsync if nothing in it matters")
+	}
+	return nil
 }
 
 // disconnect gives up the connection that commits; the next batch opens another. The server ends what was open on it.
