@@ -308,10 +308,22 @@ func TestRefusedStores(t *testing.T) {
 	if _, err := Open(ctx, address, Options{}); !errors.Is(err, store.ErrNewerFormat) {
 		t.Errorf("a newer schema: %v", err)
 	}
-	if _, err := Open(ctx, address+"&synchronous_commit=off", Options{}); err == nil ||
-		!strings.Contains(err.Error(), "synchronous_commit") {
-		t.Errorf("synchronous_commit=off: %v", err)
+}
+
+// TestSynchronousCommit: a URL by which commits do not wait for the disk, here or at a standby, is refused in a sentence
+// unless the operator accepts it.
+func TestSynchronousCommit(t *testing.T) {
+	address := dbtest.Postgres(t)
+	for _, value := range []string{"on", "remote_apply", "off", "local", "remote_write"} {
+		s, err := Open(t.Context(), with(address, "synchronous_commit="+value), Options{timeouts: patient})
+		if value == "on" || value == "remote_apply" {
+			must(t, err)
+			must(t, s.Close())
+		} else if err == nil || !strings.Contains(err.Error(), "synchronous_commit="+value) {
+			t.Errorf("synchronous_commit=%s: %v", value, err)
+		}
 	}
+	open(t, with(address, "synchronous_commit=local"), Options{AcceptNoFsync: true, timeouts: patient})
 }
 
 // untilJournalState take tables back to those that had the state in the head row.

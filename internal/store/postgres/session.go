@@ -376,9 +376,9 @@ func (v *server) check(o *Options) error {
 	case v.fullPages == "off":
 		return errors.New("the server runs with full_page_writes=off, and a crash in the middle of writing a page could " +
 			"damage the store: set full_page_writes=on, or start with --accept-no-fsync if the file system writes whole pages")
-	case v.synchronous == "off":
-		return errors.New("the store URL sets synchronous_commit=off, which loses orders in a crash: take it out, or " +
-			"start with --accept-no-fsync if nothing in it matters")
+	case !slices.Contains([]string{"", "on", "remote_apply"}, v.synchronous):
+		return fmt.Errorf("the store URL sets synchronous_commit=%s, which loses orders in a crash or a failover: take it "+
+			"out, or set on or remote_apply, or start with --accept-no-fsync if nothing in it matters", v.synchronous)
 	}
 	return nil
 }
