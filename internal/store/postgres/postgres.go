@@ -47,8 +47,8 @@ type timeouts struct {
 	answer    time.Duration // for the server's answer, in addition to the wait for the head
 	settle    time.Duration // to find out what became of a batch
 
-	// idle is how long a process may be silent within a transaction before the server ends it
-	// (idle_in_transaction_session_timeout).
+	// idle is how long the connection that commits may be silent within a transaction before the server ends it
+	// (idle_in_transaction_session_timeout). Readers may be silent for as long as a batch may take that they wait for.
 	idle time.Duration
 }
 
@@ -95,7 +95,7 @@ func Open(ctx context.Context, address string, o Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the store URL: %w", err)
 	}
-	pool.AfterConnect = session.prepare
+	pool.AfterConnect = session.waiting(o.timeouts.lock + o.timeouts.answer + o.timeouts.settle).prepare
 	s := &Store{options: o, config: pool.ConnConfig.Copy(), session: session, turn: store.NewTurn()}
 	s.config.DialFunc = onlyToConnect(s.config.DialFunc)
 	s.config.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) {

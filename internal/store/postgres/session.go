@@ -54,6 +54,9 @@ const (
 	readMark    = "coalesce(current_setting('" + markSetting + "', true), '')"
 )
 
+// idleSetting bounds how long a session may be silent within a transaction.
+const idleSetting = "idle_in_transaction_session_timeout"
+
 // session is what every connection is set to.
 type session struct {
 	schema   string
@@ -84,11 +87,10 @@ func configure(c *pgx.ConnConfig, o *Options, connectTimeoutGiven bool) (session
 		c.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
 	}
 	c.Tracer = o.tracer
-	milliseconds := func(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
 	settings := map[string]string{
 		"search_path": schemaName, "synchronous_commit": "on",
 		"lock_timeout": milliseconds(o.timeouts.lock), "statement_timeout": milliseconds(o.timeouts.statement),
-		"idle_in_transaction_session_timeout": milliseconds(o.timeouts.idle),
+		idleSetting: milliseconds(o.timeouts.idle),
 	}
 	for name, value := range c.RuntimeParams {
 		if !slices.Contains(startupParameters, name) {
@@ -112,6 +114,20 @@ func configure(c *pgx.ConnConfig, o *Options, connectTimeoutGiven bool) (session
 		made.settings = append(made.settings, [2]string{name, settings[name]})
 	}
 	return made, nil
+}
+
+func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
+
+// waiting is the session of a reader, which may be idle within its transaction for so long: it may have to wait until it
+// is known what became of a batch. It locks nothing that batches wait for.
+func (s session) waiting(idle time.Duration) session {
+	s.settings = slices.Clone(s.settings)
+	for i := range s.settings {
+		if s.settings[i][0] == idleSetting {
+			s.settings[i][1] = milliseconds(idle)
+		}
+	}
+	return s
 }
 
 // hosts counts the hosts of a URL. One that may be reached with and without TLS is one.

@@ -6,8 +6,12 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/holdfast/holdfast/internal/dbtest"
+	"github.com/holdfast/holdfast/internal/store"
 	"github.com/holdfast/holdfast/internal/store/storetest"
 )
 
@@ -123,4 +127,35 @@ func TestForcedSettings(t *testing.T) {
 	if h, err := headOf(t, s); err != nil || h.Epochs == "" {
 		t.Errorf("the head once an epoch has begun: %+v %v", h, err)
 	}
+}
+
+// TestViewOutlastsIdleTime: a view that waits within its transaction until it is known what became of a batch is not
+// ended by the server for being idle, as the connection that commits is.
+func TestViewOutlastsIdleTime(t *testing.T) {
+	short := patient
+	short.idle = 50 * time.Millisecond
+	address := dbtest.Postgres(t)
+	s := open(t, with(address, "pool_max_conns=1"), Options{timeouts: short})
+	storetest.Must(t, s, storetest.Product("mug"))
+	var reader uint32
+	must(t, s.readers.QueryRow(t.Context(), "SELECT pg_backend_pid()").Scan(&reader))
+	s.flight.begin(1)
+	seen := make(chan error, 1)
+	go func() {
+		seen <- s.View(t.Context(), func(v store.View) error {
+			_, err := v.Head(t.Context()) // waits
+			_, _, err2 := v.Products(t.Context(), store.ProductQuery{IDs: []string{"mug"}})
+			return errors.Join(err, err2)
+		})
+	}()
+	beside, err := pgx.Connect(t.Context(), address)
+	must(t, err)
+	defer beside.Close(context.Background())
+	for idle := false; !idle; { // or ended
+		must(t, beside.QueryRow(t.Context(), "SELECT count(*) = 0 OR bool_or(state = 'idle in transaction' AND "+
+			"state_change < clock_timestamp() - interval '250 ms') FROM pg_stat_activity WHERE pid = $1", int64(reader)).
+			Scan(&idle))
+	}
+	s.flight.end(nil)
+	must(t, <-seen)
 }
