@@ -186,6 +186,10 @@ func (s *Store) View(ctx context.Context, read func(store.View) error) error {
 
 var _ store.Looker = (*Store)(nil)
 
+// unlessBehind is the batch to read from, or null if there are more after it than may be read.
+const unlessBehind = "(CASE WHEN (SELECT batch_no FROM journal ORDER BY batch_no DESC LIMIT 1) < " +
+	"$1::bigint + $2::bigint THEN $1::bigint END)"
+
 // Look implements [store.Looker]. Its statements do not share a snapshot. The journal is read last and only grows, so
 // it has all entries of the head; later ones are left out.
 func (s *Store) Look(
@@ -200,7 +204,7 @@ func (s *Store) Look(
 	v := s.view(conn.Conn())
 	b := &pgx.Batch{}
 	v.queueHead(b)
-	b.Queue(journalFrom("$1"), after+1, limit, maxBytes).Query(func(rows pgx.Rows) error {
+	b.Queue(journalFrom(unlessBehind), after+1, limit, maxBytes).Query(func(rows pgx.Rows) error {
 		entries, err = scanEntries(rows)
 		return err
 	})

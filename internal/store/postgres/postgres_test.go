@@ -179,6 +179,22 @@ func TestRecordsRideAlong(t *testing.T) {
 	}
 }
 
+// TestFarBehind: a look brings no entry to who is farther behind than its limit. He could not go on from a part of
+// them.
+func TestFarBehind(t *testing.T) {
+	s := open(t, dbtest.Postgres(t), Options{timeouts: patient})
+	storetest.Must(t, s, storetest.Product("mug"))
+	for range 2 {
+		storetest.Must(t, s, storetest.Hold("mug", ""))
+	}
+	for _, c := range []struct{ after, limit, want int }{{0, 3, 3}, {0, 2, 0}, {1, 2, 2}, {2, 0, 0}, {3, 2, 0}} {
+		head, _, entries, err := s.Look(t.Context(), int64(c.after), c.limit, 1<<20)
+		if err != nil || head.BatchNo != 3 || len(entries) != c.want {
+			t.Errorf("after %d, at most %d: %d entries, want %d (%v)", c.after, c.limit, len(entries), c.want, err)
+		}
+	}
+}
+
 // TestServerClock: the server's clock decides, read while the head is locked.
 func TestServerClock(t *testing.T) {
 	address := dbtest.Postgres(t)
@@ -310,8 +326,8 @@ func TestRefusedStores(t *testing.T) {
 	}
 }
 
-// TestSynchronousCommit: a URL by which commits do not wait for the disk, here or at a standby, is refused in a sentence
-// unless the operator accepts it.
+// TestSynchronousCommit: a URL by which commits do not wait for the disk, here or at a standby, is refused in a
+// sentence unless the operator accepts it.
 func TestSynchronousCommit(t *testing.T) {
 	address := dbtest.Postgres(t)
 	for _, value := range []string{"on", "remote_apply", "off", "local", "remote_write"} {
@@ -412,8 +428,8 @@ func TestTimeline(t *testing.T) {
 	}
 }
 
-// TestNoFsync: a server that does not flush, or not whole pages, is served only when the operator says so, be it the one
-// that was there at the start or one that is found later.
+// TestNoFsync: a server that does not flush, or not whole pages, is served only when the operator says so, be it the
+// one that was there at the start or one that is found later.
 func TestNoFsync(t *testing.T) {
 	_, address := dbtest.OwnPostgres(t)
 	before := open(t, address, Options{timeouts: patient})
