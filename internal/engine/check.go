@@ -158,11 +158,11 @@ func (e *Engine) now() inventory.Time {
 }
 
 // errPast: a view of a shared store has less than readers were shown before.
-var errPast = fmt.Errorf("%w: it shows less than before: a server that was replaced may still run", store.ErrUnavailable)
+var errPast = fmt.Errorf("%w: it shows less than before: an old server may still run", store.ErrUnavailable)
 
-// notPast runs a view, which fails with errPast if it has less than memory had followed before it began. Then it may be
-// of a server that was replaced and still runs, or the store itself was brought back to an older state. A look finds
-// out, and the view is tried once more.
+// notPast runs a view, which fails with errPast if it has less than memory had followed before it began. Then it may
+// be of a server that was replaced and still runs, or the store itself was brought back to an older state. A look
+// finds out, and the view is tried once more.
 func (e *Engine) notPast(ctx context.Context, view func(floor int64) error) error {
 	floor := e.memory.followed()
 	err := view(floor.BatchNo)

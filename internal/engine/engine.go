@@ -148,9 +148,9 @@ func (e *Engine) Close(ctx context.Context) error {
 	return errors.Join(err, e.store.Close())
 }
 
-// view reads from the store in one snapshot. What it shows is never newer than what memory shows afterwards: nobody may
-// see a hold first and then the stock as it was before. On a shared store the head is asked for last, when some stores
-// know it already.
+// view reads from the store in one snapshot. What it shows is never newer than what memory shows afterwards: nobody
+// may see a hold first and then the stock as it was before. On a shared store the head is asked for last, when some
+// stores know it already.
 func (e *Engine) view(ctx context.Context, read func(context.Context, store.View) error) error {
 	ctx, cancel := context.WithTimeout(ctx, e.options.ReadTimeout)
 	defer cancel()

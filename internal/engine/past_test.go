@@ -9,8 +9,8 @@ import (
 	"github.com/holdfast/holdfast/internal/store/memory"
 )
 
-// TestPastViews: a view of a shared store that has less than readers were shown before, as one of a server does that was
-// replaced and still runs, is shown to nobody, unless a look says that the store itself is older now.
+// TestPastViews: a view of a shared store that has less than readers were shown before, as one of a server does that
+// was replaced and still runs, is shown to nobody, unless a look says that the store itself is older now.
 func TestPastViews(t *testing.T) {
 	const now, past = false, true
 	older := memory.Open(memory.Options{})

@@ -13,8 +13,8 @@ import (
 	"github.com/holdfast/holdfast/internal/store/storetest"
 )
 
-// pairOf starts a pair whose commits wait for the standby, and a store on its primary. The role does not want to be sent
-// warnings.
+// pairOf starts a pair whose commits wait for the standby, and a store on its primary. The role does not want to be
+// sent warnings.
 func pairOf(t *testing.T, o Options) (pair *dbtest.PostgresPair, s *Store, beside *pgx.Conn) {
 	t.Helper()
 	pair = dbtest.NewPostgresPair(t)

@@ -28,9 +28,9 @@ import (
 // that only the server can read.
 var startupParameters = []string{"application_name", "client_encoding", "options"}
 
-// forcedSettings are what a session needs, whatever the URL, the role or the database say. The warning that a commit may
-// not be on its standby would not be sent to a session that asks for errors only. Epochs are read through JSON, where
-// they are written as bytea_output says.
+// forcedSettings are what a session needs, whatever the URL, the role or the database say. The warning that a commit
+// may not be on its standby would not be sent to a session that asks for errors only. Epochs are read through JSON,
+// where they are written as bytea_output says.
 var forcedSettings = [][2]string{
 	{"bytea_output", "hex"},
 	{"client_min_messages", "warning"},
@@ -118,8 +118,8 @@ func configure(c *pgx.ConnConfig, o *Options, connectTimeoutGiven bool) (session
 
 func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
 
-// waiting is the session of a reader, which may be idle within its transaction for so long: it may have to wait until it
-// is known what became of a batch. It locks nothing that batches wait for.
+// waiting is the session of a reader, which may be idle within its transaction for so long: it may have to wait until
+// it is known what became of a batch. It locks nothing that batches wait for.
 func (s session) waiting(idle time.Duration) session {
 	s.settings = slices.Clone(s.settings)
 	for i := range s.settings {
@@ -307,9 +307,9 @@ func onlyToConnect(dial pgconn.DialFunc) pgconn.DialFunc {
 	}
 }
 
-// reconnect opens the connection that commits anew. It may lead to another server than before, and the old one may still
-// run and answer readers with less than is acknowledged from here on. So they get new connections, too, and whether the
-// standby of this server has the last batch is not known.
+// reconnect opens the connection that commits anew. It may lead to another server than before, and the old one may
+// still run and answer readers with less than is acknowledged from here on. So they get new connections, too, and
+// whether the standby of this server has the last batch is not known.
 func (s *Store) reconnect(ctx context.Context) error {
 	err := s.connect(ctx)
 	if err != nil && !errors.Is(err, store.ErrUnavailable) {

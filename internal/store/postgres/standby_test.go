@@ -66,8 +66,8 @@ func TestStandby(t *testing.T) {
 	}
 }
 
-// TestOldPrimaryIsStillUp: once this process commits elsewhere, its readers leave a primary that was replaced, and lives.
-// Those who get there all the same are not shown its state. Where the store itself has gone back, they are.
+// TestOldPrimaryIsStillUp: once this process commits elsewhere, its readers leave a primary that was replaced, and
+// lives. Those who get there all the same are not shown its state. Where the store itself has gone back, they are.
 func TestOldPrimaryIsStillUp(t *testing.T) {
 	pair := dbtest.NewPostgresPair(t)
 	old, address := pair.Primary()
