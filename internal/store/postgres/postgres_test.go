@@ -361,6 +361,46 @@ func TestUpgrade(t *testing.T) {
 	storetest.Upgrade(t, func(readOnly bool) store.Store { return open(t, address, Options{ReadOnly: readOnly}) })
 }
 
+// TestUpgradeBesideOthers: while an upgrade cannot have the tables, because of a backup for example, others go on reading
+// them. Once it can, it goes on.
+func TestUpgradeBesideOthers(t *testing.T) {
+	address := dbtest.Postgres(t)
+	storetest.Must(t, open(t, address, Options{}), storetest.Product("mug"))
+	exec(t, address, untilJournalState...)
+	var conns [2]*pgx.Conn
+	for i := range conns {
+		conn, err := pgx.Connect(t.Context(), with(address, "lock_timeout=5s"))
+		must(t, err)
+		defer conn.Close(context.Background())
+		conns[i] = conn
+	}
+	backup, reader := conns[0], conns[1]
+	tx, err := backup.Begin(t.Context())
+	must(t, err)
+	_, err = tx.Exec(t.Context(), "SELECT count(*) FROM head")
+	must(t, err)
+	opened := make(chan *Store, 1)
+	go func() {
+		s, err := Open(context.Background(), address, Options{timeouts: patient})
+		if err != nil {
+			t.Error(err)
+		}
+		opened <- s
+	}()
+	for waiting := false; !waiting; {
+		must(t, reader.QueryRow(t.Context(), "SELECT EXISTS (SELECT 1 FROM pg_locks WHERE NOT granted AND relation = "+
+			"'head'::regclass)").Scan(&waiting))
+	}
+	if _, err := reader.Exec(t.Context(), "SELECT count(*) FROM head"); err != nil {
+		t.Errorf("a reader beside an upgrade that waits: %v", err)
+	}
+	must(t, tx.Rollback(t.Context()))
+	if s := <-opened; s != nil {
+		storetest.Must(t, s, storetest.Hold("mug", ""))
+		must(t, s.Close())
+	}
+}
+
 // TestStateMovesToTheJournal: tables whose head row had the state go on from it, unless the journal contradicts it.
 func TestStateMovesToTheJournal(t *testing.T) {
 	address := dbtest.Postgres(t)
