@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime/debug"
 	"sync"
@@ -156,15 +157,48 @@ func (e *Engine) now() inventory.Time {
 	return inventory.Time(max(e.clock().UnixMilli(), e.memory.at.Load()))
 }
 
+// errPast: a view of a shared store has less than readers were shown before.
+var errPast = fmt.Errorf("%w: it shows less than before: an old server may still run", store.ErrUnavailable)
+
+// notPast runs a view, which fails with errPast if it has less than memory had followed before it began. Then it may
+// be of a server that was replaced and still runs, or the store itself was brought back to an older state. A look
+// finds out, and the view is tried once more.
+func (e *Engine) notPast(ctx context.Context, view func(floor int64) error) error {
+	floor := e.memory.followed()
+	err := view(floor.BatchNo)
+	if !errors.Is(err, errPast) {
+		return err
+	}
+	if err := e.check(ctx); err != nil {
+		return err
+	}
+	floor = e.memory.followed()
+	return view(floor.BatchNo)
+}
+
+// isPast fails with errPast if a view has less than the batch floor.
+func isPast(ctx context.Context, v store.View, floor int64) error {
+	head, err := v.Head(ctx)
+	if err == nil && head.BatchNo < floor {
+		err = errPast
+	}
+	return err
+}
+
 // snapshot is [Engine.view], with the head of the snapshot. Memory is no older than that afterwards.
 func (e *Engine) snapshot(ctx context.Context, read func(context.Context, store.View) error) (head store.Head, err error) {
 	ctx, cancel := context.WithTimeout(ctx, e.options.ReadTimeout)
 	defer cancel()
-	err = e.store.View(ctx, func(v store.View) (err error) {
-		if head, err = v.Head(ctx); err == nil {
-			err = read(ctx, v)
-		}
-		return err
+	err = e.notPast(ctx, func(floor int64) error {
+		return e.store.View(ctx, func(v store.View) (err error) {
+			if err = isPast(ctx, v, floor); err != nil {
+				return err
+			}
+			if head, err = v.Head(ctx); err == nil {
+				err = read(ctx, v)
+			}
+			return err
+		})
 	})
 	switch {
 	case err != nil:

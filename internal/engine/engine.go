@@ -148,19 +148,25 @@ func (e *Engine) Close(ctx context.Context) error {
 	return errors.Join(err, e.store.Close())
 }
 
-// view reads from the store in one snapshot. What it shows is never newer than what memory shows afterwards: nobody may
-// see a hold first and then the stock as it was before.
+// view reads from the store in one snapshot. What it shows is never newer than what memory shows afterwards: nobody
+// may see a hold first and then the stock as it was before. On a shared store the head is asked for last, when some
+// stores know it already.
 func (e *Engine) view(ctx context.Context, read func(context.Context, store.View) error) error {
 	ctx, cancel := context.WithTimeout(ctx, e.options.ReadTimeout)
 	defer cancel()
 	var head store.Head
-	err := e.store.View(ctx, func(v store.View) (err error) {
-		if e.clock != nil {
-			if head, err = v.Head(ctx); err != nil {
-				return err
+	err := e.notPast(ctx, func(floor int64) error {
+		return e.store.View(ctx, func(v store.View) (err error) {
+			if e.clock != nil {
+				if head, err = v.Head(ctx); err != nil {
+					return err
+				}
 			}
-		}
-		return read(ctx, v)
+			if err = read(ctx, v); err == nil && e.clock == nil {
+				err = isPast(ctx, v, floor)
+			}
+			return err
+		})
 	})
 	if err == nil && e.clock != nil {
 		err = e.caughtUp(ctx, head.Seq)

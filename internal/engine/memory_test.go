@@ -28,6 +28,8 @@ type shelf struct {
 	fault  fault
 	views  int
 	inView func() // called within a view, once its snapshot was read
+	past   []bool // whether older answers the next views
+	older  *memory.Store
 }
 
 func (s *shelf) SoleWriter() (func() time.Time, bool) { return time.Now, !s.shared }
@@ -52,7 +54,14 @@ func (s *shelf) Commit(ctx context.Context, keys *inventory.Keys, decide store.D
 
 func (s *shelf) View(ctx context.Context, read func(store.View) error) error {
 	s.views++
-	return s.Store.View(ctx, func(v store.View) error {
+	from := s.Store
+	if len(s.past) > 0 {
+		if s.past[0] {
+			from = s.older
+		}
+		s.past = s.past[1:]
+	}
+	return from.View(ctx, func(v store.View) error {
 		err := read(v)
 		if s.inView != nil {
 			s.inView()

@@ -170,7 +170,7 @@ func (e *Engine) reservations(ctx context.Context, q ReservationQuery) (page []*
 		if err != nil {
 			return err
 		}
-		q.DueBy = now
+		q.DueBy, due = now, nil
 		page, next, err = v.Reservations(ctx, q)
 		if q.IDs == nil {
 			next, err = past(e, next, err, rowID)

@@ -10,6 +10,7 @@ import (
 // again and again, in one round trip. A View of the same needs several.
 type Looker interface {
 	// Look returns what [View.Head], [View.Now] and [View.Journal] of one View would, the entries from the batch after
-	// this one on. No entry is of a batch after the head.
+	// this one on. No entry is of a batch after the head. If more than limit follow, there may be none: whoever is so far
+	// behind begins anew.
 	Look(ctx context.Context, after int64, limit, maxBytes int) (Head, inventory.Time, []Entry, error)
 }

@@ -55,7 +55,7 @@ func backoff(attempt int) time.Duration {
 func (s *Store) attempt(ctx context.Context, keys *inventory.Keys, decide store.Decide) error {
 	fresh := s.writer == nil
 	if fresh {
-		if err := s.connect(ctx); err != nil {
+		if err := s.reconnect(ctx); err != nil {
 			return err
 		}
 	}
@@ -214,7 +214,7 @@ func (s *Store) settle(ctx context.Context, entry *store.Entry) (err error) {
 // look reports whether the journal has the batch of this entry.
 func (s *Store) look(ctx context.Context, entry *store.Entry) (written bool, err error) {
 	if s.writer == nil {
-		if err := s.connect(ctx); err != nil {
+		if err := s.reconnect(ctx); err != nil {
 			return false, err
 		}
 	}

@@ -47,8 +47,8 @@ type timeouts struct {
 	answer    time.Duration // for the server's answer, in addition to the wait for the head
 	settle    time.Duration // to find out what became of a batch
 
-	// idle is how long a process may be silent within a transaction before the server ends it
-	// (idle_in_transaction_session_timeout).
+	// idle is how long the connection that commits may be silent within a transaction before the server ends it
+	// (idle_in_transaction_session_timeout). Readers may be silent for as long as a batch may take that they wait for.
 	idle time.Duration
 }
 
@@ -95,7 +95,7 @@ func Open(ctx context.Context, address string, o Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the store URL: %w", err)
 	}
-	pool.AfterConnect = session.prepare
+	pool.AfterConnect = session.waiting(o.timeouts.lock + o.timeouts.answer + o.timeouts.settle).prepare
 	s := &Store{options: o, config: pool.ConnConfig.Copy(), session: session, turn: store.NewTurn()}
 	s.config.DialFunc = onlyToConnect(s.config.DialFunc)
 	s.config.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) {
@@ -125,9 +125,6 @@ func (s *Store) open(ctx context.Context, pool *pgxpool.Config) (err error) {
 	if err := s.connect(ctx); err != nil {
 		return err
 	}
-	if err := s.checkServer(ctx); err != nil {
-		return err
-	}
 	if s.options.ReadOnly {
 		version, err := schemaVersion(ctx, s.writer, s.session.schema)
 		if err == nil && version == 0 {
@@ -146,35 +143,6 @@ func (s *Store) open(ctx context.Context, pool *pgxpool.Config) (err error) {
 		return err
 	}
 	return s.proveSessions(ctx)
-}
-
-// minimumVersion is PostgreSQL 13.
-const minimumVersion = 130_000
-
-func (s *Store) checkServer(ctx context.Context) error {
-	var version int
-	var fsync, fullPages, synchronous *string
-	err := s.writer.QueryRow(ctx, "SELECT current_setting('server_version_num')::integer, current_setting('fsync', "+
-		"true), current_setting('full_page_writes', true), current_setting('synchronous_commit', true)").
-		Scan(&version, &fsync, &fullPages, &synchronous)
-	switch {
-	case err != nil:
-		return fmt.Errorf("asking the server for its settings: %w", translate(err))
-	case version < minimumVersion:
-		return fmt.Errorf("the server's version is %d: Holdfast needs PostgreSQL 13 or later", version)
-	case s.options.ReadOnly || s.options.AcceptNoFsync:
-		return nil
-	case fsync != nil && *fsync == "off":
-		return errors.New("the server runs with fsync=off and would lose orders in a crash: set fsync=on, or start with " +
-			"--accept-no-fsync if nothing in it matters")
-	case fullPages != nil && *fullPages == "off":
-		return errors.New("the server runs with full_page_writes=off, and a crash in the middle of writing a page could " +
-			"damage the store: set full_page_writes=on, or start with --accept-no-fsync if the file system writes whole pages")
-	case synchronous != nil && *synchronous == "off":
-		return errors.New("the store URL sets synchronous_commit=off, which loses orders in a crash: take it out, or " +
-			"start with --accept-no-fsync if nothing in it matters")
-	}
-	return nil
 }
 
 // Close implements [store.Store].
@@ -218,6 +186,10 @@ func (s *Store) View(ctx context.Context, read func(store.View) error) error {
 
 var _ store.Looker = (*Store)(nil)
 
+// unlessBehind is the batch to read from, or null if there are more after it than may be read.
+const unlessBehind = "(CASE WHEN (SELECT batch_no FROM journal ORDER BY batch_no DESC LIMIT 1) < " +
+	"$1::bigint + $2::bigint THEN $1::bigint END)"
+
 // Look implements [store.Looker]. Its statements do not share a snapshot. The journal is read last and only grows, so
 // it has all entries of the head; later ones are left out.
 func (s *Store) Look(
@@ -232,7 +204,7 @@ func (s *Store) Look(
 	v := s.view(conn.Conn())
 	b := &pgx.Batch{}
 	v.queueHead(b)
-	b.Queue(journalFrom("$1"), after+1, limit, maxBytes).Query(func(rows pgx.Rows) error {
+	b.Queue(journalFrom(unlessBehind), after+1, limit, maxBytes).Query(func(rows pgx.Rows) error {
 		entries, err = scanEntries(rows)
 		return err
 	})

@@ -179,6 +179,22 @@ func TestRecordsRideAlong(t *testing.T) {
 	}
 }
 
+// TestFarBehind: a look brings no entry to who is farther behind than its limit. He could not go on from a part of
+// them.
+func TestFarBehind(t *testing.T) {
+	s := open(t, dbtest.Postgres(t), Options{timeouts: patient})
+	storetest.Must(t, s, storetest.Product("mug"))
+	for range 2 {
+		storetest.Must(t, s, storetest.Hold("mug", ""))
+	}
+	for _, c := range []struct{ after, limit, want int }{{0, 3, 3}, {0, 2, 0}, {1, 2, 2}, {2, 0, 0}, {3, 2, 0}} {
+		head, _, entries, err := s.Look(t.Context(), int64(c.after), c.limit, 1<<20)
+		if err != nil || head.BatchNo != 3 || len(entries) != c.want {
+			t.Errorf("after %d, at most %d: %d entries, want %d (%v)", c.after, c.limit, len(entries), c.want, err)
+		}
+	}
+}
+
 // TestServerClock: the server's clock decides, read while the head is locked.
 func TestServerClock(t *testing.T) {
 	address := dbtest.Postgres(t)
@@ -308,10 +324,22 @@ func TestRefusedStores(t *testing.T) {
 	if _, err := Open(ctx, address, Options{}); !errors.Is(err, store.ErrNewerFormat) {
 		t.Errorf("a newer schema: %v", err)
 	}
-	if _, err := Open(ctx, address+"&synchronous_commit=off", Options{}); err == nil ||
-		!strings.Contains(err.Error(), "synchronous_commit") {
-		t.Errorf("synchronous_commit=off: %v", err)
+}
+
+// TestSynchronousCommit: a URL by which commits do not wait for the disk, here or at a standby, is refused in a
+// sentence unless the operator accepts it.
+func TestSynchronousCommit(t *testing.T) {
+	address := dbtest.Postgres(t)
+	for _, value := range []string{"on", "remote_apply", "off", "local", "remote_write"} {
+		s, err := Open(t.Context(), with(address, "synchronous_commit="+value), Options{timeouts: patient})
+		if value == "on" || value == "remote_apply" {
+			must(t, err)
+			must(t, s.Close())
+		} else if err == nil || !strings.Contains(err.Error(), "synchronous_commit="+value) {
+			t.Errorf("synchronous_commit=%s: %v", value, err)
+		}
 	}
+	open(t, with(address, "synchronous_commit=local"), Options{AcceptNoFsync: true, timeouts: patient})
 }
 
 // untilJournalState take tables back to those that had the state in the head row.
@@ -331,6 +359,46 @@ func TestUpgrade(t *testing.T) {
 	exec(t, address, append(untilJournalState, "DROP TABLE records", "ALTER TABLE head DROP COLUMN epochs, "+
 		"DROP COLUMN timeline", "UPDATE head SET format = 1, version = 1")...)
 	storetest.Upgrade(t, func(readOnly bool) store.Store { return open(t, address, Options{ReadOnly: readOnly}) })
+}
+
+// TestUpgradeBesideOthers: while an upgrade cannot have the tables, because of a backup for example, others go on reading
+// them. Once it can, it goes on.
+func TestUpgradeBesideOthers(t *testing.T) {
+	address := dbtest.Postgres(t)
+	storetest.Must(t, open(t, address, Options{}), storetest.Product("mug"))
+	exec(t, address, untilJournalState...)
+	var conns [2]*pgx.Conn
+	for i := range conns {
+		conn, err := pgx.Connect(t.Context(), with(address, "lock_timeout=5s"))
+		must(t, err)
+		defer conn.Close(context.Background())
+		conns[i] = conn
+	}
+	backup, reader := conns[0], conns[1]
+	tx, err := backup.Begin(t.Context())
+	must(t, err)
+	_, err = tx.Exec(t.Context(), "SELECT count(*) FROM head")
+	must(t, err)
+	opened := make(chan *Store, 1)
+	go func() {
+		s, err := Open(context.Background(), address, Options{timeouts: patient})
+		if err != nil {
+			t.Error(err)
+		}
+		opened <- s
+	}()
+	for waiting := false; !waiting; {
+		must(t, reader.QueryRow(t.Context(), "SELECT EXISTS (SELECT 1 FROM pg_locks WHERE NOT granted AND relation = "+
+			"'head'::regclass)").Scan(&waiting))
+	}
+	if _, err := reader.Exec(t.Context(), "SELECT count(*) FROM head"); err != nil {
+		t.Errorf("a reader beside an upgrade that waits: %v", err)
+	}
+	must(t, tx.Rollback(t.Context()))
+	if s := <-opened; s != nil {
+		storetest.Must(t, s, storetest.Hold("mug", ""))
+		must(t, s.Close())
+	}
 }
 
 // TestStateMovesToTheJournal: tables whose head row had the state go on from it, unless the journal contradicts it.
@@ -400,9 +468,11 @@ func TestTimeline(t *testing.T) {
 	}
 }
 
-// TestNoFsync: a server that does not flush, or not whole pages, is served only when the operator says so.
+// TestNoFsync: a server that does not flush, or not whole pages, is served only when the operator says so, be it the
+// one that was there at the start or one that is found later.
 func TestNoFsync(t *testing.T) {
 	_, address := dbtest.OwnPostgres(t)
+	before := open(t, address, Options{timeouts: patient})
 	for _, setting := range []string{"full_page_writes", "fsync"} {
 		exec(t, address, "ALTER SYSTEM SET "+setting+" = off", "SELECT pg_reload_conf()")
 		for deadline := time.Now().Add(10 * time.Second); ; { // the reload is asynchronous
@@ -413,6 +483,11 @@ func TestNoFsync(t *testing.T) {
 			if time.Now().After(deadline) {
 				t.Fatalf("%s=off: %v", setting, err)
 			}
+		}
+		before.disconnect()
+		if _, err := storetest.Commit(t.Context(), before, storetest.Product("mug")); !errors.Is(err, store.ErrUnavailable) ||
+			!strings.Contains(err.Error(), setting+"=on") {
+			t.Errorf("%s=off on a new connection: %v", setting, err)
 		}
 	}
 	storetest.Must(t, open(t, address, Options{AcceptNoFsync: true}), storetest.Product("mug"))

@@ -13,11 +13,13 @@ import (
 	"github.com/holdfast/holdfast/internal/store/storetest"
 )
 
-// pairOf starts a pair whose commits wait for the standby, and a store on its primary.
+// pairOf starts a pair whose commits wait for the standby, and a store on its primary. The role does not want to be
+// sent warnings.
 func pairOf(t *testing.T, o Options) (pair *dbtest.PostgresPair, s *Store, beside *pgx.Conn) {
 	t.Helper()
 	pair = dbtest.NewPostgresPair(t)
 	_, address := pair.Primary()
+	exec(t, address, "ALTER ROLE postgres SET client_min_messages = error")
 	s = open(t, address, o)
 	storetest.Must(t, s, storetest.Product("mug"))
 	must(t, pair.Synchronous())
@@ -99,8 +101,18 @@ func TestCancelledWait(t *testing.T) {
 func TestStandbyAway(t *testing.T) {
 	short := patient
 	short.answer, short.settle, short.lock = 300*time.Millisecond, 600*time.Millisecond, 300*time.Millisecond
-	pair, s, beside := pairOf(t, Options{timeouts: short})
+	trace := &trips{}
+	pair, s, beside := pairOf(t, Options{timeouts: short, tracer: trace})
 	standby, _ := pair.Standby()
+	for _, end := range []string{"COMMIT", "ROLLBACK"} { // the first on a connection has to find out
+		if end == "COMMIT" {
+			s.disconnect()
+		}
+		_, err := storetest.Commit(t.Context(), s, storetest.Hold("cup", ""))
+		if err != nil || trace.single != end {
+			t.Errorf("a refusal ended with %s, want %s (%v)", trace.single, end, err)
+		}
+	}
 	must(t, pair.KillStandby())
 	if _, err := storetest.Commit(t.Context(), s, storetest.Hold("mug", "key")); !errors.Is(err, store.ErrOutcomeUnknown) {
 		t.Fatalf("a batch without a standby: %v", err)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -142,14 +143,35 @@ var optional = []string{"ALTER TABLE journal ALTER COLUMN events SET STORAGE EXT
 // the tables, and the others fail and find them made when they try again.
 const migrateAttempts = 5
 
+// Whoever waits for the lock of a whole table keeps all others waiting behind him, older processes that still serve among
+// them. So an upgrade waits for a moment only, and pauses before it tries again, until a backup or a batch lets it. That
+// goes on for half a minute.
+const (
+	tableLockTimeout  = "SET LOCAL lock_timeout = 200"
+	tableLockPause    = 300 * time.Millisecond
+	tableLockAttempts = 60
+)
+
 // migrate upgrades the tables to the version of this program. It refuses newer ones.
-func migrate(ctx context.Context, conn *pgx.Conn, schema string) (err error) {
-	for range migrateAttempts {
-		if err = migrateOnce(ctx, conn, schema); err == nil || !isRace(err) {
+func migrate(ctx context.Context, conn *pgx.Conn, schema string) error {
+	for races, waits := 1, 1; ; {
+		err := migrateOnce(ctx, conn, schema)
+		switch {
+		case isRace(err) && races < migrateAttempts:
+			races++
+		case code(err) != lockNotAvailable:
 			return err
+		case waits == tableLockAttempts:
+			return fmt.Errorf("the tables are in use, perhaps by a backup: start again when that is over: %w", err)
+		default:
+			waits++
+			select {
+			case <-time.After(tableLockPause):
+			case <-ctx.Done():
+				return errors.Join(err, ctx.Err())
+			}
 		}
 	}
-	return err
 }
 
 func migrateOnce(ctx context.Context, conn *pgx.Conn, schema string) error {
@@ -227,8 +249,10 @@ func checkHead(ctx context.Context, tx pgx.Tx) error {
 // migrateFrom upgrades tables from a version, unless another process has done that.
 func migrateFrom(ctx context.Context, tx pgx.Tx, version int) error {
 	if version > 0 {
-		if _, err := tx.Exec(ctx, "LOCK TABLE head IN ACCESS EXCLUSIVE MODE"); err != nil {
-			return err
+		for _, statement := range []string{tableLockTimeout, "LOCK TABLE head IN ACCESS EXCLUSIVE MODE"} {
+			if _, err := tx.Exec(ctx, statement); err != nil {
+				return err
+			}
 		}
 		var now int
 		if err := tx.QueryRow(ctx, "SELECT version FROM head").Scan(&now); err != nil || now != version {

@@ -28,6 +28,14 @@ import (
 // that only the server can read.
 var startupParameters = []string{"application_name", "client_encoding", "options"}
 
+// forcedSettings are what a session needs, whatever the URL, the role or the database say. The warning that a commit
+// may not be on its standby would not be sent to a session that asks for errors only. Epochs are read through JSON,
+// where they are written as bytea_output says.
+var forcedSettings = [][2]string{
+	{"bytea_output", "hex"},
+	{"client_min_messages", "warning"},
+}
+
 // optionalSettings are set where the server knows them. All but the first keep the planner to indexes: statements are
 // prepared once, possibly while the statistics say that a table is empty. tcp_user_timeout ends the session of a host
 // that is gone.
@@ -45,6 +53,9 @@ const (
 	markSetting = "holdfast.session"
 	readMark    = "coalesce(current_setting('" + markSetting + "', true), '')"
 )
+
+// idleSetting bounds how long a session may be silent within a transaction.
+const idleSetting = "idle_in_transaction_session_timeout"
 
 // session is what every connection is set to.
 type session struct {
@@ -76,17 +87,19 @@ func configure(c *pgx.ConnConfig, o *Options, connectTimeoutGiven bool) (session
 		c.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
 	}
 	c.Tracer = o.tracer
-	milliseconds := func(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
 	settings := map[string]string{
 		"search_path": schemaName, "synchronous_commit": "on",
 		"lock_timeout": milliseconds(o.timeouts.lock), "statement_timeout": milliseconds(o.timeouts.statement),
-		"idle_in_transaction_session_timeout": milliseconds(o.timeouts.idle),
+		idleSetting: milliseconds(o.timeouts.idle),
 	}
 	for name, value := range c.RuntimeParams {
 		if !slices.Contains(startupParameters, name) {
 			settings[name] = value
 			delete(c.RuntimeParams, name)
 		}
+	}
+	for _, forced := range forcedSettings {
+		settings[forced[0]] = forced[1]
 	}
 	if c.RuntimeParams["application_name"] == "" {
 		c.RuntimeParams["application_name"] = "holdfast"
@@ -101,6 +114,20 @@ func configure(c *pgx.ConnConfig, o *Options, connectTimeoutGiven bool) (session
 		made.settings = append(made.settings, [2]string{name, settings[name]})
 	}
 	return made, nil
+}
+
+func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
+
+// waiting is the session of a reader, which may be idle within its transaction for so long: it may have to wait until
+// it is known what became of a batch. It locks nothing that batches wait for.
+func (s session) waiting(idle time.Duration) session {
+	s.settings = slices.Clone(s.settings)
+	for i := range s.settings {
+		if s.settings[i][0] == idleSetting {
+			s.settings[i][1] = milliseconds(idle)
+		}
+	}
+	return s
 }
 
 // hosts counts the hosts of a URL. One that may be reached with and without TLS is one.
@@ -280,7 +307,23 @@ func onlyToConnect(dial pgconn.DialFunc) pgconn.DialFunc {
 	}
 }
 
-// connect opens the connection that commits.
+// reconnect opens the connection that commits anew. It may lead to another server than before, and the old one may
+// still run and answer readers with less than is acknowledged from here on. So they get new connections, too, and
+// whether the standby of this server has the last batch is not known.
+func (s *Store) reconnect(ctx context.Context) error {
+	err := s.connect(ctx)
+	if err != nil && !errors.Is(err, store.ErrUnavailable) {
+		err = fmt.Errorf("%w: %w", store.ErrUnavailable, err)
+	}
+	if err != nil {
+		return err
+	}
+	s.readers.Reset()
+	s.proven = [16]byte{}
+	return nil
+}
+
+// connect opens the connection that commits. A server that may not be written to is refused in a sentence.
 func (s *Store) connect(ctx context.Context) error {
 	conn, err := pgx.ConnectConfig(context.WithValue(ctx, connecting{}, true), s.config)
 	if err != nil {
@@ -290,23 +333,70 @@ func (s *Store) connect(ctx context.Context) error {
 		hangUp(conn)
 		return translate(err)
 	}
-	if s.timeline, err = readTimeline(ctx, conn); err != nil {
-		hangUp(conn)
-		return translate(err)
+	found, err := askServer(ctx, conn)
+	if err == nil {
+		err = found.check(&s.options)
 	}
-	s.writer = conn
+	if err != nil {
+		hangUp(conn)
+		return err
+	}
+	s.writer, s.timeline = conn, found.timeline
 	return nil
 }
 
-// readTimeline reads the timeline that a server writes, which is the first eight digits of the name of its log file. It
-// stays the same for as long as the server runs. One that cannot tell has timeline 0.
-func readTimeline(ctx context.Context, conn *pgx.Conn) (timeline int, err error) {
-	err = conn.QueryRow(ctx, "SELECT CASE WHEN pg_is_in_recovery() THEN 0 ELSE "+
-		"('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::integer END").Scan(&timeline)
-	if isAnswer(err) {
-		return 0, nil
+// minimumVersion is PostgreSQL 13.
+const minimumVersion = 130_000
+
+// server is what has to be known of a server before a batch is committed there.
+type server struct {
+	version                       int
+	fsync, fullPages, synchronous string // settings; empty where the server does not know them
+	// timeline is the one that the server writes, which is the first eight digits of the name of its log file. It stays
+	// the same for as long as the server runs. One that cannot tell has timeline 0.
+	timeline int
+}
+
+const (
+	readServer = "SELECT current_setting('server_version_num')::integer, coalesce(current_setting('fsync', true), ''), " +
+		"coalesce(current_setting('full_page_writes', true), ''), " +
+		"coalesce(current_setting('synchronous_commit', true), ''), "
+	readTimeline = "CASE WHEN pg_is_in_recovery() THEN 0 ELSE " +
+		"('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::integer END"
+)
+
+func askServer(ctx context.Context, conn *pgx.Conn) (v server, err error) {
+	for _, timeline := range []string{readTimeline, "0"} {
+		err = conn.QueryRow(ctx, readServer+timeline).
+			Scan(&v.version, &v.fsync, &v.fullPages, &v.synchronous, &v.timeline)
+		if !isAnswer(err) {
+			break
+		}
 	}
-	return timeline, err
+	if err != nil {
+		return v, fmt.Errorf("asking the server for its settings: %w", translate(err))
+	}
+	return v, nil
+}
+
+// check refuses a server that may lose what it has committed. Every new connection asks: it may be to another server.
+func (v *server) check(o *Options) error {
+	switch {
+	case v.version < minimumVersion:
+		return fmt.Errorf("the server's version is %d: Holdfast needs PostgreSQL 13 or later", v.version)
+	case o.ReadOnly || o.AcceptNoFsync:
+		return nil
+	case v.fsync == "off":
+		return errors.New("the server runs with fsync=off and would lose orders in a crash: set fsync=on, or start with " +
+			"--accept-no-fsync if nothing in it matters")
+	case v.fullPages == "off":
+		return errors.New("the server runs with full_page_writes=off, and a crash in the middle of writing a page could " +
+			"damage the store: set full_page_writes=on, or start with --accept-no-fsync if the file system writes whole pages")
+	case !slices.Contains([]string{"", "on", "remote_apply"}, v.synchronous):
+		return fmt.Errorf("the store URL sets synchronous_commit=%s, which loses orders in a crash or a failover: take it "+
+			"out, or set on or remote_apply, or start with --accept-no-fsync if nothing in it matters", v.synchronous)
+	}
+	return nil
 }
 
 // disconnect gives up the connection that commits; the next batch opens another. The server ends what was open on it.

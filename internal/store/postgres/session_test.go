@@ -3,10 +3,15 @@ package postgres
 import (
 	"context"
 	"errors"
+	"net/url"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/holdfast/holdfast/internal/dbtest"
+	"github.com/holdfast/holdfast/internal/store"
 	"github.com/holdfast/holdfast/internal/store/storetest"
 )
 
@@ -93,4 +98,64 @@ func TestSearchPath(t *testing.T) {
 			t.Errorf("search_path=%s: %v", path, err)
 		}
 	}
+}
+
+// TestForcedSettings: what every session needs, neither the URL nor the role nor the database can change.
+func TestForcedSettings(t *testing.T) {
+	_, address := dbtest.OwnPostgres(t)
+	wrong := [][2]string{{"bytea_output", "escape"}, {"client_min_messages", "error"}}
+	var options []string
+	for _, setting := range wrong {
+		exec(t, address, "ALTER ROLE postgres SET "+setting[0]+" = "+setting[1],
+			"ALTER DATABASE postgres SET "+setting[0]+" = "+setting[1])
+		options = append(options, "-c "+setting[0]+"="+setting[1])
+		address = with(address, setting[0]+"="+setting[1])
+	}
+	literal := strings.ReplaceAll(url.QueryEscape(strings.Join(options, " ")), "+", "%20")
+	s := open(t, with(address, "options="+literal), Options{timeouts: patient})
+	for _, forced := range forcedSettings {
+		var writer, reader string
+		must(t, s.writer.QueryRow(t.Context(), "SELECT current_setting($1)", forced[0]).Scan(&writer))
+		must(t, s.readers.QueryRow(t.Context(), "SELECT current_setting($1)", forced[0]).Scan(&reader))
+		if writer != forced[1] || reader != forced[1] {
+			t.Errorf("%s is %q where batches are committed and %q for readers, want %q", forced[0], writer, reader, forced[1])
+		}
+	}
+	storetest.Must(t, s, storetest.Product("mug"))
+	exec(t, address, "UPDATE holdfast.head SET timeline = timeline + 1") // so that an epoch begins
+	storetest.Must(t, s, storetest.Hold("mug", ""))
+	if h, err := headOf(t, s); err != nil || h.Epochs == "" {
+		t.Errorf("the head once an epoch has begun: %+v %v", h, err)
+	}
+}
+
+// TestViewOutlastsIdleTime: a view that waits within its transaction until it is known what became of a batch is not
+// ended by the server for being idle, as the connection that commits is.
+func TestViewOutlastsIdleTime(t *testing.T) {
+	short := patient
+	short.idle = 50 * time.Millisecond
+	address := dbtest.Postgres(t)
+	s := open(t, with(address, "pool_max_conns=1"), Options{timeouts: short})
+	storetest.Must(t, s, storetest.Product("mug"))
+	var reader uint32
+	must(t, s.readers.QueryRow(t.Context(), "SELECT pg_backend_pid()").Scan(&reader))
+	s.flight.begin(1)
+	seen := make(chan error, 1)
+	go func() {
+		seen <- s.View(t.Context(), func(v store.View) error {
+			_, err := v.Head(t.Context()) // waits
+			_, _, err2 := v.Products(t.Context(), store.ProductQuery{IDs: []string{"mug"}})
+			return errors.Join(err, err2)
+		})
+	}()
+	beside, err := pgx.Connect(t.Context(), address)
+	must(t, err)
+	defer beside.Close(context.Background())
+	for idle := false; !idle; { // or ended
+		must(t, beside.QueryRow(t.Context(), "SELECT count(*) = 0 OR bool_or(state = 'idle in transaction' AND "+
+			"state_change < clock_timestamp() - interval '250 ms') FROM pg_stat_activity WHERE pid = $1", int64(reader)).
+			Scan(&idle))
+	}
+	s.flight.end(nil)
+	must(t, <-seen)
 }

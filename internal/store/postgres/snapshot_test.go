@@ -128,11 +128,13 @@ const ofMug = " WHERE ctid = (SELECT ctid FROM stock WHERE key >= 2 AND key <= 2
 // trips is a tracer that counts round trips and keeps the statements of batches.
 type trips struct {
 	n       int
+	single  string // the last statement that was sent by itself
 	queries []pgx.TraceBatchQueryData
 }
 
-func (r *trips) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQueryStartData) context.Context {
+func (r *trips) TraceQueryStart(ctx context.Context, _ *pgx.Conn, data pgx.TraceQueryStartData) context.Context {
 	r.n++
+	r.single = data.SQL
 	return ctx
 }
 
