@@ -186,7 +186,7 @@ func (l *loader) queueHead(b *pgx.Batch) {
 	})
 	b.Queue(loadHead).QueryRow(func(row pgx.Row) error {
 		err := l.head.scan(row)
-		l.head.enter(l.s.timeline)
+		l.head.enter(l.s.server.timeline)
 		return err
 	})
 }

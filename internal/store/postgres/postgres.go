@@ -66,7 +66,7 @@ type Store struct {
 
 	turn           *store.Turn
 	writer         *pgx.Conn      // nil: there is none, the next batch makes it
-	timeline       int            // of the server that writer is connected to; 0: it has none
+	server         server         // that writer is connected to, or was
 	warning        *pgconn.Notice // the last of the connection that commits
 	proven         [16]byte       // the id of the last batch that is known to be on the standby that commits wait for
 	rotationFailed time.Time      // when receipts last could not be dropped

@@ -307,10 +307,11 @@ func onlyToConnect(dial pgconn.DialFunc) pgconn.DialFunc {
 	}
 }
 
-// reconnect opens the connection that commits anew. It may lead to another server than before, and the old one may
-// still run and answer readers with less than is acknowledged from here on. So they get new connections, too, and
-// whether the standby of this server has the last batch is not known.
+// reconnect opens the connection that commits anew. If it leads to another server than before, the old one may still
+// run and answer readers with less than is acknowledged from here on, so they get new connections, too. Whether a
+// standby has the last batch is not known on a new connection.
 func (s *Store) reconnect(ctx context.Context) error {
+	before := s.server
 	err := s.connect(ctx)
 	if err != nil && !errors.Is(err, store.ErrUnavailable) {
 		err = fmt.Errorf("%w: %w", store.ErrUnavailable, err)
@@ -318,7 +319,9 @@ func (s *Store) reconnect(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.readers.Reset()
+	if s.server.started != before.started || s.server.timeline != before.timeline {
+		s.readers.Reset()
+	}
 	s.proven = [16]byte{}
 	return nil
 }
@@ -341,7 +344,7 @@ func (s *Store) connect(ctx context.Context) error {
 		hangUp(conn)
 		return err
 	}
-	s.writer, s.timeline = conn, found.timeline
+	s.writer, s.server = conn, found
 	return nil
 }
 
@@ -355,12 +358,14 @@ type server struct {
 	// timeline is the one that the server writes, which is the first eight digits of the name of its log file. It stays
 	// the same for as long as the server runs. One that cannot tell has timeline 0.
 	timeline int
+	started  int64 // when it was, in microseconds, which no two servers have in common
 }
 
 const (
 	readServer = "SELECT current_setting('server_version_num')::integer, coalesce(current_setting('fsync', true), ''), " +
 		"coalesce(current_setting('full_page_writes', true), ''), " +
-		"coalesce(current_setting('synchronous_commit', true), ''), "
+		"coalesce(current_setting('synchronous_commit', true), ''), " +
+		"(extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint, "
 	readTimeline = "CASE WHEN pg_is_in_recovery() THEN 0 ELSE " +
 		"('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::integer END"
 )
@@ -368,7 +373,7 @@ const (
 func askServer(ctx context.Context, conn *pgx.Conn) (v server, err error) {
 	for _, timeline := range []string{readTimeline, "0"} {
 		err = conn.QueryRow(ctx, readServer+timeline).
-			Scan(&v.version, &v.fsync, &v.fullPages, &v.synchronous, &v.timeline)
+			Scan(&v.version, &v.fsync, &v.fullPages, &v.synchronous, &v.started, &v.timeline)
 		if !isAnswer(err) {
 			break
 		}

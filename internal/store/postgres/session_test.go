@@ -129,6 +129,21 @@ func TestForcedSettings(t *testing.T) {
 	}
 }
 
+// TestReadersStay: readers keep their connections where the one that commits is lost, and made anew to the same server.
+func TestReadersStay(t *testing.T) {
+	s := open(t, with(dbtest.Postgres(t), "pool_max_conns=1"), Options{timeouts: patient})
+	storetest.Must(t, s, storetest.Product("mug"))
+	before := s.readers.Stat().NewConnsCount()
+	s.disconnect()
+	storetest.Must(t, s, storetest.Hold("mug", ""))
+	if h, err := headOf(t, s); err != nil || h.BatchNo != 2 {
+		t.Errorf("%+v %v", h, err)
+	}
+	if n := s.readers.Stat().NewConnsCount() - before; n != 0 {
+		t.Errorf("readers have made %d connections", n)
+	}
+}
+
 // TestViewOutlastsIdleTime: a view that waits within its transaction until it is known what became of a batch is not
 // ended by the server for being idle, as the connection that commits is.
 func TestViewOutlastsIdleTime(t *testing.T) {
