@@ -349,7 +349,7 @@ func TestRetryAfter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for text, want := range map[string]time.Duration{
 			"120": 2 * time.Minute, "1": 5 * time.Second, "999999": 24 * time.Hour, "x": 5 * time.Second, "-5": 5 * time.Second,
-			"99999999999999999999":                                  5 * time.Second,
+			"99999999999999999999": 5 * time.Second,
 			time.Now().UTC().Add(time.Hour).Format(http.TimeFormat): time.Hour,
 		} {
 			w := &session{worker: &worker{Sender: New(Options{Retries: []time.Duration{5 * time.Second}})}}
