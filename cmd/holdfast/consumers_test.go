@@ -146,6 +146,9 @@ func consume(ctx context.Context, c *client.Client, path string) error {
 				state.Available[moved.ProductID] = moved.After.Available
 			}
 		}
+		if event.Cursor == "" {
+			continue // a server that does not stream gives places with the last event of each page
+		}
 		state.After = event.Cursor // place and result together, so that no event counts twice
 		data, err := json.Marshal(state)
 		if err == nil {

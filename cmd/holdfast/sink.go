@@ -4,8 +4,10 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"path/filepath"
 	"strings"
 
+	"github.com/holdfast/holdfast/internal/inventory"
 	"github.com/holdfast/holdfast/internal/relay"
 	"github.com/holdfast/holdfast/internal/relay/amqp"
 	"github.com/holdfast/holdfast/internal/relay/file"
@@ -40,7 +42,11 @@ func openSink(address string, stdout io.Writer) (*sink, error) {
 		if rest == "" {
 			return nil, fmt.Errorf("%w: the sink file: needs a path, for example file:events.ndjson", errUsage)
 		}
-		return &sink{file.New(rest), address}, nil
+		path, err := filepath.Abs(rest)
+		if err != nil {
+			return nil, err
+		}
+		return &sink{file.New(path), "file:" + path}, nil
 	case "stdout":
 		if rest != "" {
 			return nil, fmt.Errorf("%w: the sink stdout: takes nothing after the colon", errUsage)
@@ -72,6 +78,9 @@ func openSinks(addresses []string, stdout io.Writer) (list []*sink, err error) {
 		}
 		if names[s.name] {
 			return nil, fmt.Errorf("%w: the sink %s is given twice", errUsage, s.name)
+		}
+		if len(s.name) > inventory.MaxSinkNameBytes {
+			return nil, fmt.Errorf("%w: the URL of a sink has at most %d characters", errUsage, inventory.MaxSinkNameBytes)
 		}
 		names[s.name] = true
 		list = append(list, s)

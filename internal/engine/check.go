@@ -115,8 +115,12 @@ func (e *Engine) catchUp(ctx context.Context) error {
 		return err
 	}
 	e.checks.now.Store(int64(now))
-	if err := e.memory.follow(&from, &head, entries); err != nil {
+	continues, err := e.memory.follow(&from, &head, entries)
+	if err != nil {
 		return err
+	}
+	if !continues {
+		e.feed.forget() // what it has may be of another history
 	}
 	e.feed.follow(&head, entries)
 	return nil

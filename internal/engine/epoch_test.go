@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -47,5 +48,37 @@ func TestEpochBegins(t *testing.T) {
 		if _, err := e.Events(t.Context(), EventQuery{After: inventory.Cursor{Epoch: inventory.Epoch{8}, Seq: 3}, Limit: 1}); err == nil {
 			t.Errorf("%s: an epoch that never was is taken", name)
 		}
+	}
+}
+
+// TestOtherHistory: where a failover has put another history in the place of the one that was followed, what was kept of
+// the old one is shown no more. Its events have the sequences of others now.
+func TestOtherHistory(t *testing.T) {
+	old, kept := memory.Open(memory.Options{}), memory.Open(memory.Options{})
+	s := &shelf{Store: old, shared: true}
+	e := open(t, s, Options{})
+	subjects := func() (list []string) {
+		page, err := e.Events(t.Context(), EventQuery{Limit: 10})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range page.Events {
+			list = append(list, page.Events[i].Subject())
+		}
+		return list
+	}
+	subjects()
+	do(t, e, create("first", 1))
+	do(t, e, create("lost", 1))
+	if got := subjects(); !slices.Equal(got, []string{"first", "lost"}) {
+		t.Fatal(got)
+	}
+	other := open(t, &shelf{Store: kept, shared: true}, Options{})
+	for _, id := range []string{"first", "second", "third"} {
+		do(t, other, create(id, 1))
+	}
+	s.Store = kept
+	if got := subjects(); !slices.Equal(got, []string{"first", "second", "third"}) {
+		t.Errorf("the feed has %v", got)
 	}
 }

@@ -308,10 +308,10 @@ func (e *Engine) Event(ctx context.Context, seq int64) (Page, error) {
 // Origin is the place before a reservation was made, or the end of the feed if that has not happened.
 func (e *Engine) Origin(ctx context.Context, reservation inventory.ID) (inventory.Cursor, error) {
 	end, err := e.end(ctx)
-	if err != nil || reservation.Sequence() > end.Seq {
+	if err != nil || reservation.Sequence() < 1 || reservation.Sequence() > end.Seq {
 		return end, err
 	}
-	return e.CursorAt(max(reservation.Sequence()-1, 0)), nil
+	return e.CursorAt(reservation.Sequence() - 1), nil
 }
 
 // AwaitEvents waits until there is an event after a place that the filter takes, but not longer than it is told, and not

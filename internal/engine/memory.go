@@ -147,25 +147,25 @@ func (m *committedMemory) followed() store.Head {
 
 // follow brings the memory from one head to a later one with the journal entries between them. Where they are not all
 // there, or do not continue what was followed before, it begins anew.
-func (m *committedMemory) follow(from, to *store.Head, entries []store.Entry) error {
+func (m *committedMemory) follow(from, to *store.Head, entries []store.Entry) (continued bool, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.head != *from || !continues(from, to, entries) {
 		m.clear()
 		m.head = *to
-		return nil
+		return false, nil
 	}
 	for i := range entries {
 		events, err := inventory.DecodeEvents(entries[i].First, entries[i].At, entries[i].Events)
 		if err != nil {
 			m.clear()
-			return err
+			return false, err
 		}
 		m.enterEvents(events)
 	}
 	m.head = *to
 	m.makeRoom()
-	return nil
+	return true, nil
 }
 
 // continues reports whether the entries lead from one head to the other, by their numbers and checksums.

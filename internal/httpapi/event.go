@@ -89,6 +89,9 @@ func (s *Server) getEvent(c *call) error {
 	if err != nil || text != strconv.FormatInt(seq, 10) {
 		return fail(CodeEventNotFound)
 	}
+	if err := c.claimPage(pageBytes); err != nil {
+		return err
+	}
 	page, err := s.o.Engine.Event(c.Context(), seq)
 	switch {
 	case err != nil:

@@ -29,7 +29,10 @@ func ParseAddress(text string, parameters ...string) (*Address, error) {
 	}
 	values, err := url.ParseQuery(u.RawQuery)
 	if err != nil {
-		return nil, fmt.Errorf("the parameters of the sink %s cannot be read: percent-encode them", u.Redacted())
+		return nil, errors.New("the parameters of the sink cannot be read: percent-encode them")
+	}
+	if strings.Contains(u.Path, "@") { // a password with a slash, say
+		return nil, errors.New("the URL of the sink has an @ behind its host: percent-encode what is special in the user and password")
 	}
 	a := &Address{URL: u, User: u.User.Username(), parameters: values}
 	a.Password, _ = u.User.Password()

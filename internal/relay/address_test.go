@@ -31,6 +31,8 @@ func TestAddress(t *testing.T) {
 	for text, want := range map[string]string{
 		"kafka://u:s3cret@a:9092,b:port/x":                  "cannot be read",
 		"nats://u:s3cret@host:port/x":                       "cannot be read",
+		"nats://s3cret@host/x?create=%zz":                   "cannot be read",
+		"nats://user:12/s3cret@host/x":                      "an @ behind its host",
 		"nats://u:s3cret@host/x?other=1":                    "has no parameter other",
 		"nats://u:s3cret@host/x?create=true&create=true":    "more than once",
 		"nats://u:s3cret@host/x?create=%zz":                 "cannot be read",

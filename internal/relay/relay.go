@@ -209,7 +209,7 @@ func (r *Relay) keep(ctx context.Context, p *progress) {
 			continue // there is nobody to keep it from
 		}
 		asked := time.Now()
-		attempt, cancel := context.WithTimeout(ctx, lease-pause)
+		attempt, cancel := context.WithDeadline(ctx, renewed.Add(lease)) // then somebody else may have it
 		_, held, err := r.o.Source.Hold(attempt, r.o.Name, lease, taken)
 		cancel()
 		switch {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"sync"
 
 	"github.com/holdfast/holdfast/internal/relay"
@@ -19,6 +20,7 @@ type Sink struct {
 
 	mu   sync.Mutex
 	file *os.File // nil: not open
+	size int64    // as this sink has left it
 }
 
 var _ relay.Sink = (*Sink)(nil)
@@ -30,17 +32,17 @@ func New(path string) *Sink { return &Sink{path: path} }
 func (s *Sink) Send(_ context.Context, messages []relay.Message) (accepted int, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.file == nil {
-		if err := s.open(); err != nil {
-			return 0, err
-		}
+	if err := s.atItsEnd(); err != nil {
+		return 0, err
 	}
-	if _, err = s.file.Write(lines(messages)); err == nil {
+	text := lines(messages)
+	if _, err = s.file.Write(text); err == nil {
 		err = s.file.Sync()
 	}
 	if err != nil { // the end of the file is not known any more: look at it when it is opened again
 		return 0, errors.Join(fmt.Errorf("writing events to a file: %w", err), s.close())
 	}
+	s.size += int64(len(text))
 	return len(messages), nil
 }
 
@@ -63,23 +65,56 @@ func (s *Sink) close() error {
 	return file.Close()
 }
 
+// atItsEnd makes sure that the file is open and ends as this sink has left it. Where another process has written it in
+// between, its end is looked at again.
+func (s *Sink) atItsEnd() error {
+	if s.file == nil {
+		return s.open()
+	}
+	info, err := s.file.Stat()
+	if err == nil && info.Size() == s.size {
+		return nil
+	}
+	return errors.Join(err, s.close(), s.open())
+}
+
+// open opens the file for appending: a process that was away for long, and has lost the sink to another one meanwhile,
+// must not write over what that has added.
 func (s *Sink) open() error {
-	file, err := os.OpenFile(s.path, os.O_RDWR|os.O_CREATE, 0o600)
+	file, err := os.OpenFile(s.path, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
 		return err
 	}
-	end, err := wholeLines(file)
-	if err == nil {
-		err = file.Truncate(end)
-	}
-	if err == nil {
-		_, err = file.Seek(end, io.SeekStart)
-	}
-	if err != nil {
+	if s.size, err = cutHalfALine(file); err != nil {
 		return errors.Join(fmt.Errorf("opening %s: %w", s.path, err), file.Close())
+	}
+	if folder, err := os.Open(filepath.Dir(s.path)); err == nil {
+		_ = folder.Sync() // a new name has to be on the disk as well; not every system can
+		_ = folder.Close()
 	}
 	s.file = file
 	return nil
+}
+
+// lineBegins is how each line begins.
+const lineBegins = `{"specversion":"1.0",`
+
+// cutHalfALine takes away half of a line, which a crash may have left at the end, and returns the size of the rest. What
+// is no half of an event is left alone: the file is another program's.
+func cutHalfALine(file *os.File) (size int64, err error) {
+	end, err := wholeLines(file)
+	if err != nil {
+		return 0, err
+	}
+	begins := make([]byte, len(lineBegins))
+	n, err := file.ReadAt(begins, end)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return 0, err
+	}
+	if string(begins[:n]) != lineBegins[:n] {
+		return 0, errors.New("its last line is not one of events: name another file")
+	}
+	return end, file.Truncate(end)
 }
 
 // wholeLines returns where the last whole line ends. A crash may have left half of one behind it, whose event is sent

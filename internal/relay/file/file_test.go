@@ -46,12 +46,14 @@ func send(t *testing.T, s relay.Sink, bodies ...string) {
 // TestHalfALine: half a line, which a crash has left, is cut off: its event comes again.
 func TestHalfALine(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "events.ndjson")
+	const half = `{"specversion":"1.0","id":"evt_`
 	for before, want := range map[string]string{
-		"":                                     "{3}\n",
-		"{1}\n{2}\n":                           "{1}\n{2}\n{3}\n",
-		"{1}\n{2":                              "{1}\n{3}\n",
-		"{1":                                   "{3}\n",
-		"{1}\n" + strings.Repeat("x", 200_000): "{1}\n{3}\n",
+		"":             "{3}\n",
+		"{1}\n{2}\n":   "{1}\n{2}\n{3}\n",
+		"{1}\n" + half: "{1}\n{3}\n",
+		"{1}\n{\"spec": "{1}\n{3}\n",
+		half:           "{3}\n",
+		"{1}\n" + half + strings.Repeat("x", 200_000): "{1}\n{3}\n",
 	} {
 		if err := os.WriteFile(path, []byte(before), 0o600); err != nil {
 			t.Fatal(err)
@@ -81,6 +83,35 @@ func TestReopen(t *testing.T) {
 	send(t, s, "{3}")
 	if old, now := read(t, path+".1"), read(t, path); old != "{1}\n{2}\n" || now != "{3}\n" {
 		t.Errorf("%q and %q", old, now)
+	}
+}
+
+// TestForeignFile: the end of a file that is not ours is not taken for half a line.
+func TestForeignFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "notes.txt")
+	if err := os.WriteFile(path, []byte("milk, bread"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := New(path).Send(t.Context(), []relay.Message{{Body: []byte("{1}")}}); n != 0 || err == nil {
+		t.Errorf("%d %v", n, err)
+	}
+	if got := read(t, path); got != "milk, bread" {
+		t.Errorf("%q", got)
+	}
+}
+
+// TestTakenOver: a sink that was away writes behind what another process has added, and not over it.
+func TestTakenOver(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "events.ndjson")
+	mine, other := New(path), New(path)
+	defer mine.Close()
+	defer other.Close()
+	send(t, mine, "{1}", "{2}")
+	send(t, other, "{3}", "{4}")
+	send(t, mine, "{5}")
+	send(t, other, "{6}")
+	if got := read(t, path); got != "{1}\n{2}\n{3}\n{4}\n{5}\n{6}\n" {
+		t.Errorf("%q", got)
 	}
 }
 

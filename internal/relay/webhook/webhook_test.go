@@ -347,10 +347,10 @@ func TestRetries(t *testing.T) {
 // TestRetryAfter: what the receiver asks for lengthens the wait, up to a day.
 func TestRetryAfter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		date := time.Now().UTC().Add(time.Hour).Format(http.TimeFormat)
 		for text, want := range map[string]time.Duration{
 			"120": 2 * time.Minute, "1": 5 * time.Second, "999999": 24 * time.Hour, "x": 5 * time.Second, "-5": 5 * time.Second,
-			"99999999999999999999": 5 * time.Second,
-			time.Now().UTC().Add(time.Hour).Format(http.TimeFormat): time.Hour,
+			"99999999999999999999": 5 * time.Second, date: time.Hour,
 		} {
 			w := &session{worker: &worker{Sender: New(Options{Retries: []time.Duration{5 * time.Second}})}}
 			after := retryAfter(text, time.Now())

@@ -26,10 +26,10 @@ import (
 
 func TestMain(m *testing.M) { dbtest.Main(m) }
 
-// patient are timeouts for tests that are not about them: the server of the tests may stand still for seconds where the
-// machine has too much to do.
+// patient are timeouts for tests that are not about them: the server of the tests may stand still where the machine has
+// too much to do, and for a minute where a test beside leaves a transaction open.
 var patient = timeouts{
-	answer: time.Minute, head: time.Minute, settle: time.Minute, heartbeat: 500 * time.Millisecond,
+	answer: 3 * time.Minute, head: 3 * time.Minute, settle: 3 * time.Minute, heartbeat: 500 * time.Millisecond,
 	stale: 30 * time.Second,
 }
 
