@@ -38,6 +38,11 @@ func TestServeRelays(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	s, err := startChild(t.Context(), "127.0.0.1:0", store, "--sink=file:"+events) // the last one may have stopped too soon
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.kill() }()
 	awaitEvents(t, events, 200)
 }
 
