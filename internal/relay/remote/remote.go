@@ -115,15 +115,15 @@ func (s *Source) write() error {
 	return os.Rename(s.path+".new", s.path)
 }
 
-// Read implements [relay.Source].
+// Read implements [relay.Source]. A page says where it ends. Where it begins in the same epoch all its events are of that,
+// so the places between are known as well. Where an epoch begins on the page, one event is asked for at a time.
 func (s *Source) Read(ctx context.Context, after inventory.Cursor, wait time.Duration) (part relay.Part, err error) {
-	page, err := s.client.EventPage(ctx, after.String(), pageEvents, wait)
-	if err != nil {
-		return part, elsewhere(err)
+	page, end, err := s.page(ctx, after, pageEvents, wait)
+	if err == nil && end.Epoch != after.Epoch && len(page.Data) > 1 {
+		page, end, err = s.page(ctx, after, 1, 0)
 	}
-	end, err := inventory.ParseCursor(page.NextAfter)
 	if err != nil {
-		return part, fmt.Errorf("the server's nextAfter is %q: %w", page.NextAfter, err)
+		return part, err
 	}
 	head, err := inventory.ParseCursor(page.Head)
 	if err != nil {
@@ -131,13 +131,22 @@ func (s *Source) Read(ctx context.Context, after inventory.Cursor, wait time.Dur
 	}
 	part.Head = head.Seq
 	for i := range page.Data {
-		place := after // within a page no place is known: whoever is cut off there begins the page again
-		if i == len(page.Data)-1 {
-			place = end
-		}
+		place := inventory.Cursor{Epoch: end.Epoch, Seq: page.Data[i].Sequence}
 		part.Messages = append(part.Messages, messageOf(&page.Data[i], page.Store, place))
 	}
 	return part, nil
+}
+
+func (s *Source) page(ctx context.Context, after inventory.Cursor, limit int, wait time.Duration) (
+	page *client.EventPage, end inventory.Cursor, err error,
+) {
+	if page, err = s.client.EventPage(ctx, after.String(), limit, wait); err != nil {
+		return nil, end, elsewhere(err)
+	}
+	if end, err = inventory.ParseCursor(page.NextAfter); err != nil {
+		err = fmt.Errorf("the server's nextAfter is %q: %w", page.NextAfter, err)
+	}
+	return page, end, err
 }
 
 // elsewhere is the error for a place that the server's feed does not have.
